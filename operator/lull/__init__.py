@@ -1,0 +1,1 @@
+"""Lull: many models from few powered GPUs."""

@@ -1,0 +1,31 @@
+"""ModelGateway: what one gateway replica waits for and what it has let go of."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lull.api.meta import Model, ServiceKey, Time
+
+
+class ModelGatewaySpec(Model):
+    """Empty: a gateway is told nothing here."""
+
+
+class ModelGatewayStatus(Model):
+    """Written by the gateway's pilot alone."""
+
+    renew_time: Time | None = Field(None, description="Heartbeat; an old one demands nothing.")
+    held: Annotated[list[ServiceKey], Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"})] = (
+        Field(default=[], description="Services that requests wait for.")
+    )
+    drained: Annotated[
+        list[Annotated[str, Field(max_length=80)]],
+        Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = Field(default=[], description="Draining placements that no request of this gateway can reach, as id.epoch.")
+
+
+class ModelGateway(Model):
+    """One gateway replica, made by its pilot and owned by its Pod. Lull's own: users only look at it."""
+
+    spec: ModelGatewaySpec | None = None
+    status: ModelGatewayStatus | None = None

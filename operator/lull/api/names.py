@@ -1,0 +1,33 @@
+"""Names that more than one program has to spell alike."""
+
+GROUP = "lull.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+SYSTEM_NAMESPACE = "lull-system"
+"""Where the controller and the gateways run."""
+HOSTS_NAMESPACE = "lull-hosts"
+"""Where every host pod runs; users have no rights in it."""
+
+CONTROLLER_FIELD_MANAGER = "lull-controller"
+AGENT_FIELD_MANAGER = "lull-agent"
+PILOT_FIELD_MANAGER = "lull-pilot"
+
+LABEL_POOL = f"{GROUP}/pool"
+LABEL_HOST = f"{GROUP}/host"
+
+TRITON_HTTP_PORT = 8000
+TRITON_GRPC_PORT = 8001
+TRITON_METRICS_PORT = 8002
+AGENT_PORT = 8080
+GATEWAY_PORT = 8080
+PILOT_PORT = 8081
+
+GATEWAY_HEARTBEAT_SECONDS = 5.0
+GATEWAY_STALE_SECONDS = 20.0
+"""A gateway whose heartbeat is older than this no longer demands anything (it still postpones fences)."""
+
+
+def drained_claim(placement_id: str, epoch: int) -> str:
+    """Return the entry by which a gateway says that it let go of a placement, as of the drain `epoch`."""
+    return f"{placement_id}.{epoch}"

@@ -1,0 +1,132 @@
+"""ModelPool: what a host is, and what it may load. The admin's."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from lull.api.meta import Conditions, Duration, Model, Percent, Quantity, rules
+
+
+class Accelerator(Model):
+    """The accelerator of one host."""
+
+    resource: Annotated[str, Field(max_length=253)] = Field(
+        "nvidia.com/gpu", description="The extended resource that a host pod asks for."
+    )
+    count: Annotated[int, Field(ge=1, le=16)] = Field(1, description="How many of it one host takes.")
+    memory: Quantity = Field(description="Memory of one accelerator.")
+    product: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="Its product name, such as `NVIDIA-H100-80GB-HBM3`; decides power defaults."
+    )
+
+
+class HostBounds(Model):
+    """How many hosts the pool keeps at least and at most."""
+
+    model_config = ConfigDict(json_schema_extra=rules(("self.min <= self.max", "min must not be greater than max")))
+
+    min: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="Hosts kept even when they are empty.")
+    max: Annotated[int, Field(ge=1, le=10_000)] = Field(description="Most hosts.")
+
+
+class Allow(Model):
+    """What hosts of this pool may load, and from where."""
+
+    uris: Annotated[list[Annotated[str, Field(min_length=1, max_length=2048)]], Field(max_length=64)] = Field(
+        default=[], description="URI prefixes. An artifact elsewhere is refused; an empty list refuses all."
+    )
+    code: bool = Field(
+        False, description="True: artifacts that are code (Python backend, shared libraries) may run here."
+    )
+
+
+class Power(Model):
+    """The power model of a host without a sensor, in watts; defaults by product."""
+
+    idle_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Bare idle draw of one accelerator.")
+    context_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="What a held context adds.")
+    max_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Draw at full load (TDP).")
+    node_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="The node's own idle draw.")
+
+
+class Carbon(Model):
+    """From watt-hours to grams of CO2 equivalent."""
+
+    grams_per_kilowatt_hour: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Location-based intensity of the grid."
+    )
+    pue_percent: Annotated[int, Field(ge=100, le=1000)] | None = Field(
+        None, description="Power usage effectiveness of the site, 100 = none lost."
+    )
+    config_map_name: Annotated[str, Field(max_length=253)] | None = Field(
+        None, description="ConfigMap with intensities that change by the hour."
+    )
+
+
+class ModelPoolSpec(Model):
+    """What a host of this pool is."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("has(self.accelerator) || has(self.memory)", "a CPU pool (no accelerator) needs memory"),
+        )
+    )
+
+    accelerator: Accelerator | None = Field(None, description="Absent: a CPU pool.")
+    hosts: HostBounds = Field(description="How many hosts.")
+    memory: Quantity | None = Field(
+        None, description="Main memory of a host pod; for a CPU pool what its models share."
+    )
+    cpu: Quantity | None = Field(None, description="CPU of a host pod.")
+    headroom_percent: Percent = Field(0, description="Share of each host's memory that is kept free.")
+    empty_after: Duration | None = Field(
+        None, description="Time after which a host that serves nobody is let go. If unset, Lull decides."
+    )
+    sharing: Literal["Pool", "Namespace"] = Field(
+        "Pool",
+        description="Who may share a host. Sharing is not an isolation boundary. "
+        "A format that is code never leaves its namespace's hosts, whatever this says.",
+    )
+    template: dict[str, Any] | None = Field(
+        None,
+        description="Partial PodTemplateSpec merged over Lull's host pod: images, nodeSelector, tolerations, "
+        "runtimeClassName, volumes, env.",
+        json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    )
+    allow: Allow = Field(default=Allow(), description="What may be loaded, and from where.")
+    idle_clocks: Literal["Low", "Default"] = Field(
+        "Default", description="Low sets CUDA_DISABLE_PERF_BOOST=1 (driver 580.105 or newer)."
+    )
+    power: Power | None = Field(None, description="Power model of a host without a sensor.")
+    carbon: Carbon | None = Field(None, description="Carbon intensity of its energy.")
+
+
+class PoolHostsStatus(Model):
+    """Hosts of the pool, now."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    ready: Annotated[int, Field(ge=0)] = 0
+
+
+class PoolMemoryStatus(Model):
+    """Memory kept and used."""
+
+    supply: Quantity = "0"
+    used: Quantity = "0"
+
+
+class ModelPoolStatus(Model):
+    """Sums over the pool's hosts. Written by the controller alone."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    conditions: Conditions
+    hosts: PoolHostsStatus | None = None
+    memory: PoolMemoryStatus | None = None
+    utilization_percent: Percent | None = None
+
+
+class ModelPool(Model):
+    """What a host is, how many there may be, and what they may load."""
+
+    spec: ModelPoolSpec = Field(description="What is wanted.")
+    status: ModelPoolStatus | None = Field(None, description="What is observed; written by Lull.")

@@ -1,0 +1,21 @@
+"""Why a model does not serve: the words that agent, controller and gateway share, and users read."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A failure's name in a condition; the message beside it says what to do next."""
+
+    DIGEST_MISMATCH = "DigestMismatch"
+    URI_NOT_ALLOWED = "UriNotAllowed"
+    UNREACHABLE = "Unreachable"
+    NOT_A_MODEL = "NotAModel"
+    WRONG_SHAPES = "WrongShapes"
+    CODE_NOT_ALLOWED = "CodeNotAllowed"
+    TOO_LARGE = "TooLarge"
+    LOAD_TIMEOUT = "LoadTimeout"
+    LOAD_FAILED = "LoadFailed"
+    HOST_UNSCHEDULABLE = "HostUnschedulable"
+    NO_SUCH_POOL = "NoSuchPool"
+    NO_CAPACITY = "NoCapacity"
+    SUSPENDED = "Suspended"

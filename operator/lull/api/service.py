@@ -1,0 +1,241 @@
+"""ModelService: a model that is always reachable at its URL and costs watts only while it is used."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from lull.api.meta import (
+    Conditions,
+    Digest,
+    Dns1123Label,
+    Duration,
+    Model,
+    Percent,
+    Quantity,
+    Text,
+    Time,
+    list_map,
+    rules,
+)
+
+PINNED_URI = r"@sha256:[0-9a-f]{64}$"
+
+Uri = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^(https?|oci|s3|pvc|file)://?[^\s]+$")]
+
+
+class ModelSource(Model):
+    """Which model is served. A change of any of these is a new revision."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"has(self.digest) || self.uri.matches('{PINNED_URI}')",
+                "digest is required unless the uri pins one (…@sha256:…); `lull publish` prints it",
+            ),
+        )
+    )
+
+    uri: Uri = Field(
+        description="Where the artifact is: file:, http:, https:, oci:, s3: or pvc:, as the pool allows."
+    )
+    digest: Digest | None = Field(
+        None, description="What the artifact must hash to; required unless the uri pins it."
+    )
+    format: Literal["Auto", "Artifact", "TritonRepository"] = Field(
+        "Auto",
+        description="TritonRepository: a Triton model directory with its own config.pbtxt, served unedited.",
+    )
+    name: Dns1123Label | None = Field(
+        None, description="The model's name on the wire; the service's own name if unset."
+    )
+
+
+class Resources(Model):
+    """What one replica needs."""
+
+    memory: Quantity | None = Field(
+        None,
+        description="Memory of one replica (GPU memory in an accelerator pool). "
+        "If unset, what the artifact's card says, else what was measured at the first load.",
+        json_schema_extra=rules(("quantity(self).isGreaterThan(quantity('0'))", "memory must be above zero")),
+    )
+
+
+class Replicas(Model):
+    """How many replicas Lull may keep; zero means that the service may sleep."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("self.min <= self.max", "min must not be greater than max"))
+    )
+
+    min: Annotated[int, Field(ge=0, le=100)] = Field(0, description="Replicas kept even when idle; 0 lets it sleep.")
+    max: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Most replicas under load.")
+
+
+class Hold(Model):
+    """How requests wait while the service wakes."""
+
+    timeout: Duration = Field("60s", description="Longest time a request is held; then 503 with Retry-After.")
+    max: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1000, description="Most requests held at once by one gateway; those above it get 503 with Retry-After."
+    )
+
+
+class Objective(Model):
+    """What the service promises its clients; Lull weighs energy against it."""
+
+    latency: Duration | None = Field(None, description="Latency to keep at `percentile`.")
+    percentile: Annotated[int, Field(ge=1, le=99)] = Field(99, description="Percentile that `latency` is meant for.")
+    delayed_percent: Percent = Field(5, description="At most this share of requests may wait for a wake.")
+
+
+class ScheduleEntry(Model):
+    """A time window in which at least `min` replicas are kept."""
+
+    cron: Annotated[str, Field(max_length=128)] = Field(description="When the window opens, five fields.")
+    time_zone: Annotated[str, Field(max_length=64)] = Field("UTC", description="IANA time zone of `cron`.")
+    duration: Duration = Field(description="How long the window stays open.")
+    min: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Replicas kept while it is open.")
+
+
+class Rollout(Model):
+    """How a new revision takes over."""
+
+    steps: Annotated[list[Percent], Field(min_length=1, max_length=16)] = Field(
+        default=[100], description="Share of requests that the new revision gets, step by step, in percent."
+    )
+    interval: Duration = Field("5m", description="Time between two steps.")
+
+
+class ModelServiceSpec(Model):
+    """What the user wants; nobody but the user writes it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.idleAfter) || !has(self.replicas) || self.replicas.min == 0",
+                "idleAfter has a meaning only with replicas.min = 0",
+            )
+        )
+    )
+
+    model: ModelSource = Field(description="Which model is served. A change is a new revision.")
+    pool: Dns1123Label = Field("default", description="The ModelPool whose hosts serve it.")
+    resources: Resources | None = Field(None, description="What one replica needs.")
+    isolation: Literal["Shared", "Dedicated"] = Field(
+        "Shared", description="Dedicated: its hosts hold no other service's model."
+    )
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = Field(
+        None, description="Decides who is evicted last and who waits first."
+    )
+    replicas: Replicas = Field(default=Replicas(), description="How many replicas may be kept.")
+    idle_after: Duration | None = Field(
+        None, description="Time without a request after which it may sleep. If unset, Lull decides."
+    )
+    hold: Hold = Field(default=Hold(), description="How requests wait while it wakes.")
+    objective: Objective | None = Field(None, description="What it promises its clients.")
+    schedule: Annotated[list[ScheduleEntry], Field(max_length=32)] | None = Field(
+        None, description="Time windows in which replicas are kept."
+    )
+    suspend: bool = Field(False, description="True: let it go and answer 503 until it is false again.")
+    drain_deadline: Duration = Field(
+        "5m", description="Longest wait for requests in flight on deletion, node drain and suspend."
+    )
+    rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
+
+
+class RevisionStatus(Model):
+    """One revision of the model and its share of the traffic."""
+
+    name: Annotated[str, Field(max_length=63)]
+    digest: Annotated[str, Field(max_length=71)] = ""
+    percent: Percent
+    ready: bool
+
+
+class ReplicaStatus(Model):
+    """Replicas wanted now (a sleeping service wants 0) and ready now."""
+
+    desired: Annotated[int, Field(ge=0)] = 0
+    ready: Annotated[int, Field(ge=0)] = 0
+
+
+class PlacementStatus(Model):
+    """Where one replica is."""
+
+    id: Annotated[str, Field(max_length=63)]
+    host: Annotated[str, Field(max_length=253)]
+    node: Annotated[str, Field(max_length=253)] = ""
+    revision: Annotated[str, Field(max_length=63)] = ""
+    state: Annotated[str, Field(max_length=32)]
+    reason: Annotated[str, Field(max_length=128)] = ""
+
+
+class WakeStatus(Model):
+    """How long the last wake took, and what a wake from here would take."""
+
+    expected: Duration | None = None
+    last: Duration | None = None
+    from_: Literal["Loaded", "Host", "NewHost", "NewNode"] | None = Field(
+        None, alias="from", description="What the last wake started from: still loaded, a host, or none."
+    )
+
+
+class NextStep(Model):
+    """What happens next if nothing changes, and why."""
+
+    action: Annotated[str, Field(max_length=64)]
+    reason: Text
+    time: Time | None = None
+
+
+class UtilizationStatus(Model):
+    """Rounded figures of the last window; full resolution is in Prometheus."""
+
+    window: Duration | None = None
+    requests_per_minute: Annotated[int, Field(ge=0)] | None = None
+    busy_percent: Annotated[int, Field(ge=0)] | None = None
+    queue_milliseconds: Annotated[int, Field(ge=0)] | None = None
+    latency_p50: Duration | None = None
+    latency_p99: Duration | None = None
+    failed_percent: Percent | None = None
+    delayed_percent: Percent | None = None
+    memory: Quantity | None = Field(None, description="Memory of one replica, as measured on its host.")
+
+
+class EnergyStatus(Model):
+    """What the service drew and what Lull saved; `basis` says whether a sensor or the model of the GPU tells."""
+
+    basis: Literal["Measured", "Modelled"]
+    milliwatts: Annotated[int, Field(ge=0)] | None = None
+    watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
+    since: Time | None = None
+
+
+class ModelServiceStatus(Model):
+    """What the user reads: state, place, use and cost. Written by the controller alone."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    conditions: Conditions
+    url: Annotated[str, Field(max_length=2048)] | None = None
+    revisions: Annotated[list[RevisionStatus], Field(max_length=16, json_schema_extra=list_map("name"))] | None = None
+    replicas: ReplicaStatus | None = None
+    ready_replicas: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="`ready/desired`, for the printer column."
+    )
+    placements: (
+        Annotated[list[PlacementStatus], Field(max_length=128, json_schema_extra=list_map("id"))] | None
+    ) = None
+    wake: WakeStatus | None = None
+    next: NextStep | None = None
+    utilization: UtilizationStatus | None = None
+    energy: EnergyStatus | None = None
+
+
+class ModelService(Model):
+    """A model that is always reachable at its URL and costs watts only while it is used."""
+
+    spec: ModelServiceSpec = Field(description="What is wanted.")
+    status: ModelServiceStatus | None = Field(None, description="What is observed; written by Lull.")

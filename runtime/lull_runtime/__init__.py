@@ -1,0 +1,1 @@
+"""What runs beside Triton in a host pod, and what makes an artifact."""
