@@ -15,13 +15,15 @@ class ModelGatewayStatus(Model):
     """Written by the gateway's pilot alone."""
 
     renew_time: Time | None = Field(None, description="Heartbeat; an old one demands nothing.")
-    held: Annotated[list[ServiceKey], Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"})] = (
-        Field(default=[], description="Services that requests wait for.")
-    )
+    held: Annotated[
+        list[ServiceKey], Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field(default=[], description="Services that requests wait for.")
     drained: Annotated[
         list[Annotated[str, Field(max_length=80)]],
         Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"}),
-    ] = Field(default=[], description="Draining placements that no request of this gateway can reach, as id.epoch.")
+    ] = Field(
+        default=[], description="Draining placements that no request of this gateway can reach, as id.epoch."
+    )
 
 
 class ModelGateway(Model):

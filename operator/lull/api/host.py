@@ -65,11 +65,15 @@ class HostModelStatus(Model):
     state: Literal["Fetching", "Loading", "Ready", "Unloading", "Failed"]
     reason: Annotated[str, Field(max_length=128)] | None = None
     message: Text | None = None
-    memory: Quantity | None = Field(None, description="Measured, or the card's estimate where nothing can measure it.")
+    memory: Quantity | None = Field(
+        None, description="Measured, or the card's estimate where nothing can measure it."
+    )
     load_seconds: Annotated[str, Field(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?$")] | None = Field(
         None, description="How long Triton took to load it, in seconds, as a decimal string."
     )
-    idle_since: Time | None = Field(None, description="Set once it had no request for idleAfter: its last one's time.")
+    idle_since: Time | None = Field(
+        None, description="Set once it had no request for idleAfter: its last one's time."
+    )
     code: bool | None = Field(None, description="True: the artifact runs code of its own.")
     counters: Counters | None = None
 
@@ -88,7 +92,9 @@ class AcceleratorStatus(Model):
 class ModelHostStatus(Model):
     """What the host does hold. Written by its own agent alone."""
 
-    address: Annotated[str, Field(max_length=45)] | None = Field(None, description="Where its Triton listens.")
+    address: Annotated[str, Field(max_length=45)] | None = Field(
+        None, description="Where its Triton listens."
+    )
     models: Annotated[list[HostModelStatus], Field(max_length=256, json_schema_extra=list_map("id"))] = Field(
         default=[]
     )

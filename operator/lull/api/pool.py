@@ -23,7 +23,9 @@ class Accelerator(Model):
 class HostBounds(Model):
     """How many hosts the pool keeps at least and at most."""
 
-    model_config = ConfigDict(json_schema_extra=rules(("self.min <= self.max", "min must not be greater than max")))
+    model_config = ConfigDict(
+        json_schema_extra=rules(("self.min <= self.max", "min must not be greater than max"))
+    )
 
     min: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="Hosts kept even when they are empty.")
     max: Annotated[int, Field(ge=1, le=10_000)] = Field(description="Most hosts.")
@@ -43,7 +45,9 @@ class Allow(Model):
 class Power(Model):
     """The power model of a host without a sensor, in watts; defaults by product."""
 
-    idle_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Bare idle draw of one accelerator.")
+    idle_watts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Bare idle draw of one accelerator."
+    )
     context_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="What a held context adds.")
     max_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Draw at full load (TDP).")
     node_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="The node's own idle draw.")

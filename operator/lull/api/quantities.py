@@ -17,11 +17,11 @@ _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]{1,3})?)(ms|s|m|h)")
 _DURATION = re.compile(DURATION_PATTERN)
 
-_UNITS = {
+_UNITS: dict[str | None, Fraction] = {
     None: Fraction(1),
     "m": Fraction(1, 1000),
-    **{suffix: Fraction(1000) ** power for power, suffix in enumerate("kMGTP", start=1)},
-    **{f"{suffix}i": Fraction(1024) ** power for power, suffix in enumerate("KMGTP", start=1)},
+    **{suffix: Fraction(1000**power) for power, suffix in enumerate("kMGTP", start=1)},
+    **{f"{suffix}i": Fraction(1024**power) for power, suffix in enumerate("KMGTP", start=1)},
 }
 _SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 

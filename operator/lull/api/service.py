@@ -68,7 +68,9 @@ class Replicas(Model):
         json_schema_extra=rules(("self.min <= self.max", "min must not be greater than max"))
     )
 
-    min: Annotated[int, Field(ge=0, le=100)] = Field(0, description="Replicas kept even when idle; 0 lets it sleep.")
+    min: Annotated[int, Field(ge=0, le=100)] = Field(
+        0, description="Replicas kept even when idle; 0 lets it sleep."
+    )
     max: Annotated[int, Field(ge=1, le=100)] = Field(1, description="Most replicas under load.")
 
 
@@ -77,7 +79,8 @@ class Hold(Model):
 
     timeout: Duration = Field("60s", description="Longest time a request is held; then 503 with Retry-After.")
     max: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1000, description="Most requests held at once by one gateway; those above it get 503 with Retry-After."
+        1000,
+        description="Most requests held at once by one gateway; those above it get 503 with Retry-After.",
     )
 
 
@@ -85,7 +88,9 @@ class Objective(Model):
     """What the service promises its clients; Lull weighs energy against it."""
 
     latency: Duration | None = Field(None, description="Latency to keep at `percentile`.")
-    percentile: Annotated[int, Field(ge=1, le=99)] = Field(99, description="Percentile that `latency` is meant for.")
+    percentile: Annotated[int, Field(ge=1, le=99)] = Field(
+        99, description="Percentile that `latency` is meant for."
+    )
     delayed_percent: Percent = Field(5, description="At most this share of requests may wait for a wake.")
 
 
@@ -220,7 +225,9 @@ class ModelServiceStatus(Model):
     observed_generation: Annotated[int, Field(ge=0)] = 0
     conditions: Conditions
     url: Annotated[str, Field(max_length=2048)] | None = None
-    revisions: Annotated[list[RevisionStatus], Field(max_length=16, json_schema_extra=list_map("name"))] | None = None
+    revisions: (
+        Annotated[list[RevisionStatus], Field(max_length=16, json_schema_extra=list_map("name"))] | None
+    ) = None
     replicas: ReplicaStatus | None = None
     ready_replicas: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="`ready/desired`, for the printer column."
