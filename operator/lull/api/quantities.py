@@ -48,7 +48,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(size_bytes: int) -> str:
-    """Return bytes as a quantity that a person reads: the largest binary unit that keeps it ≥ 1, one decimal."""
+    """Return bytes as a quantity for people: the largest binary unit that keeps it ≥ 1, one decimal."""
     for power, suffix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
         if size_bytes >= 1024**power:
             text = f"{size_bytes / 1024**power:.1f}"

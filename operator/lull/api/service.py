@@ -209,10 +209,13 @@ class UtilizationStatus(Model):
 
 
 class EnergyStatus(Model):
-    """What the service drew and what Lull saved; `basis` says whether a sensor or the model of the GPU tells."""
+    """What the service drew and what Lull saved; `basis` says whether a sensor or a model of it tells."""
 
     basis: Literal["Measured", "Modelled"]
     milliwatts: Annotated[int, Field(ge=0)] | None = None
+    watts: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="The same in watts, for people."
+    )
     watt_hours: Annotated[str, Field(max_length=32)] | None = None
     saved_watt_hours: Annotated[str, Field(max_length=32)] | None = None
     grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
@@ -243,6 +246,15 @@ class ModelServiceStatus(Model):
 
 class ModelService(Model):
     """A model that is always reachable at its URL and costs watts only while it is used."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",
+                "the name is part of a host name: at most 63 of a-z, 0-9 and -, no dots",
+            )
+        )
+    )
 
     spec: ModelServiceSpec = Field(description="What is wanted.")
     status: ModelServiceStatus | None = Field(None, description="What is observed; written by Lull.")
