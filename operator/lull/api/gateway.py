@@ -15,6 +15,7 @@ class ModelGatewayStatus(Model):
     """Written by the gateway's pilot alone."""
 
     renew_time: Time | None = Field(None, description="Heartbeat; an old one demands nothing.")
+    address: Annotated[str, Field(max_length=45)] | None = Field(None, description="Where its Envoy listens.")
     held: Annotated[
         list[ServiceKey], Field(max_length=10_000, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(default=[], description="Services that requests wait for.")

@@ -1,7 +1,7 @@
 """The Kubernetes API in plain dicts: a thin client and the reflector that keeps a kind in memory.
 
-`kubernetes.aio` finds the cluster and the credentials; its models are left out, because they drop fields they do
-not know and parse 20 times slower than `json.loads`.
+`kubernetes.aio` finds the cluster and the credentials; its models are left out, because they drop fields they
+do not know and parse 20 times slower than `json.loads`.
 """
 
 from lull.kube.client import ApiError, Kube

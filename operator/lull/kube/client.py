@@ -107,7 +107,7 @@ class Kube:
         field_selector: str | None = None,
         window_seconds: int = 300,
     ) -> AsyncIterator[Object]:
-        """Yield events `{type, object}`, bookmarks included, until the server ends the watch after the window.
+        """Yield events `{type, object}`, bookmarks included, until the server ends the window.
 
         Raises:
             ApiError: the server refused; 410 means that the version is too old and a LIST is due.
@@ -180,7 +180,7 @@ class Kube:
     ) -> Object:
         """Patch an object (RFC 6902); a `test` that fails answers 422 and changes nothing."""
         path = resource.path(namespace, name, subresource)
-        return await self._call("PATCH", path, body=list(operations), content_type=_JSON_PATCH)
+        return await self._call("PATCH", path, body=operations, content_type=_JSON_PATCH)
 
     async def replace(self, resource: Resource, body: Object, *, subresource: str | None = None) -> Object:
         """Replace an object; 409 when its resourceVersion is not the newest."""
@@ -217,7 +217,7 @@ class Kube:
         path: str,
         *,
         params: dict[str, str] | None = None,
-        body: Object | list[Object] | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = "application/json",
     ) -> Object:
         headers = await self._headers()
