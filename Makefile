@@ -1,0 +1,75 @@
+# `make demo` is the main job, `make test` is all the tests. Both work from a fresh clone, without root.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CACHE := $(if $(LULL_CACHE),$(LULL_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/lull)
+UV_VERSION := 0.13.9
+# uv from PATH, else from its package, installed once into the cache.
+UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
+RUN := $(UV) run --no-sync
+
+.PHONY: help
+help:  ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(CACHE)/uv-$(UV_VERSION)/bin/uv:
+	@echo "==> installing uv $(UV_VERSION) into $(CACHE)"
+	python3 -m venv $(CACHE)/uv-$(UV_VERSION) || python3 -m venv --without-pip $(CACHE)/uv-$(UV_VERSION)
+	if [ -x $(CACHE)/uv-$(UV_VERSION)/bin/pip ]; \
+	then $(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION); \
+	else python3 -m pip install --quiet --no-deps --prefix $(CACHE)/uv-$(UV_VERSION) --ignore-installed uv==$(UV_VERSION); fi
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	@echo "==> installing the Python packages (once; torch is large)"
+	$(UV) sync --frozen --all-extras
+	@touch $@
+
+.PHONY: tools
+tools: .venv/.synced  ## Build Kubernetes and etcd and lay out Triton, once, into the cache
+	@$(RUN) python -m lull.local.toolchain
+	@$(RUN) python -m lull_runtime.backend.install > /dev/null
+
+.PHONY: demo
+demo: .venv/.synced  ## The main job: a trained network asleep, awake on request, asleep again
+	@$(RUN) lull demo
+
+.PHONY: demo-down
+demo-down: .venv/.synced  ## End what `make demo` left running
+	@$(RUN) lull local down
+
+.PHONY: check
+check: .venv/.synced  ## Format, lint, types, import contracts, generated files
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports --no-cache
+	$(RUN) python -m lull.api.crd build/crds > /dev/null
+	for file in build/crds/*.yaml; do diff -u crds/$$(basename $$file) $$file || { echo "run make generate"; exit 1; }; done
+
+.PHONY: generate
+generate: .venv/.synced  ## Write crds/ from the models
+	$(RUN) python -m lull.api.crd crds
+
+.PHONY: test
+test: check tools  ## All the tests, with coverage
+	rm -f .coverage .coverage.*
+	$(RUN) coverage run -m pytest tests/unit tests/property
+	$(RUN) coverage combine --quiet --keep
+	$(RUN) coverage report --include='operator/lull/policy/*' --fail-under=100
+	$(RUN) coverage run -m pytest tests/integration tests/e2e
+	$(RUN) coverage combine --quiet --append
+	$(RUN) coverage report
+
+.PHONY: soak
+soak: tools  ## Storms in their long form
+	$(RUN) pytest tests/e2e --soak --timeout 3600
+
+.PHONY: bench
+bench: tools  ## Measure, beside a reference in the same run; writes build/bench.json
+	$(RUN) python -m bench
+
+.PHONY: clean
+clean:  ## Remove what was made in this folder (the cache stays)
+	rm -rf build .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

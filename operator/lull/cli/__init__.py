@@ -1,0 +1,22 @@
+"""`lull` on the command line, also as `kubectl lull`."""
+
+import typer
+
+from lull.cli import demo
+from lull.local.commands import app as local
+from lull_runtime.publish.commands import publish
+
+app = typer.Typer(
+    help="Serve many models from few powered GPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(local, name="local")
+app.command()(publish)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

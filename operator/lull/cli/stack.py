@@ -1,0 +1,93 @@
+"""Lull on a local cluster: the demo, the tests and the benchmarks all stand on this one."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from string import Template
+from sysconfig import get_path
+
+import yaml
+
+from lull.api.names import GATEWAY_PORT, SYSTEM_NAMESPACE
+from lull.local.cluster import Cluster, Nodes
+
+ROOT = Path(__file__).parents[3]
+OVERLAY = ROOT / "manifests" / "overlays" / "local"
+READY_TIMEOUT_SECONDS = 90.0
+
+
+class NotInTime(Exception):
+    """Something that was waited for did not come; the message says what, and where to look."""
+
+
+def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
+    """Bring a local cluster up with Lull in it, and wait until controller and gateway are ready.
+
+    Raises:
+        NotInTime: they were not ready within 90 s.
+        LocalClusterError: the cluster did not come up.
+    """
+    cluster.folder.parent.mkdir(parents=True, exist_ok=True)
+    table = cluster.folder.parent / f"{cluster.name}-images.yaml"
+    table.write_text(yaml.safe_dump(image_table()))
+    cluster.up(Nodes(cpu=cpu_nodes, gpu=gpu_nodes, images=str(table)))
+    cluster.apply(ROOT / "crds")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "-l", "", "--all", "--timeout=30s")
+    cluster.apply(OVERLAY)
+    for name in ("lull-controller", "lull-gateway"):
+        wait_for(
+            lambda name=name: _available(cluster, name),  # type: ignore[misc]
+            f"Deployment {name} is not ready: try `lull local logs`",
+            READY_TIMEOUT_SECONDS,
+        )
+
+
+def image_table() -> dict[str, object]:
+    """Return what a process node runs for each image, with this machine's places filled in."""
+    import envoy
+
+    from lull_runtime.backend.install import install
+
+    triton = install()
+    places = {"VENV": str(Path(get_path("scripts")).parent), "ENVOY": f"{next(iter(envoy.__path__))}/_bin"}
+    text = Template((OVERLAY / "images.yaml").read_text()).substitute(places)
+    table: dict[str, dict[str, dict[str, Mapping[str, str]]]] = yaml.safe_load(text)
+    table["images"]["lull/runtime"]["env"] = triton
+    return dict(table)
+
+
+def gateways(cluster: Cluster) -> list[str]:
+    """Return `address:port` of each ready gateway."""
+    pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "-l", "app.kubernetes.io/name=lull-gateway")["items"]
+    ready = [pod for pod in pods if _pod_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+    return [f"{pod['status']['podIP']}:{GATEWAY_PORT}" for pod in ready]
+
+
+def files(cluster: Cluster) -> Path:
+    """Return the folder that `file:` URIs name on this cluster."""
+    return cluster.files
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_seconds: float) -> None:
+    """Wait until `condition()` holds, asking four times a second.
+
+    Raises:
+        NotInTime: it did not hold in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NotInTime(f"{what} (waited {timeout_seconds:.0f} s)")
+        time.sleep(0.25)
+
+
+def _available(cluster: Cluster, deployment: str) -> bool:
+    status = cluster.get("deployment", deployment, "-n", SYSTEM_NAMESPACE)
+    replicas = status["spec"]["replicas"]
+    observed = status["status"].get("observedGeneration") == status["metadata"]["generation"]
+    return observed and status["status"].get("readyReplicas", 0) >= replicas
+
+
+def _pod_ready(pod: Mapping[str, dict[str, list[dict[str, str]]]]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -1,0 +1,140 @@
+"""What the schema can tell, the API server itself says, in words, before anything of Lull sees it."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from lull.local.cluster import Cluster
+from lull.local.errors import LocalClusterError
+
+GOOD: dict[str, Any] = {
+    "apiVersion": "lull.dev/v1alpha1",
+    "kind": "ModelService",
+    "metadata": {"name": "digits", "namespace": "demo"},
+    "spec": {"model": {"uri": "file:///digits.tar", "digest": "sha256:" + "0" * 64}},
+}
+POOL: dict[str, Any] = {
+    "apiVersion": "lull.dev/v1alpha1",
+    "kind": "ModelPool",
+    "metadata": {"name": "cpu"},
+    "spec": {"hosts": {"max": 2}, "memory": "2Gi"},
+}
+
+
+def changed(good: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """`good` with the field at `path` (dots between) set, or removed where `value` is None."""
+    bad = copy.deepcopy(good)
+    *parents, last = path.split(".")
+    node = bad
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return bad
+
+
+def dry_run(cluster: Cluster, body: dict[str, Any]) -> str:
+    return cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
+
+
+@pytest.mark.parametrize("good", [GOOD, POOL], ids=["service", "pool"])
+def test_the_smallest_good_object_is_taken(api_server: Cluster, good: dict[str, Any]) -> None:
+    assert "serverside-applied" in dry_run(api_server, good)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("spec.modle", "x", "modle"),
+        ("spec.model.digset", "x", "digset"),
+        ("spec.model", None, "spec.model"),
+        ("spec.model.digest", None, "digest is required unless the uri pins one"),
+        ("spec.model.digest", "sha256:beef", "spec.model.digest"),
+        ("spec.model.digest", "md5:" + "0" * 32, "spec.model.digest"),
+        ("spec.model.uri", "ftp://models.example/digits.tar", "spec.model.uri"),
+        ("spec.model.uri", "digits.tar", "spec.model.uri"),
+        ("spec.model.uri", "", "spec.model.uri"),
+        ("spec.model.name", "Not_A_Label", "spec.model.name"),
+        ("spec.model.format", "Pickle", "spec.model.format"),
+        ("spec.resources.memory", "-1Gi", "spec.resources.memory"),
+        ("spec.resources.memory", "0", "memory must be above zero"),
+        ("spec.resources.memory", "lots", "spec.resources.memory"),
+        ("spec.replicas", {"min": 3, "max": 2}, "min must not be greater than max"),
+        ("spec.replicas.min", -1, "spec.replicas.min"),
+        ("spec.replicas.max", 0, "spec.replicas.max"),
+        ("spec.idleAfter", "soon", "spec.idleAfter"),
+        ("spec.idleAfter", "-5s", "spec.idleAfter"),
+        ("spec.hold.max", 0, "spec.hold.max"),
+        ("spec.hold.timeout", "1 minute", "spec.hold.timeout"),
+        ("spec.objective.percentile", 100, "spec.objective.percentile"),
+        ("spec.rollout.steps", [10, 101], "spec.rollout.steps"),
+        ("spec.suspend", "yes", "spec.suspend"),
+        ("metadata.name", "a.b", "the name is part of a host name"),
+        ("metadata.name", "Digits", "metadata.name"),
+        ("metadata.name", "x" * 64, "the name is part of a host name"),
+    ],
+)
+def test_a_bad_service_is_refused_with_the_field_named(
+    api_server: Cluster, path: str, value: Any, says: str
+) -> None:
+    with pytest.raises(LocalClusterError) as refused:
+        dry_run(api_server, changed(GOOD, path, value))
+    assert says in str(refused.value)
+
+
+def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> None:
+    bad = changed(changed(GOOD, "spec.replicas", {"min": 1, "max": 2}), "spec.idleAfter", "5m")
+    with pytest.raises(LocalClusterError, match=r"only with replicas\.min = 0"):
+        dry_run(api_server, bad)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("spec.memory", None, "a CPU pool (no accelerator) needs memory"),
+        ("spec.hosts", None, "spec.hosts"),
+        ("spec.hosts", {"min": 3, "max": 2}, "min must not be greater than max"),
+        ("spec.memory", "-2Gi", "spec.memory"),
+        ("spec.accelerator", {"count": 1}, "spec.accelerator.memory"),
+        ("spec.sharing", "Everyone", "spec.sharing"),
+        ("spec.headroomPercent", 101, "spec.headroomPercent"),
+        ("spec.hots", {"max": 1}, "hots"),
+    ],
+)
+def test_a_bad_pool_is_refused_with_the_field_named(
+    api_server: Cluster, path: str, value: Any, says: str
+) -> None:
+    with pytest.raises(LocalClusterError) as refused:
+        dry_run(api_server, changed(POOL, path, value))
+    assert says in str(refused.value)
+
+
+def test_what_a_user_leaves_out_is_filled_in_by_the_api_server(api_server: Cluster) -> None:
+    api_server.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(GOOD))
+    spec = api_server.get("modelservice", "digits", "-n", "demo")["spec"]
+    api_server.kubectl("delete", "modelservice", "digits", "-n", "demo")
+    assert spec["pool"] == "default"
+    assert spec["replicas"] == {"min": 0, "max": 1}
+    assert spec["hold"] == {"timeout": "60s", "max": 1000}
+    assert spec["suspend"] is False
+    assert spec["drainDeadline"] == "5m"
+
+
+@pytest.mark.parametrize("kind", ["modelservice", "modelpool", "modelhost", "modelgateway"])
+def test_kubectl_explain_describes_every_field_that_people_set(api_server: Cluster, kind: str) -> None:
+    api_server.kubectl("explain", kind)
+    crd = api_server.get("crd", f"{kind}s.lull.dev")
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    undescribed = [path for path in fields(schema["spec"], "spec") if path[1] is None]
+    assert not undescribed
+
+
+def fields(node: dict[str, Any], path: str) -> list[tuple[str, str | None]]:
+    found = [(path, node.get("description"))]
+    for name, child in node.get("properties", {}).items():
+        found += fields(child, f"{path}.{name}")
+    return found
