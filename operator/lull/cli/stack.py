@@ -32,8 +32,11 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
     table.write_text(yaml.safe_dump(image_table()))
     cluster.up(Nodes(cpu=cpu_nodes, gpu=gpu_nodes, images=str(table)))
     cluster.apply(ROOT / "crds")
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "-l", "", "--all", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     cluster.apply(OVERLAY)
+    files(cluster).mkdir(exist_ok=True)
+    volume = Template((OVERLAY / "files-volume.yaml").read_text()).substitute(FILES=files(cluster))
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=volume)
     for name in ("lull-controller", "lull-gateway"):
         wait_for(
             lambda name=name: _available(cluster, name),  # type: ignore[misc]
@@ -65,7 +68,7 @@ def gateways(cluster: Cluster) -> list[str]:
 
 def files(cluster: Cluster) -> Path:
     """Return the folder that `file:` URIs name on this cluster."""
-    return cluster.files
+    return cluster.folder / "files"
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_seconds: float) -> None:

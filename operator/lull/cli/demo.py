@@ -1,0 +1,150 @@
+"""`lull demo`: the whole way of one model, on this machine, with a newcomer looking on."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lull.api.names import HOSTS_NAMESPACE
+from lull.cli import stack
+from lull.local.cluster import Cluster
+
+NAMESPACE, SERVICE = "demo", "digits"
+HOLD_SECONDS = 90.0
+SLEEP_TIMEOUT_SECONDS = 90.0
+SAMPLE = stack.ROOT / "manifests" / "samples" / "digits.yaml"
+
+console = Console(highlight=False, stderr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered digit: what it was, what the network said, and how long it took."""
+
+    digit: int
+    prediction: int
+    seconds: float
+
+
+def demo(
+    name: Annotated[str, typer.Option(help="Name of the local cluster.")] = "lull",
+) -> None:
+    """Bring a local cluster up, publish a network, wake it with a request, and watch it fall asleep again.
+
+    Example: lull demo
+    """
+    cluster = Cluster(name, progress=lambda line: console.print(f"   [dim]{line}[/dim]"))
+    _step(1, "A real Kubernetes control plane on this machine, with Lull in it")
+    stack.up(cluster)
+    gateway = stack.gateways(cluster)[0]
+
+    _step(2, "Train a small network on handwritten digits, and publish it")
+    held_out, digest = publish_digits(cluster)
+
+    _step(3, "Apply a ModelService")
+    manifest = Template(SAMPLE.read_text()).substitute(DIGEST=digest)
+    _kubectl(cluster, "create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml", apply=True)
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
+    cluster.kubectl("wait", "--for=condition=Ready", f"modelservice/{SERVICE}", "-n", NAMESPACE, "--timeout=30s")
+    _show(cluster)
+
+    _step(4, "It sleeps. Send it a digit that it has never seen")
+    image, digit = held_out
+    first = ask(gateway, image, digit)
+    _told(first)
+    _where_the_time_went(cluster, first)
+    _told(ask(gateway, image, digit))
+    _show(cluster)
+
+    _step(5, "Leave it alone: it falls asleep, and its host is let go")
+    stack.wait_for(
+        lambda: not cluster.get("modelhosts", "-n", HOSTS_NAMESPACE)["items"],
+        "the host is still there: kubectl describe modelservice digits -n demo says why",
+        SLEEP_TIMEOUT_SECONDS,
+    )
+    _show(cluster)
+    _try_next(cluster, gateway)
+
+
+def publish_digits(cluster: Cluster) -> tuple[tuple[np.ndarray[Any, Any], int], str]:
+    """Publish the trained SimpleCNN where `file:` URIs point; returns a held-out `(1×1×32×32, digit)`, the digest."""
+    raise NotImplementedError(cluster)
+
+
+def ask(gateway: str, image: np.ndarray[Any, Any], digit: int) -> Answer:
+    """Send one image through the gateway as any Triton client does, over gRPC, by host name."""
+    import tritonclient.grpc as triton
+
+    authority = f"{SERVICE}.{NAMESPACE}.lull.localhost"
+    client = triton.InferenceServerClient(gateway, channel_args=[("grpc.default_authority", authority)])
+    metadata = client.get_model_metadata  # asked after the answer: metadata of a sleeping model would wake it
+    tensor = triton.InferInput("image", list(image.shape), "FP32")
+    tensor.set_data_from_numpy(image)
+    started = time.monotonic()
+    result = client.infer(SERVICE, [tensor], client_timeout=HOLD_SECONDS)
+    seconds = time.monotonic() - started
+    output = metadata(SERVICE).outputs[0].name
+    return Answer(digit, int(np.argmax(result.as_numpy(output))), seconds)
+
+
+def _where_the_time_went(cluster: Cluster, first: Answer) -> None:
+    (host,) = cluster.get("modelhosts", "-n", HOSTS_NAMESPACE)["items"]
+    (model,) = host["status"]["models"]
+    load_seconds = float(model["loadSeconds"])
+    table = Table("where the time went", "seconds", box=None, pad_edge=False)
+    table.add_row("no host: pod, agent and Triton start", f"{first.seconds - load_seconds:.2f}")
+    table.add_row("Triton loads the model", f"{load_seconds:.2f}")
+    table.add_row("held in all, then answered", f"{first.seconds:.2f}")
+    console.print(table)
+
+
+def _told(answer: Answer) -> None:
+    right = "right" if answer.prediction == answer.digit else "wrong"
+    console.print(
+        f"   a {answer.digit}; the network says [bold]{answer.prediction}[/bold] ({right}), "
+        f"answered after [bold]{answer.seconds * 1000:,.1f} ms[/bold]"
+    )
+
+
+def _show(cluster: Cluster) -> None:
+    console.print("   [dim]$ kubectl get modelservices,modelhosts -A[/dim]")
+    console.print(_indented(cluster.kubectl("get", "modelservices,modelhosts", "-A")))
+
+
+def _try_next(cluster: Cluster, gateway: str) -> None:
+    config = f"--kubeconfig {_short(cluster.kubeconfig)}"
+    kubectl = _short(cluster.binaries["kubectl"])
+    console.print("\n[bold]The cluster stays up. Three things to try:[/bold]")
+    for command in (
+        f"curl -s http://{gateway}/{NAMESPACE}/{SERVICE}/v2/models/{SERVICE}",
+        f"{kubectl} {config} get modelservices,modelhosts -A -w",
+        f"{kubectl} {config} explain modelservice.spec",
+    ):
+        console.print(f"  {command}", soft_wrap=True)
+    console.print("`make demo-down` ends it.")
+
+
+def _kubectl(cluster: Cluster, *arguments: str, apply: bool = False) -> None:
+    printed = cluster.kubectl(*arguments)
+    if apply:
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=printed)
+
+
+def _step(number: int, text: str) -> None:
+    console.print(f"\n[bold]{number}. {text}[/bold]")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"   {line}" for line in text.splitlines())
+
+
+def _short(path: Path) -> str:
+    home = str(Path.home())
+    return str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)
