@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lull.local import processes
 from lull.local.address import choose_range, control_plane_address
 from lull.local.control_plane import PROGRAMS, ControlPlane
 from lull.local.errors import LocalClusterError
+from lull.local.node.images import Table
 from lull.local.toolchain import Progress, binaries, to_stderr
 
 KUBECTL_TIMEOUT_SECONDS = 60
@@ -33,12 +34,15 @@ LONGEST_FOLDER_BYTES = 60
 
 @dataclass(frozen=True)
 class Nodes:
-    """The process nodes of a cluster: `cpu` plain ones, and `gpu` ones with simulated GPUs."""
+    """The process nodes of a cluster: `cpu` plain ones, and `gpu` ones with simulated GPUs.
+
+    `images` says what each image is on them (`lull.local.node.images.read_table`).
+    """
 
     cpu: int = 1
     gpu: int = 0
     gpus_per_node: int = 1
-    images: str | None = None
+    images: Table = field(default_factory=dict)
 
 
 class Cluster:
@@ -218,7 +222,7 @@ class Cluster:
             [sys.executable, "-m", "lull.local.node", str(self.folder)],
             self.folder / "log" / "nodes.log",
             mark=self.folder,
-            environment=os.environ,
+            environment={**os.environ, "KUBECONFIG": str(self.folder / "pki" / "node.kubeconfig")},
         )
 
     def _wait_nodes(self) -> None:

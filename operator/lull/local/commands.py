@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +14,7 @@ import typer
 
 from lull.local.cluster import Cluster, Nodes
 from lull.local.errors import LocalClusterError
+from lull.local.node.images import read_table
 
 app = typer.Typer(
     help="A real Kubernetes control plane and process nodes on this machine: no root, no containers.",
@@ -50,7 +52,12 @@ def up(
     ] = None,
     gpus_per_node: Annotated[int, typer.Option(min=1, help="nvidia.com/gpu of each GPU node.")] = 1,
     images: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Table of what each image runs (YAML).")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Table of what each image is (YAML); ${NAME} in it is taken from the environment.",
+        ),
     ] = None,
     manifests: Annotated[
         list[Path] | None,
@@ -69,7 +76,7 @@ def up(
             1 if cpu_nodes is None else cpu_nodes,
             gpu_nodes or 0,
             gpus_per_node,
-            str(images.resolve()) if images else None,
+            read_table(images, os.environ) if images else {},
         )
     cluster.up(nodes)
     for folder in manifests or []:
