@@ -1,0 +1,196 @@
+"""What a decision asks for, and the working copy of the fleet on which it is made.
+
+Every step changes the draft, so that the next one sees what the one before decided; the executor applies the
+difference between the fleet and the draft.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lull.api.names import GATEWAY_STALE_SECONDS
+from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Pod, Service, State
+from lull.policy.notes import Notes, renewed
+
+DEFAULT_IDLE_AFTER_SECONDS = 300.0
+"""How long a service without `idleAfter` stays loaded after its last request."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetModels:
+    """Change what a host should hold from exactly `before` to `after`."""
+
+    host: str
+    before: tuple[Placement, ...]
+    after: tuple[Placement, ...]
+    proofs: tuple[Placement, ...] = ()
+    """Drains whose fence has to be proven on a fresh list of the gateways before this is written."""
+    cut: tuple[Placement, ...] = ()
+    """Drains that ran into their deadline: requests of theirs may be cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateHost:
+    """Make a host that should hold `placements`; its Pod follows."""
+
+    host: str
+    pool: str
+    placements: tuple[Placement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Make the Pod of a host that has none yet."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteHost:
+    """Let a host go that still holds exactly `before`; its Pod goes with it."""
+
+    host: str
+    before: tuple[Placement, ...]
+    reason: str
+
+
+Change = SetModels | CreateHost | CreatePod | DeleteHost
+
+
+class Draft:
+    """A fleet that is being decided on. Never outlives the call that made it."""
+
+    def __init__(self, fleet: Fleet, notes: Notes, now: float) -> None:
+        self.fleet = fleet
+        self.notes = notes
+        self.now = now
+        self.hosts: dict[str, Host] = dict(fleet.hosts)
+        self.next_at: float | None = None
+        self.blocked: dict[str, tuple[str, str]] = {}
+        """Reason and message by service, for those that were wanted and could not be placed."""
+        self._deleted: dict[str, str] = {}
+        self._proofs: set[str] = set()
+        self._cut: set[str] = set()
+        self._homes: dict[str, dict[str, None]] | None = None
+        self._held: frozenset[str] | None = None
+        self._named = 0
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The services that live gateways hold requests for."""
+        if self._held is None:
+            asking = [g for g in self.fleet.gateways.values() if g.held]
+            self._held = frozenset().union(*(g.held for g in asking if not self._stale(g)))
+        return self._held
+
+    def due(self, at: float) -> bool:
+        """Tell whether `at` has come; where it has not, the plan is due again then."""
+        if self.now >= at:
+            return True
+        self.next_at = at if self.next_at is None else min(self.next_at, at)
+        return False
+
+    def of(self, service: str) -> list[tuple[Host, Placement]]:
+        """Return the placements of a service."""
+        if self._homes is None:
+            self._homes = {}
+            for host in self.hosts.values():
+                self._settle(self._homes, host)
+        hosts = [self.hosts[name] for name in self._homes.get(service, ()) if name in self.hosts]
+        return [(host, p) for host in hosts for p in host.placements if p.service == service]
+
+    def put(self, host: Host, placements: Iterable[Placement]) -> None:
+        """Change what a host should hold."""
+        changed = replace(host, placements=tuple(placements))
+        self.hosts[host.name] = changed
+        if self._homes is not None:
+            self._settle(self._homes, changed)
+
+    def turn(self, host: Host, placement: Placement, state: State) -> None:
+        """Turn one placement.
+
+        Back to Loaded it gets a new epoch, as claims for an old drain must not count for its next one.
+        """
+        host = self.hosts[host.name]
+        epoch = placement.epoch + (state is State.LOADED)
+        turned = replace(placement, state=state, epoch=epoch)
+        self.put(host, (turned if p.id == placement.id else p for p in host.placements))
+
+    def remove(self, host: Host, placement: Placement) -> None:
+        """Take a placement out, to be unloaded."""
+        host = self.hosts[host.name]
+        self.put(host, (p for p in host.placements if p.id != placement.id))
+
+    def prove(self, placement: Placement) -> None:
+        """Ask that the fence of this drain be proven before the change is written."""
+        self._proofs.add(placement.id)
+
+    def cut(self, host: Host, placement: Placement) -> None:
+        """Take a placement out whose drain ran into its deadline."""
+        self._cut.add(placement.id)
+        self.remove(host, placement)
+
+    def place(self, host: Host, service: Service, memory_bytes: int) -> None:
+        """Add a placement of a service to a host."""
+        host = self.hosts[host.name]
+        placement = Placement(
+            id=self._fresh(service.key.partition("/")[2]),
+            service=service.key,
+            model=service.model,
+            memory_bytes=memory_bytes,
+            idle_after_seconds=idle_after_seconds(service),
+        )
+        self.put(host, (*host.placements, placement))
+
+    def create(self, pool: str) -> Host:
+        """Add a host to a pool."""
+        host = Host(self._fresh(pool), pool)
+        self.hosts[host.name] = host
+        return host
+
+    def delete(self, host: Host, reason: str) -> None:
+        """Let a host go."""
+        del self.hosts[host.name]
+        self._deleted[host.name] = reason
+
+    def changes(self) -> list[Change]:
+        """Return what has to be written so that the fleet becomes the draft: what helps somebody first."""
+        changes: list[Change] = []
+        for name, host in self.hosts.items():
+            old = self.fleet.hosts.get(name)
+            if old is None:
+                changes.append(CreateHost(name, host.pool, host.placements))
+            elif old.placements != host.placements:
+                proofs = tuple(p for p in old.placements if p.id in self._proofs)
+                cut = tuple(p for p in old.placements if p.id in self._cut)
+                changes.append(SetModels(name, old.placements, host.placements, proofs, cut))
+            if old is not None and host.pod is Pod.MISSING and host.pool in self.fleet.pools:
+                changes.append(CreatePod(name))
+        for name, reason in self._deleted.items():
+            if name in self.fleet.hosts:
+                changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
+        return changes
+
+    def _stale(self, gateway: Gateway) -> bool:
+        return self.due(self.notes.since.get(renewed(gateway), self.now) + GATEWAY_STALE_SECONDS)
+
+    @staticmethod
+    def _settle(homes: dict[str, dict[str, None]], host: Host) -> None:
+        for placement in host.placements:
+            homes.setdefault(placement.service, {})[host.name] = None
+
+    def _fresh(self, prefix: str) -> str:
+        """Return a name, valid as a DNS label, that no other decision makes."""
+        self._named += 1
+        digest = hashlib.sha256(f"{self.fleet.seed}/{self._named}/{prefix}".encode()).hexdigest()
+        return f"{prefix[:54].strip('-')}-{digest[:8]}"
+
+
+def idle_after_seconds(service: Service) -> float:
+    """Return how long a service stays loaded after its last request."""
+    return DEFAULT_IDLE_AFTER_SECONDS if service.idle_after_seconds is None else service.idle_after_seconds
+
+
+def same_model(placement: Placement, model: Model) -> bool:
+    """Tell whether a placement is of this very revision."""
+    return placement.model.revision == model.revision

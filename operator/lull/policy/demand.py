@@ -1,0 +1,79 @@
+"""How many replicas a service wants, and what stands in the way of giving it one."""
+
+from lull.api.quantities import format_bytes
+from lull.api.reasons import Reason
+from lull.policy.changes import Draft
+from lull.policy.fleet import Host, Placement, Pod, Service, State
+from lull.policy.notes import placed, troubled, unready
+from lull.policy.packing import capacity_bytes
+
+LOST_AFTER_SECONDS = 10.0
+"""How long a Pod that has served may be not ready before its placements are given up."""
+UNSCHEDULABLE_AFTER_SECONDS = 30.0
+"""How long a Pod may wait for the scheduler before that is called a failure."""
+
+
+def wanted(draft: Draft, service: Service) -> int:
+    """Return the replicas that a service should have now."""
+    if service.suspend:
+        return 0
+    busy = service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key))
+    return min(service.max_replicas, max(service.min_replicas, int(busy)))
+
+
+def active(draft: Draft, host: Host, placement: Placement) -> bool:
+    """Tell whether a placement is used, or is on its way to be."""
+    if placement.state is not State.LOADED:
+        return False
+    if stuck(draft, host):
+        return False
+    return not idle(draft, host, placement)
+
+
+def idle(draft: Draft, host: Host, placement: Placement) -> bool:
+    """Tell whether a placement was not asked for its idle time, all of it in this epoch.
+
+    The agent's word may be older than the epoch: it counts only once the placement had time to be asked.
+    """
+    report = host.report(placement)
+    if report is None or not report.idle:
+        return False
+    turned = draft.notes.since.get(placed(placement), draft.now)
+    return draft.due(turned + placement.idle_after_seconds)
+
+
+def lost(draft: Draft, host: Host) -> bool:
+    """Tell whether a host is given up: its placements need no fence, its status is not believed."""
+    if host.pod is Pod.GONE:
+        return True
+    if host.pod is not Pod.UNREADY:
+        return False
+    return draft.due(draft.notes.since.get(unready(host), draft.now) + LOST_AFTER_SECONDS)
+
+
+def stuck(draft: Draft, host: Host) -> bool:
+    """Tell whether a host's Pod has not started for too long."""
+    if not host.trouble:
+        return False
+    return draft.due(draft.notes.since.get(troubled(host), draft.now) + UNSCHEDULABLE_AFTER_SECONDS)
+
+
+def refusal(draft: Draft, service: Service) -> tuple[str, str] | None:
+    """Return reason and message why a service cannot be placed anywhere, whatever else is on the hosts."""
+    pool = draft.fleet.pools.get(service.pool)
+    if pool is None:
+        return Reason.NO_SUCH_POOL, f"there is no ModelPool {service.pool}; create it or change spec.pool"
+    known = max(service.memory_bytes or 0, service.measured_bytes or 0)
+    if known > capacity_bytes(draft.fleet, pool):
+        most = format_bytes(capacity_bytes(draft.fleet, pool))
+        return Reason.TOO_LARGE, (
+            f"it needs {format_bytes(known)} and a host of pool {pool.name} has {most} for models; "
+            "name a pool with larger hosts in spec.pool"
+        )
+    return None
+
+
+def backing_off(draft: Draft, service: Service) -> bool:
+    """Tell whether a service failed so lately that it is not tried again yet."""
+    failure = draft.notes.failure(service.key, service.generation)
+    return failure is not None and not draft.due(failure.retry_at)

@@ -1,0 +1,132 @@
+"""What a user reads of a decision: the state of a service in words, and what happens next."""
+
+from dataclasses import dataclass
+
+from lull.api.quantities import format_duration
+from lull.api.reasons import Reason
+from lull.policy.changes import Draft, idle_after_seconds, same_model
+from lull.policy.demand import lost, refusal, stuck, wanted
+from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
+from lull.policy.packing import capacity_bytes, charged_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A service's state.
+
+    Attributes:
+        state: Asleep, Waking, Serving, Draining or Suspended.
+        stalled: reason and message of what keeps it from serving until somebody or time helps.
+        next_action: what happens next if nothing changes; `next_at` is when, if time alone decides.
+    """
+
+    state: str
+    desired: int
+    ready: int
+    message: str
+    next_action: str
+    next_reason: str
+    next_at: float | None = None
+    stalled: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolExplanation:
+    """A pool's sums."""
+
+    hosts: int
+    ready_hosts: int
+    supply_bytes: int
+    used_bytes: int
+
+
+def explain(draft: Draft, service: Service) -> Explanation:
+    """Say where a service is and why, as the draft leaves it."""
+    placements = draft.of(service.key)
+    ready = sum(_routed(draft, host, p) for host, p in placements)
+    state = _state(draft, service, placements, ready)
+    action, reason, at = _next(draft, service, state)
+    stalled = _stalled(draft, service, placements)
+    if stalled:
+        action, reason, at = _next_of_stalled(draft, service, stalled[1])
+    desired = wanted(draft, service)
+    message = _message(draft, service, state, placements)
+    return Explanation(state, desired, ready, message, action, reason, at, stalled)
+
+
+def explain_pool(draft: Draft, pool: Pool) -> PoolExplanation:
+    """Sum up the hosts of a pool."""
+    hosts = [host for host in draft.hosts.values() if host.pool == pool.name]
+    return PoolExplanation(
+        hosts=len(hosts),
+        ready_hosts=sum(host.pod is Pod.RUNNING for host in hosts),
+        supply_bytes=len(hosts) * capacity_bytes(draft.fleet, pool),
+        used_bytes=sum(charged_bytes(draft, host) for host in hosts),
+    )
+
+
+def _routed(draft: Draft, host: Host, placement: Placement) -> bool:
+    return placement.state is State.LOADED and host.says(placement, Report.READY) and not lost(draft, host)
+
+
+def _state(draft: Draft, service: Service, placements: list[tuple[Host, Placement]], ready: int) -> str:
+    states = {p.state for h, p in placements if not h.says(p, Report.FAILED)}
+    if service.suspend:
+        return "Draining" if State.DRAINING in states else "Suspended"
+    if ready:
+        return "Serving"
+    if State.LOADED in states or service.key in draft.blocked or service.key in draft.held:
+        return "Waking"
+    return "Draining" if State.DRAINING in states else "Asleep"
+
+
+def _stalled(
+    draft: Draft, service: Service, placements: list[tuple[Host, Placement]]
+) -> tuple[str, str] | None:
+    if why := refusal(draft, service):
+        return why
+    failure = draft.notes.failure(service.key, service.generation)
+    if failure:
+        return failure.reason, failure.message
+    blocked = draft.blocked.get(service.key)
+    if blocked and blocked[0] == Reason.HOST_UNSCHEDULABLE:
+        return blocked
+    for host, placement in placements:
+        if placement.state is State.LOADED and same_model(placement, service.model) and stuck(draft, host):
+            return Reason.HOST_UNSCHEDULABLE, f"host {host.name} does not start: {host.trouble}"
+    return None
+
+
+def _next(draft: Draft, service: Service, state: str) -> tuple[str, str, float | None]:
+    if state == "Suspended":
+        return "Stay", "spec.suspend is true; requests get 503 until it is false", None
+    if state == "Asleep":
+        return "Wake", "the next request wakes it", None
+    if state == "Waking":
+        return "Serve", draft.blocked.get(service.key, ("", "it is loading"))[1], None
+    if state == "Draining":
+        return "Sleep", "as soon as every gateway has let go of it; a request before that keeps it", None
+    if service.min_replicas:
+        return "Stay", f"replicas.min is {service.min_replicas}", None
+    return "Sleep", f"after {format_duration(idle_after_seconds(service))} without a request", None
+
+
+def _next_of_stalled(draft: Draft, service: Service, message: str) -> tuple[str, str, float | None]:
+    failure = draft.notes.failure(service.key, service.generation)
+    if failure is None or refusal(draft, service):
+        return "Wait", message, None
+    return "Retry", "it failed; the next request after this time tries again", failure.retry_at
+
+
+def _message(draft: Draft, service: Service, state: str, placements: list[tuple[Host, Placement]]) -> str:
+    hosts = ", ".join(sorted(h.name for h, p in placements if p.state is not State.RESIDENT))
+    riding = ", ".join(sorted(h.name for h, p in placements if p.state is State.RESIDENT))
+    if state == "Serving":
+        return f"on {hosts}"
+    if state == "Waking":
+        return draft.blocked.get(service.key, ("", f"loading on {hosts}"))[1]
+    if state == "Draining":
+        return f"the gateways are letting go of it on {hosts}"
+    if state == "Suspended":
+        return "spec.suspend is true"
+    return f"still in memory on {riding}" if riding else "not loaded anywhere"

@@ -1,0 +1,193 @@
+"""The fleet as the policy sees it: plain frozen values, sizes in bytes and times in seconds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lull.api.reasons import Reason
+
+
+class State(StrEnum):
+    """What the controller wants of a placement."""
+
+    LOADED = "Loaded"
+    DRAINING = "Draining"
+    RESIDENT = "Resident"
+
+
+class Report(StrEnum):
+    """What the agent says became of it."""
+
+    FETCHING = "Fetching"
+    LOADING = "Loading"
+    READY = "Ready"
+    UNLOADING = "Unloading"
+    FAILED = "Failed"
+
+
+class Pod(StrEnum):
+    """How a host's Pod is."""
+
+    MISSING = "Missing"
+    """Not created yet."""
+    STARTING = "Starting"
+    """Created, and its agent has not served a model yet."""
+    RUNNING = "Running"
+    UNREADY = "Unready"
+    """Has served, and is not ready now."""
+    TERMINATING = "Terminating"
+    GONE = "Gone"
+    """Existed and is no more, or has ended, or its node is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a placement loads; `revision` stands for all the rest."""
+
+    revision: str
+    name: str
+    uri: str
+    digest: str = ""
+    format: str = "Auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A ModelService; `key` is `namespace/name`."""
+
+    key: str
+    model: Model
+    pool: str
+    generation: int = 1
+    memory_bytes: int | None = None
+    """What the user declares."""
+    measured_bytes: int | None = None
+    """What this revision took when it was last loaded."""
+    code: bool | None = None
+    """Whether the artifact runs code of its own; None until a host has said so."""
+    dedicated: bool = False
+    min_replicas: int = 0
+    max_replicas: int = 1
+    idle_after_seconds: float | None = None
+    suspend: bool = False
+    drain_deadline_seconds: float = 300.0
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its user."""
+        return namespace_of(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A ModelPool; `capacity_bytes` is what the models of one host share."""
+
+    name: str
+    capacity_bytes: int
+    max_hosts: int
+    min_hosts: int = 0
+    empty_after_seconds: float | None = None
+    namespaced: bool = False
+    """Only services of one namespace share a host."""
+    allow_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One entry of `ModelHost.spec.models`."""
+
+    id: str
+    service: str
+    model: Model
+    memory_bytes: int
+    idle_after_seconds: float
+    state: State = State.LOADED
+    epoch: int = 1
+
+    @property
+    def claim(self) -> str:
+        """What a gateway lists once no request of its can reach this placement."""
+        return f"{self.id}.{self.epoch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One entry of `ModelHost.status.models`."""
+
+    id: str
+    service: str
+    name: str
+    """The wire name; empty where it is not known any more."""
+    state: Report
+    memory_bytes: int = 0
+    idle: bool = False
+    """No request for the placement's idle time."""
+    code: bool | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A ModelHost with its Pod."""
+
+    name: str
+    pool: str
+    placements: tuple[Placement, ...] = ()
+    reports: Mapping[str, Reported] = field(default_factory=dict)
+    """By placement id."""
+    pod: Pod = Pod.MISSING
+    node: str = ""
+    trouble: str = ""
+    """Why its Pod does not start, in the scheduler's words."""
+    capacity_bytes: int | None = None
+    """What the accelerator itself says, where it does."""
+
+    def report(self, placement: Placement) -> Reported | None:
+        """Return what the agent says of a placement; None where it said nothing, or is not believed."""
+        return None if self.pod is Pod.GONE else self.reports.get(placement.id)
+
+    def says(self, placement: Placement, state: Report) -> bool:
+        """Tell whether the agent reports `placement` in `state`."""
+        report = self.report(placement)
+        return report is not None and report.state is state
+
+    @property
+    def tainted(self) -> bool:
+        """A load that passed its deadline goes on inside Triton: only the Pod's end gives its memory back."""
+        return any(
+            self.says(p, Report.FAILED) and self.reports[p.id].reason == Reason.LOAD_TIMEOUT
+            for p in self.placements
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A ModelGateway: what it holds requests for, and the claims of what it let go of."""
+
+    name: str
+    renewed: str = ""
+    held: frozenset[str] = frozenset()
+    drained: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything there is, at one moment. `seed` makes the names that this decision invents unique."""
+
+    services: Mapping[str, Service]
+    pools: Mapping[str, Pool]
+    hosts: Mapping[str, Host]
+    gateways: Mapping[str, Gateway]
+    seed: str = ""
+
+    def placements(self) -> Iterator[tuple[Host, Placement]]:
+        """Yield every placement with its host."""
+        for host in self.hosts.values():
+            for placement in host.placements:
+                yield host, placement
+
+
+def namespace_of(key: str) -> str:
+    """Return the namespace of a `namespace/name`."""
+    return key.partition("/")[0]

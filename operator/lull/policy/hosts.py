@@ -1,0 +1,49 @@
+"""Hosts: kept at the pool's minimum, let go when they serve nobody."""
+
+from lull.policy.changes import Draft
+from lull.policy.fleet import Host, Pod, Pool
+from lull.policy.notes import empty, serves_nobody
+
+DEFAULT_EMPTY_AFTER_SECONDS = 60.0
+"""How long a host that serves nobody is kept in a pool without `emptyAfter`."""
+
+
+def let_go(draft: Draft) -> None:
+    """Delete hosts whose Pod is gone, that cannot be used again, or that served nobody for long enough."""
+    for host in sorted(draft.hosts.values(), key=lambda h: h.name):
+        if host.pod is Pod.GONE:
+            draft.delete(host, "its Pod is gone")
+        elif serves_nobody(host) and host.pod is not Pod.TERMINATING:
+            _let_go_of_empty(draft, host)
+
+
+def keep_minimum(draft: Draft) -> None:
+    """Create hosts up to each pool's minimum."""
+    for pool in draft.fleet.pools.values():
+        for _ in range(max(0, min(pool.min_hosts, pool.max_hosts) - _count(draft, pool))):
+            draft.create(pool.name)
+
+
+def empty_after_seconds(pool: Pool | None) -> float:
+    """Return how long a host of this pool may serve nobody."""
+    if pool is None or pool.empty_after_seconds is None:
+        return DEFAULT_EMPTY_AFTER_SECONDS
+    return pool.empty_after_seconds
+
+
+def _let_go_of_empty(draft: Draft, host: Host) -> None:
+    if host.tainted:
+        draft.delete(host, "a load passed its deadline, and its memory is only had back with the Pod")
+        return
+    pool = draft.fleet.pools.get(host.pool)
+    if pool and _count(draft, pool) <= pool.min_hosts:
+        return
+    if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
+        return  # somebody waits for this very room
+    after = empty_after_seconds(pool)
+    if draft.due(draft.notes.since.get(empty(host), draft.now) + after):
+        draft.delete(host, "it served nobody for its pool's emptyAfter")
+
+
+def _count(draft: Draft, pool: Pool) -> int:
+    return sum(host.pool == pool.name for host in draft.hosts.values())

@@ -1,0 +1,118 @@
+"""Letting go: who falls asleep, who was replaced, and what failed or was lost."""
+
+from dataclasses import replace
+
+from lull.api.reasons import Reason
+from lull.policy.changes import Draft, idle_after_seconds, same_model
+from lull.policy.demand import idle, lost, wanted
+from lull.policy.fleet import Host, Placement, Report, Service, State
+from lull.policy.packing import evictable, need_bytes, room_bytes, room_soon_bytes
+from lull.policy.wake import sound
+
+
+def good(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+    """Tell whether a placement is what the service wants: loaded, of this revision, in this pool, sound."""
+    return (
+        placement.state is State.LOADED
+        and same_model(placement, service.model)
+        and host.pool == service.pool
+        and sound(draft, host)
+        and not host.says(placement, Report.FAILED)
+    )
+
+
+def retire(draft: Draft) -> None:
+    """Start the drain of every loaded placement that is not wanted any more."""
+    targets: dict[str, int] = {}
+    for host in list(draft.hosts.values()):
+        if lost(draft, host):
+            continue
+        for placement in host.placements:
+            if placement.state is not State.LOADED or host.says(placement, Report.FAILED):
+                continue
+            service = draft.fleet.services.get(placement.service)
+            if service is None:
+                draft.turn(host, placement, State.DRAINING)
+                continue
+            target = targets.setdefault(service.key, wanted(draft, service))
+            if _dispensable(draft, host, placement, service, target):
+                draft.turn(host, placement, State.DRAINING)
+
+
+def give_up(draft: Draft) -> None:
+    """Take out what failed and what is lost. Neither is routed or believed, so neither needs a fence.
+
+    A load that ran into its deadline stays in the list, as its memory stays taken until its host is let go.
+    """
+    for host in list(draft.hosts.values()):
+        if lost(draft, host):
+            draft.put(host, ())
+            continue
+        for placement in host.placements:
+            report = host.report(placement)
+            if report and report.state is Report.FAILED and report.reason != Reason.LOAD_TIMEOUT:
+                draft.remove(host, placement)
+
+
+def relieve(draft: Draft) -> None:
+    """Unload Residents of a host on which a model grew past its reservation."""
+    for host in list(draft.hosts.values()):
+        if host.pool in draft.fleet.pools and room_bytes(draft, host) < 0:
+            missing = -room_soon_bytes(draft, host)
+            residents = [p.id for p in host.placements if p.state is State.RESIDENT]
+            chosen = evictable(host, missing)
+            ids = residents if chosen is None else chosen
+            draft.put(host, (p for p in host.placements if p.id not in ids))
+
+
+def refresh(draft: Draft) -> None:
+    """Bring up to date what may change of a loaded placement: idle time, and a reservation too large."""
+    for host in list(draft.hosts.values()):
+        fresh = tuple(_refreshed(draft, host, p) for p in host.placements)
+        if fresh != host.placements:
+            draft.put(host, fresh)
+
+
+def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
+    service = draft.fleet.services.get(placement.service)
+    if service is None or not same_model(placement, service.model):
+        return placement
+    reserved = placement.memory_bytes
+    if service.measured_bytes and host.says(placement, Report.READY):
+        reserved = min(reserved, need_bytes(draft.fleet, service))
+    return replace(placement, memory_bytes=reserved, idle_after_seconds=idle_after_seconds(service))
+
+
+def _dispensable(draft: Draft, host: Host, placement: Placement, service: Service, target: int) -> bool:
+    """Tell whether a loaded placement may go: never the last ready one of a service that is wanted."""
+    if target == 0:
+        return True
+    peers = [(h, p) for h, p in draft.of(service.key) if good(draft, h, p, service)]
+    if good(draft, host, placement, service):
+        others = [(h, p) for h, p in peers if p.id != placement.id]
+        ready = sum(h.says(p, Report.READY) for h, p in others)
+        surplus = len(peers) > target and ready >= target
+        return surplus and (not host.says(placement, Report.READY) or _first_to_go(draft, placement, peers))
+    if sum(h.says(p, Report.READY) for h, p in peers) >= target:
+        return True
+    return _swap_held(draft, host, placement, service)
+
+
+def _first_to_go(draft: Draft, placement: Placement, peers: list[tuple[Host, Placement]]) -> bool:
+    """Tell whether a placement goes before its peers: idle ones first, then by name."""
+    return placement.id == min((not idle(draft, h, p), p.id) for h, p in peers)[1]
+
+
+def _swap_held(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+    """Tell whether an old revision has to make room for the new one, as no other host can be had for it.
+
+    Requests are held meanwhile. Nobody swaps for a revision that has failed.
+    """
+    reason, _ = draft.blocked.get(service.key, ("", ""))
+    failed = draft.notes.failure(service.key, service.generation)
+    return (
+        reason == Reason.NO_CAPACITY
+        and failed is None
+        and not same_model(placement, service.model)
+        and sound(draft, host)
+    )

@@ -1,0 +1,138 @@
+"""What the policy remembers from one look to the next: since when something is so, and what failed.
+
+All times are the observer's own, so no clock of another machine is believed. A restart forgets them; what
+follows is only that something waits once more.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from lull.api.reasons import Reason
+from lull.policy.fleet import Fleet, Gateway, Host, Placement, Pod, Report, Reported, Service, State
+
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 300.0
+
+Fact = tuple[str, str]
+"""What is observed, and of whom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failures of one generation of a service, in a row."""
+
+    generation: int
+    reason: str
+    message: str
+    at: float
+    count: int = 1
+    placement: str = ""
+    """Whose report it was: each counts once."""
+
+    @property
+    def retry_at(self) -> float:
+        """When it may be tried again: after 5 s, doubling up to 5 min."""
+        return self.at + min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(self.count - 1, 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What was noted up to now."""
+
+    since: Mapping[Fact, float] = field(default_factory=dict)
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """By service."""
+
+    def failure(self, service: str, generation: int) -> Failure | None:
+        """Return what failed of this generation of a service."""
+        failure = self.failures.get(service)
+        return failure if failure and failure.generation == generation else None
+
+
+NOTHING_NOTED = Notes()
+
+
+def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
+    """Return the notes after a look at the fleet: bounded by what is in it now."""
+    since = {fact: min(now, notes.since.get(fact, now)) for fact in _facts(fleet)}
+    failures = {
+        key: failure
+        for key, failure in notes.failures.items()
+        if key in fleet.services and fleet.services[key].generation == failure.generation
+    }
+    judged = list(_judged(fleet))
+    for placement, report in judged:
+        if report.state is Report.FAILED:
+            _note_failure(failures, fleet.services[placement.service], placement, report, now)
+    for placement, report in judged:
+        if report.state is Report.READY and placement.state is State.LOADED:
+            failures.pop(placement.service, None)
+    return replace(notes, since=since, failures=failures)
+
+
+def renewed(gateway: Gateway) -> Fact:
+    """The fact that a gateway's heartbeat stands where it stands."""
+    return f"Renewed {gateway.renewed}", gateway.name
+
+
+def empty(host: Host) -> Fact:
+    """The fact that a host serves nobody."""
+    return "Empty", host.name
+
+
+def unready(host: Host) -> Fact:
+    """The fact that a host's Pod is not ready."""
+    return "Unready", host.name
+
+
+def troubled(host: Host) -> Fact:
+    """The fact that a host's Pod does not start."""
+    return "Troubled", host.name
+
+
+def placed(placement: Placement) -> Fact:
+    """The fact that a placement is in its state, in its epoch."""
+    return placement.state, placement.claim
+
+
+def serves_nobody(host: Host) -> bool:
+    """Tell whether nothing on a host is routed or may be on its way out of the gateways."""
+    return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
+
+
+def _facts(fleet: Fleet) -> Iterator[Fact]:
+    for gateway in fleet.gateways.values():
+        yield renewed(gateway)
+    for host in fleet.hosts.values():
+        if serves_nobody(host):
+            yield empty(host)
+        if host.pod is Pod.UNREADY:
+            yield unready(host)
+        if host.trouble:
+            yield troubled(host)
+        yield from (placed(placement) for placement in host.placements)
+
+
+def _judged(fleet: Fleet) -> Iterator[tuple[Placement, Reported]]:
+    """Yield the reports that say something about a service as it is now."""
+    for host, placement in fleet.placements():
+        report = host.report(placement)
+        service = fleet.services.get(placement.service)
+        if report and service and service.model.revision == placement.model.revision:
+            yield placement, report
+
+
+def _note_failure(
+    failures: dict[str, Failure], service: Service, placement: Placement, report: Reported, now: float
+) -> None:
+    last = failures.get(service.key)
+    if last and last.placement == placement.id:
+        return
+    failures[service.key] = Failure(
+        generation=service.generation,
+        reason=report.reason or Reason.LOAD_FAILED,
+        message=report.message,
+        at=now,
+        count=last.count + 1 if last else 1,
+        placement=placement.id,
+    )

@@ -1,0 +1,106 @@
+"""Where a placement fits: memory is hard, tenants and wire names keep apart."""
+
+from dataclasses import replace
+
+from lull.policy.changes import Draft
+from lull.policy.fleet import Fleet, Host, Pod, Pool, Service, State, namespace_of
+
+DEFAULT_MODEL_BYTES = 2**30
+"""What a model is assumed to take that nobody declared and nothing has measured yet."""
+HOST_OVERHEAD_BYTES = 512 * 2**20
+"""What Triton and its device context take of a host before any model."""
+
+
+def capacity_bytes(fleet: Fleet, pool: Pool) -> int:
+    """Return what the models of one host of `pool` may share; what accelerators say is believed."""
+    told = [h.capacity_bytes for h in fleet.hosts.values() if h.pool == pool.name and h.capacity_bytes]
+    return max(0, min([pool.capacity_bytes, *([max(told)] if told else [])]) - HOST_OVERHEAD_BYTES)
+
+
+def need_bytes(fleet: Fleet, service: Service) -> int:
+    """Return what to reserve for one replica: the larger of declared and measured, else an assumption."""
+    known = max(service.memory_bytes or 0, service.measured_bytes or 0)
+    pool = fleet.pools.get(service.pool)
+    return known or min([DEFAULT_MODEL_BYTES, *([capacity_bytes(fleet, pool)] if pool else [])])
+
+
+def charged_bytes(draft: Draft, host: Host) -> int:
+    """Return what is reserved or used on a host, of what still unloads too."""
+    wanted = {p.id: p.memory_bytes for p in host.placements}
+    old = draft.fleet.hosts.get(host.name)
+    leaving = {p.id: p.memory_bytes for p in old.placements} if old else {}
+    total = sum(wanted.values())
+    for id_, report in host.reports.items():
+        if id_ in wanted:
+            total += max(0, report.memory_bytes - wanted[id_])
+        else:
+            total += max(report.memory_bytes, leaving.get(id_, 0)) or DEFAULT_MODEL_BYTES
+    return total
+
+
+def room_bytes(draft: Draft, host: Host) -> int:
+    """Return what a new placement may take of a host now; negative where a model outgrew its share."""
+    pool = draft.fleet.pools[host.pool]
+    own = min(pool.capacity_bytes, host.capacity_bytes or pool.capacity_bytes)
+    return own - HOST_OVERHEAD_BYTES - charged_bytes(draft, host)
+
+
+def room_soon_bytes(draft: Draft, host: Host) -> int:
+    """Return the room once everything that unloads now is gone."""
+    wanted = {p.id for p in host.placements}
+    loaded = {id_: report for id_, report in host.reports.items() if id_ in wanted}
+    return room_bytes(draft, replace(host, reports=loaded))
+
+
+def open_to(draft: Draft, host: Host, service: Service) -> bool:
+    """Tell whether a host takes placements of a service at all, memory apart."""
+    return (
+        host.pool == service.pool
+        and host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING)
+        and not host.tainted
+        and all(p.model.name != service.model.name for p in host.placements)
+        and _tenants_agree(draft.fleet, host, service)
+    )
+
+
+def name_is_free(host: Host, service: Service) -> bool:
+    """Tell whether no model of this wire name is still being unloaded."""
+    return all(report.name != service.model.name for report in host.reports.values())
+
+
+def evictable(host: Host, missing_bytes: int) -> list[str] | None:
+    """Return the fewest Residents, largest first, that give back `missing_bytes`; None where they do not."""
+    chosen = []
+    residents = [p for p in host.placements if p.state is State.RESIDENT]
+    for placement in sorted(residents, key=lambda p: (-p.memory_bytes, p.id)):
+        if missing_bytes <= 0:
+            break
+        chosen.append(placement.id)
+        missing_bytes -= placement.memory_bytes
+    return chosen if missing_bytes <= 0 else None
+
+
+def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
+    """Tell whether a service may share a host with those whose models are on it, loaded or still unloading."""
+    others = {p.service for p in host.placements} | {r.service for r in host.reports.values()}
+    others.discard(service.key)
+    if others and service.dedicated:
+        return False
+    foreign = {key for key in others if namespace_of(key) != service.namespace}
+    if foreign and (fleet.pools[host.pool].namespaced or _is_code(fleet, service.key)):
+        return False
+    return not any(_dedicated(fleet, key) for key in others) and not any(
+        _is_code(fleet, key) for key in foreign
+    )
+
+
+def _dedicated(fleet: Fleet, key: str) -> bool:
+    return key in fleet.services and fleet.services[key].dedicated
+
+
+def _is_code(fleet: Fleet, key: str) -> bool:
+    """Tell whether a service may run code of its own: unknown, it may where its pool allows code."""
+    service = fleet.services.get(key)
+    if service is None or service.pool not in fleet.pools:
+        return True
+    return fleet.pools[service.pool].allow_code if service.code is None else service.code

@@ -1,0 +1,125 @@
+"""The wake: give every held service a placement. Called at once, so small; it never waits for a plan."""
+
+from lull.api.reasons import Reason
+from lull.policy.changes import Change, Draft, same_model
+from lull.policy.demand import backing_off, lost, refusal, stuck
+from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
+from lull.policy.notes import Notes
+from lull.policy.packing import evictable, name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
+
+MAKING_ROOM = "MakingRoom"
+"""Why a service waits that will be placed without anybody's doing."""
+
+
+def wake(fleet: Fleet, notes: Notes, now: float) -> list[Change]:
+    """Return the changes that bring held services towards Loaded; none where nothing can be done yet."""
+    draft = Draft(fleet, notes, now)
+    wake_held(draft)
+    return draft.changes()
+
+
+def wake_held(draft: Draft) -> None:
+    """Give every held service a placement, where that is possible."""
+    for key in sorted(draft.held):
+        service = draft.fleet.services.get(key)
+        if (
+            service
+            and not service.suspend
+            and not any(serves(draft, h, p, service) for h, p in draft.of(key))
+        ):
+            wake_one(draft, service)
+
+
+def serves(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+    """Tell whether a placement is, or will be, routed to: then there is nothing to wake."""
+    current = same_model(placement, service.model) or host.says(placement, Report.READY)
+    return (
+        placement.state is State.LOADED
+        and current
+        and sound(draft, host)
+        and not host.says(placement, Report.FAILED)
+    )
+
+
+def sound(draft: Draft, host: Host) -> bool:
+    """Tell whether a host may keep what it has."""
+    return not host.tainted and host.pod is not Pod.TERMINATING and not lost(draft, host)
+
+
+def wake_one(draft: Draft, service: Service) -> bool:
+    """Turn a placement back to Loaded, or make one; tell whether that was possible."""
+    for state in (State.DRAINING, State.RESIDENT):
+        for host, placement in draft.of(service.key):
+            if placement.state is state and _can_return(draft, host, placement, service):
+                draft.turn(host, placement, State.LOADED)
+                return True
+    return add_replica(draft, service)
+
+
+def add_replica(draft: Draft, service: Service) -> bool:
+    """Place one more replica: on a host with room, in the room of Residents, or on a new host.
+
+    Returns:
+        False where it is not placed now; why is noted in `draft.blocked`.
+    """
+    if backing_off(draft, service):
+        return False
+    why = refusal(draft, service) or _place(draft, service)
+    if why:
+        draft.blocked[service.key] = why
+    return why is None
+
+
+def _can_return(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+    return (
+        same_model(placement, service.model)
+        and host.pool == service.pool
+        and sound(draft, host)
+        and not host.says(placement, Report.FAILED)
+    )
+
+
+def _place(draft: Draft, service: Service) -> tuple[str, str] | None:
+    """Place a replica and return None, or return why that has to wait."""
+    need = need_bytes(draft.fleet, service)
+    hosts = [host for host in draft.hosts.values() if open_to(draft, host, service)]
+    free = [h for h in hosts if name_is_free(h, service) and room_bytes(draft, h) >= need]
+    if free:
+        best = min(free, key=lambda h: (h.pod is not Pod.RUNNING, room_bytes(draft, h), h.name))
+        draft.place(best, service, need)
+        return None
+    if any(room_soon_bytes(draft, host) >= need for host in hosts):
+        return MAKING_ROOM, "another model is being unloaded to make room"
+    if _evict(draft, hosts, need):
+        return _place(draft, service)
+    return _place_on_new_host(draft, service, need)
+
+
+def _evict(draft: Draft, hosts: list[Host], need: int) -> bool:
+    """Unload the Residents of the host where the fewest have to go: nobody is routed to them."""
+    options = [
+        (len(ids), host.name, ids)
+        for host in hosts
+        if (ids := evictable(host, need - room_soon_bytes(draft, host)))
+    ]
+    if not options:
+        return False
+    _, name, ids = min(options)
+    draft.put(draft.hosts[name], (p for p in draft.hosts[name].placements if p.id not in ids))
+    return True
+
+
+def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
+    pool = draft.fleet.pools[service.pool]
+    hosts = [host for host in draft.hosts.values() if host.pool == pool.name]
+    waiting = next((host for host in hosts if host.trouble), None)
+    if waiting:  # one more would wait beside it
+        reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
+        return reason, f"host {waiting.name} does not start: {waiting.trouble}"
+    if len(hosts) >= pool.max_hosts:
+        return Reason.NO_CAPACITY, (
+            f"all {pool.max_hosts} hosts of pool {pool.name} are in use; it waits until one has room "
+            "(raise hosts.max of the pool to add more)"
+        )
+    draft.place(draft.create(pool.name), service, need)
+    return None
