@@ -15,6 +15,8 @@ PILOT_FIELD_MANAGER = "lull-pilot"
 
 LABEL_POOL = f"{GROUP}/pool"
 LABEL_HOST = f"{GROUP}/host"
+ANNOTATION_DRAIN = f"{GROUP}/drain"
+"""`true` on a ModelHost: an admin wants it emptied. Its models move, and it takes no new ones meanwhile."""
 
 TRITON_HTTP_PORT = 8000
 TRITON_GRPC_PORT = 8001

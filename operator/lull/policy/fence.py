@@ -36,6 +36,7 @@ def welcome(host: Host, placement: Placement, service: Service | None) -> bool:
     return (
         service is not None
         and not service.suspend
+        and not host.cordoned
         and same_model(placement, service.model)
         and host.pool == service.pool
     )

@@ -142,6 +142,8 @@ class Host:
     """Why its Pod does not start, in the scheduler's words."""
     capacity_bytes: int | None = None
     """What the accelerator itself says, where it does."""
+    cordoned: bool = False
+    """An admin wants it emptied: its models move to other hosts, and it takes no new ones."""
 
     def report(self, placement: Placement) -> Reported | None:
         """Return what the agent says of a placement; None where it said nothing, or is not believed."""

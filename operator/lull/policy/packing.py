@@ -58,6 +58,7 @@ def open_to(draft: Draft, host: Host, service: Service) -> bool:
         host.pool == service.pool
         and host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING)
         and not host.tainted
+        and not host.cordoned
         and all(p.model.name != service.model.name for p in host.placements)
         and _tenants_agree(draft.fleet, host, service)
     )

@@ -43,7 +43,8 @@ def serves(draft: Draft, host: Host, placement: Placement, service: Service) -> 
 
 def sound(draft: Draft, host: Host) -> bool:
     """Tell whether a host may keep what it has."""
-    return not host.tainted and host.pod is not Pod.TERMINATING and not lost(draft, host)
+    leaves = host.tainted or host.cordoned or host.pod is Pod.TERMINATING
+    return not leaves and not lost(draft, host)
 
 
 def wake_one(draft: Draft, service: Service) -> bool:
