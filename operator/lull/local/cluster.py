@@ -91,7 +91,7 @@ class Cluster:
             self._settle(nodes)
             self._control_plane().start(self._progress)
             self._start_nodes()
-        self._wait_nodes()
+        self._wait_usable()
 
     def down(self) -> None:
         """Ends every process of the cluster and removes its folder. Nothing to do is fine."""
@@ -225,10 +225,14 @@ class Cluster:
             environment={**os.environ, "KUBECONFIG": str(self.folder / "pki" / "node.kubeconfig")},
         )
 
-    def _wait_nodes(self) -> None:
+    def _wait_usable(self) -> None:
+        """Waits until Pods can be created and scheduled: nodes ready, default account there."""
         deadline = time.monotonic() + NODES_READY_TIMEOUT_SECONDS
         nodes = self._state()["nodes"]
-        while sum(row["ready"] for row in self._node_rows()) < nodes["cpu"] + nodes["gpu"]:
+        while (
+            sum(row["ready"] for row in self._node_rows()) < nodes["cpu"] + nodes["gpu"]
+            or not self.get("serviceaccounts", "--namespace=default")["items"]
+        ):
             log = self.folder / "log" / "nodes.log"
             if not self._running()["nodes"] or time.monotonic() > deadline:
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

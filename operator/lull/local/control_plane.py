@@ -235,6 +235,7 @@ class ControlPlane:
             f"service-account-signing-key-file={pki}/service-account.key",
             f"service-cluster-ip-range={SERVICE_CIDR}",
             f"kubelet-certificate-authority={pki}/ca.crt",
+            "kubelet-preferred-address-types=InternalIP",
             f"kubelet-client-certificate={pki}/kubelet-client.crt",
             f"kubelet-client-key={pki}/kubelet-client.key",
         ]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lull.local.node import probes
-from lull.local.node.environment import ConfigurationError, Object
+from lull.local.node.environment import ConfigurationError, Object, replace_mounts
 from lull.local.processes import Record
 
 FIRST_BACKOFF_SECONDS = 1.0
@@ -30,11 +30,15 @@ class NoSuchImageError(ConfigurationError):
 
 @dataclass(frozen=True)
 class Launch:
-    """All that a start needs: what to run, with which environment, in which folder."""
+    """All that a start needs: what to run, with which environment, in which folder.
+
+    `mounts` are the folders that stand in for mountPaths, also in what probes execute.
+    """
 
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
+    mounts: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,8 @@ class Container:
         async def execute(command: Sequence[str]) -> int:
             if launch is None:
                 return START_ERROR
-            return await probes.run_command(command, launch.environment, str(launch.folder))
+            words = [replace_mounts(word, launch.mounts) for word in command]
+            return await probes.run_command(words, launch.environment, str(launch.folder))
 
         return probes.Target(self._address, ports, execute)
 

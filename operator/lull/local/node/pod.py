@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -26,6 +25,7 @@ FIELD_MANAGER = "lull-local-node"
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SOURCES = {resource.kind: resource for resource in (CONFIGMAPS, SECRETS)}
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 10.0
 GRACE_SECONDS = 30
@@ -224,10 +224,10 @@ class PodWorker:
         found |= {k: environment.replace_mounts(v, folders) for k, v in known_variables.items()}
         found |= self._api_access(spec, folders)
         folder = Path(environment.replace_mounts(spec.get("workingDir", ""), folders) or self._folder)
-        return Launch([*prefix, *command], found, folder)
+        return Launch([*prefix, *command], found, folder, folders)
 
     def _base_variables(self, image: images.Image, folders: Mapping[str, str]) -> dict[str, str]:
-        path = ":".join([*image.get("path", []), os.environ.get("PATH", os.defpath)])
+        path = ":".join([*image.get("path", []), SYSTEM_PATH])
         base = {"HOME": str(self._folder), "HOSTNAME": self.pod["metadata"]["name"], "PATH": path}
         if temporary := folders.get("/tmp"):  # noqa: S108 - the mountPath of a container
             base["TMPDIR"] = temporary
