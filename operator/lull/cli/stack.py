@@ -6,10 +6,9 @@ from pathlib import Path
 from string import Template
 from sysconfig import get_path
 
-import yaml
-
 from lull.api.names import GATEWAY_PORT, SYSTEM_NAMESPACE
 from lull.local.cluster import Cluster, Nodes
+from lull.local.node.images import Table, read_table
 
 ROOT = Path(__file__).parents[3]
 OVERLAY = ROOT / "manifests" / "overlays" / "local"
@@ -27,10 +26,7 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
         NotInTime: they were not ready within 90 s.
         LocalClusterError: the cluster did not come up.
     """
-    cluster.folder.parent.mkdir(parents=True, exist_ok=True)
-    table = cluster.folder.parent / f"{cluster.name}-images.yaml"
-    table.write_text(yaml.safe_dump(image_table()))
-    cluster.up(Nodes(cpu=cpu_nodes, gpu=gpu_nodes, images=str(table)))
+    cluster.up(Nodes(cpu=cpu_nodes, gpu=gpu_nodes, images=image_table()))
     cluster.apply(ROOT / "crds")
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     cluster.apply(OVERLAY)
@@ -45,7 +41,7 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
         )
 
 
-def image_table() -> dict[str, object]:
+def image_table() -> Table:
     """Return what a process node runs for each image, with this machine's places filled in."""
     import envoy
 
@@ -53,10 +49,9 @@ def image_table() -> dict[str, object]:
 
     triton = install()
     places = {"VENV": str(Path(get_path("scripts")).parent), "ENVOY": f"{next(iter(envoy.__path__))}/_bin"}
-    text = Template((OVERLAY / "images.yaml").read_text()).substitute(places)
-    table: dict[str, dict[str, dict[str, Mapping[str, str]]]] = yaml.safe_load(text)
-    table["images"]["lull/runtime"]["env"] = triton
-    return dict(table)
+    table = read_table(OVERLAY / "images.yaml", places)
+    table["lull/runtime"]["env"] = triton
+    return table
 
 
 def gateways(cluster: Cluster) -> list[str]:

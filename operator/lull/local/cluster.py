@@ -154,7 +154,8 @@ class Cluster:
         running = self._running()
         healthy = {name: control_plane.healthy(name) for name in PROGRAMS}
         nodes = self._node_rows() if healthy["kube-apiserver"] else []
-        healthy["nodes"] = bool(nodes) and all(node["ready"] for node in nodes)
+        wanted = self._state()["nodes"]
+        healthy["nodes"] = sum(node["ready"] for node in nodes) >= wanted["cpu"] + wanted["gpu"]
         programs = {name: _state(runs, healthy[name]) for name, runs in running.items()}
         return {
             "name": self.name,

