@@ -1,0 +1,48 @@
+"""Asks a loaded model what its network answered before it was shipped, and compares."""
+
+import numpy as np
+
+from lull.api.reasons import Reason
+from lull_runtime.agent.triton import Triton, TritonError, TritonTimeout
+from lull_runtime.artifact.card import Golden, GoldenCase, tensor
+from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.format import GOLDEN
+from lull_runtime.agent.store import Model
+
+
+async def validate(triton: Triton, name: str, model: Model) -> int:
+    """Run the golden cases, which warms the model up too; return how many inferences that was.
+
+    Raises:
+        ModelError: WrongShapes or LoadFailed.
+    """
+    if model.card is None:
+        return 0
+    blob = (model.root / GOLDEN).read_bytes()
+    for case in model.card.golden.cases:
+        await _run(triton, name, case, blob, model.card.golden)
+    return len(model.card.golden.cases)
+
+
+async def _run(triton: Triton, name: str, case: GoldenCase, blob: bytes, golden: Golden) -> None:
+    inputs = {entry.name: tensor(blob, entry) for entry in case.inputs}
+    try:
+        answer = await triton.infer(name, inputs, {entry.name: entry.datatype for entry in case.inputs})
+    except (TritonError, TritonTimeout) as error:
+        message = f"it does not take its own golden inputs: {error}"
+        raise ModelError(Reason.WRONG_SHAPES, message) from error
+    for entry in case.outputs:
+        have = answer.get(entry.name)
+        if have is None or list(have.shape) != entry.shape:
+            got = "no such output" if have is None else f"shape {list(have.shape)}"
+            raise ModelError(
+                Reason.WRONG_SHAPES,
+                f"{entry.name}: its card promises shape {entry.shape}, the model gives {got}",
+            )
+        if not np.allclose(
+            have, tensor(blob, entry), rtol=golden.relative, atol=golden.absolute, equal_nan=True
+        ):
+            raise ModelError(
+                Reason.LOAD_FAILED,
+                f"{entry.name}: it answers its golden inputs otherwise than when it was published",
+            )

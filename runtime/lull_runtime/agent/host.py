@@ -1,0 +1,514 @@
+"""The host: carries out what `reconcile.step` decides, and knows of each placement how it stands."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lull.api.host import Counters, HostModel, HostModelStatus
+from lull.api.quantities import format_bytes, parse_bytes, parse_duration_seconds
+from lull.api.reasons import Reason
+from lull_runtime.agent.activity import Activity
+from lull_runtime.agent.golden import validate
+from lull_runtime.agent.journal import Entry, Journal
+from lull_runtime.agent.reconcile import Action, Local, Phase, step
+from lull_runtime.agent.repository import Repository
+from lull_runtime.agent.store import Model, Store
+from lull_runtime.agent.triton import Triton, TritonDown, TritonError, TritonTimeout, Usage
+from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.format import Format, is_partial
+from lull_runtime.measure.memory import stub_bytes
+
+log = logging.getLogger(__name__)
+
+IDLE_AFTER_SECONDS = 300.0
+"""When a model counts as idle where its placement does not say."""
+_CRASHES = 2
+"""Triton goes down this often while it loads a model: then it is the model's fault."""
+_GONE_POLL_SECONDS = 0.02
+_UNLOAD_AGAIN_SECONDS = 5.0
+_DOWN_POLL_SECONDS = 0.05
+_MEASURE_SECONDS = 30.0
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this host gives one model.
+
+    Attributes:
+        load_seconds: how long Triton may take to load it.
+        memory_bytes: how much it may need; None where the pool does not say.
+    """
+
+    load_seconds: float = 120.0
+    memory_bytes: int | None = None
+
+
+@dataclass
+class Placement:
+    """One model on this host and how it stands."""
+
+    want: HostModel
+    phase: Phase = Phase.FETCHING
+    held: bool = False
+    model: Model | None = None
+    code: bool | None = None
+    reason: str | None = None
+    message: str | None = None
+    memory_bytes: int | None = None
+    load_seconds: float | None = None
+    crashes: int = 0
+    activity: Activity = field(default_factory=Activity)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def idle_after_seconds(self) -> float:
+        """After how long without a request it is idle."""
+        return parse_duration_seconds(self.want.idle_after) if self.want.idle_after else IDLE_AFTER_SECONDS
+
+    def status(self) -> HostModelStatus:
+        """How it stands, as the API says it."""
+        ready = self.phase is Phase.READY
+        counters = Counters(requests=self.activity.requests, failures=self.activity.failures)
+        return HostModelStatus(
+            id=self.want.id,
+            service=self.want.service,
+            revision=self.want.revision,
+            state="Loading" if self.phase is Phase.WAITING else self.phase.value,  # type: ignore[arg-type]
+            reason=self.reason,
+            message=self.message and self.message[:1024],
+            memory=None if self.memory_bytes is None else format_bytes(self.memory_bytes),
+            load_seconds=None if self.load_seconds is None else f"{self.load_seconds:.4f}",
+            idle_since=_rfc3339(self.activity.idle_since) if ready else None,
+            code=self.code,
+            counters=counters if ready else None,
+        )
+
+
+class Host:
+    """What one Triton holds. All of it runs on one event loop; nothing here blocks it.
+
+    Args:
+        on_change: called when the status changed; `True` when somebody waits for it.
+    """
+
+    def __init__(
+        self,
+        triton: Triton,
+        store: Store,
+        repository: Repository,
+        journal: Journal,
+        limits: Limits,
+        on_change: Callable[[bool], None],
+    ) -> None:
+        self._triton = triton
+        self._store = store
+        self._repository = repository
+        self._journal = journal
+        self._limits = limits
+        self._on_change = on_change
+        self._desired: dict[str, HostModel] | None = None
+        self._index: dict[str, str] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._evicting: set[str] = set()
+        self._poll_now = asyncio.Event()
+        self.placements: dict[str, Placement] = {}
+
+    @property
+    def triton_up(self) -> bool:
+        """Whether Triton answers."""
+        return self._index is not None
+
+    def status(self) -> list[HostModelStatus]:
+        """How each placement stands, in the order of their ids."""
+        return [self.placements[key].status() for key in sorted(self.placements)]
+
+    def digests(self) -> list[str]:
+        """What must stay on disk."""
+        return [digest for p in self.placements.values() if (digest := _digest(p.want))]
+
+    def set_desired(self, models: Sequence[HostModel]) -> None:
+        """Take in the ModelHost's spec, and start at once on what it changes."""
+        self._desired = {model.id: model for model in models}
+        for model in models:
+            known = self.placements.get(model.id)
+            if known is not None:
+                self._update(known, model)
+        self._reconcile()
+        self._poll_now.set()  # a shorter idle time takes effect now
+
+    async def run(self) -> None:
+        """Follow Triton until cancelled: notice when it goes and comes, and what is used."""
+        watching = asyncio.create_task(self._watch_connection())
+        try:
+            while True:
+                self._poll_now.clear()
+                await self._poll()
+                try:
+                    async with asyncio.timeout(self._poll_seconds()):
+                        await self._poll_now.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._desired = None  # nothing new is started while the tasks end
+            for task in (watching, *self._tasks):
+                task.cancel()
+
+    def _update(self, known: Placement, model: HostModel) -> None:
+        routed_again = model.epoch > known.want.epoch
+        known.want = model
+        if routed_again and known.phase is Phase.READY:
+            was_idle = known.activity.idle_since is not None
+            known.activity.restart(time.time())
+            if was_idle:
+                self._on_change(True)
+
+    # ── Decide and act ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _reconcile(self) -> None:
+        """Act until there is nothing to do at once; what takes time comes back here when it ends."""
+        if self._desired is None:  # not synced: know nothing, unload nothing
+            return
+        while actions := self._step():
+            for action in actions:
+                self._act(action)
+
+    def _step(self) -> list[Action]:
+        assert self._desired is not None  # _reconcile asked
+        actions = step(
+            {key: model.name for key, model in self._desired.items()},
+            {key: Local(p.want.name, p.phase, p.held) for key, p in self.placements.items()},
+            self._index,
+            {name: entry.placement for name, entry in self._journal.entries.items()},
+        )
+        return [a for a in actions if not (a.verb == "evict" and a.target in self._evicting)]
+
+    def _act(self, action: Action) -> None:
+        assert self._desired is not None  # _reconcile asked
+        if action.verb == "evict":
+            self._evicting.add(action.target)
+            self._spawn(self._evict(action.target))
+            return
+        if action.verb in ("fetch", "adopt"):
+            placement = self.placements.setdefault(action.target, Placement(self._desired[action.target]))
+        else:
+            placement = self.placements[action.target]
+        {
+            "fetch": self._start_fetch,
+            "adopt": self._adopt,
+            "load": self._start_load,
+            "unload": self._start_unload,
+            "forget": self._forget,
+        }[action.verb](placement)
+
+    def _start_fetch(self, placement: Placement) -> None:
+        """Open the model if it is here (no detour on a wake), else fetch it."""
+        want = placement.want
+        digest = _digest(want)
+        try:
+            if digest is None:
+                raise ModelError(
+                    Reason.DIGEST_MISMATCH, f"{want.uri}: no digest is given, and none stands in the URI"
+                )
+            if self._store.has(digest):
+                self._open(placement, digest)
+                return
+        except ModelError as error:
+            self._fail(placement, error.reason, error.message)
+            return
+        placement.task = self._spawn(self._fetch(placement, digest))
+        self._on_change(False)
+
+    def _adopt(self, placement: Placement) -> None:
+        """Take over a model that Triton holds for this very placement already."""
+        entry = self._journal.entries[placement.want.name]
+        if placement.task is not None:
+            placement.task.cancel()
+        placement.held = True
+        placement.code = entry.code
+        placement.memory_bytes = entry.memory_bytes
+        placement.load_seconds = entry.load_seconds
+        placement.activity = Activity(Usage(entry.own_requests, 0, 0.0))
+        self._become_ready(placement)
+
+    def _start_load(self, placement: Placement) -> None:
+        placement.phase = Phase.LOADING
+        placement.held = True
+        placement.task = self._spawn(self._load(placement))
+        self._on_change(False)
+
+    def _start_unload(self, placement: Placement) -> None:
+        placement.phase = Phase.UNLOADING
+        placement.reason = placement.message = None
+        placement.task = self._spawn(self._unload(placement))
+        self._on_change(False)
+
+    def _forget(self, placement: Placement) -> None:
+        if placement.task is not None:
+            placement.task.cancel()
+        del self.placements[placement.want.id]
+        self._on_change(True)
+
+    # ── What takes time ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _fetch(self, placement: Placement, digest: str) -> None:
+        try:
+            await self._store.get(placement.want.uri, digest)
+            self._open(placement, digest)
+        except ModelError as error:
+            self._fail(placement, error.reason, error.message)
+        except OSError as error:
+            self._fail(placement, Reason.UNREACHABLE, f"this host cannot keep the artifact: {error}")
+
+    def _open(self, placement: Placement, digest: str) -> None:
+        want = placement.want
+        model = self._store.open(digest, want.format, want.name)
+        placement.model = model
+        placement.code = model.code
+        if model.card is not None:
+            placement.memory_bytes = model.card.memory_bytes
+        elif want.memory:
+            placement.memory_bytes = parse_bytes(want.memory)
+        most = self._limits.memory_bytes
+        if most is not None and (placement.memory_bytes or 0) > most:
+            raise ModelError(
+                Reason.TOO_LARGE,
+                f"it needs about {format_bytes(placement.memory_bytes or 0)}, and a host of this pool has "
+                f"{format_bytes(most)}: use a pool with more memory",
+            )
+        placement.phase = Phase.WAITING
+
+    async def _load(self, placement: Placement) -> None:
+        name = placement.want.name
+        assert placement.model is not None  # it was fetched
+        self._journal.drop(name)
+        try:
+            self._repository.lay(name, placement.model)
+            started = time.perf_counter()
+            await self._triton.load(name, self._limits.load_seconds)
+            placement.load_seconds = time.perf_counter() - started
+            if self._index is not None:
+                self._index[name] = "READY"
+            own = await validate(self._triton, name, placement.model)
+        except TritonDown:
+            self._crashed(placement)
+        except TritonTimeout:
+            self._timed_out(placement)
+        except TritonError as error:
+            placement.held = False
+            self._fail(placement, Reason.LOAD_FAILED, _explain(str(error), placement.model))
+        except ModelError as error:
+            self._fail(placement, error.reason, error.message)
+            await self._take_out(name)
+            placement.held = False
+            self._on_change(True)
+        else:
+            placement.activity = Activity(Usage(own, 0, 0.0))
+            self._become_ready(placement)
+            self._note(placement)
+            await self._measure(placement)
+
+    def _become_ready(self, placement: Placement) -> None:
+        placement.phase = Phase.READY
+        placement.reason = placement.message = None
+        placement.crashes = 0
+        placement.activity.restart(time.time())
+        self._on_change(True)
+
+    def _crashed(self, placement: Placement) -> None:
+        """Triton went down while it loaded this: it may be the model's fault."""
+        placement.held = False
+        placement.crashes += 1
+        if placement.crashes >= _CRASHES:
+            self._fail(placement, Reason.LOAD_FAILED, f"Triton went down {_CRASHES} times while loading it")
+        else:
+            placement.phase = Phase.WAITING
+        self._lost()
+
+    def _timed_out(self, placement: Placement) -> None:
+        if self._index is not None:
+            self._index[placement.want.name] = "LOADING"
+        self._fail(
+            placement,
+            Reason.LOAD_TIMEOUT,
+            f"Triton has not loaded it in {self._limits.load_seconds:g} s and goes on trying; its memory stays "
+            "counted until this host is replaced",
+        )
+
+    async def _unload(self, placement: Placement) -> None:
+        self._journal.drop(placement.want.name)
+        await self._take_out(placement.want.name)
+        placement.held = False
+        placement.task = None
+        self._forget(placement)
+
+    async def _evict(self, name: str) -> None:
+        log.info("unloading %s, which nobody wants", name)
+        self._journal.drop(name)
+        try:
+            await self._take_out(name)
+        finally:
+            self._evicting.discard(name)
+
+    async def _take_out(self, name: str) -> None:
+        """Unload a model and wait until Triton says that it is gone: until its memory is free."""
+        while True:
+            try:
+                await self._triton.unload(name)
+                if await self._is_gone(name, _UNLOAD_AGAIN_SECONDS):
+                    break
+            except TritonDown:
+                self._lost()
+                return
+            except (TritonError, TritonTimeout) as error:
+                log.warning("unloading %s: %s", name, error)
+                await asyncio.sleep(_UNLOAD_AGAIN_SECONDS)
+        if self._index is not None:
+            self._index[name] = ""
+
+    async def _is_gone(self, name: str, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if not (await self._triton.index()).get(name):
+                return True
+            await asyncio.sleep(_GONE_POLL_SECONDS)
+        return False
+
+    async def _measure(self, placement: Placement) -> None:
+        """Measure a ready model's memory where its processes can be seen; else the estimate stands."""
+        directory = self._repository.directory(placement.want.name)
+        measured_bytes = await asyncio.to_thread(stub_bytes, directory)
+        if measured_bytes is None or placement.phase is not Phase.READY:
+            return
+        before = placement.memory_bytes or 0
+        if abs(measured_bytes - before) > before / 20:
+            placement.memory_bytes = measured_bytes
+            self._note(placement)
+            self._on_change(False)
+
+    # ── Triton's comings and goings ─────────────────────────────────────────────────────────────────────────
+
+    async def _poll(self) -> None:
+        try:
+            if self._index is None:
+                if not await self._triton.live():
+                    return
+                self._index = await self._triton.index()
+                self._reconcile()
+                self._on_change(True)
+            ready = [p for p in self.placements.values() if p.phase is Phase.READY]
+            usage = await self._triton.usage()
+            self._observe(ready, usage)
+            if any(p.want.name not in usage for p in ready):
+                await self._look_for_missing(ready)
+        except TritonDown:
+            self._lost()
+        except (TritonError, TritonTimeout) as error:
+            log.warning("Triton's statistics: %s", error)
+
+    def _poll_seconds(self) -> float:
+        if self._index is None:
+            return _DOWN_POLL_SECONDS
+        shortest = min((p.idle_after_seconds for p in self.placements.values()), default=IDLE_AFTER_SECONDS)
+        return max(0.1, min(1.0, shortest / 4))
+
+    def _observe(self, ready: Sequence[Placement], usage: Mapping[str, Usage]) -> None:
+        now = time.time()
+        for placement in ready:
+            totals = usage.get(placement.want.name)
+            if totals is None or placement.phase is not Phase.READY:
+                continue
+            if placement.activity.observe(totals, now, placement.idle_after_seconds):
+                self._on_change(True)
+
+    async def _look_for_missing(self, ready: Sequence[Placement]) -> None:
+        """Triton was restarted between two polls, or somebody else unloaded a model."""
+        self._index = await self._triton.index()
+        for placement in ready:
+            if placement.phase is Phase.READY and self._index.get(placement.want.name) != "READY":
+                self._load_again(placement)
+        self._reconcile()
+
+    def _load_again(self, placement: Placement) -> None:
+        placement.held = False
+        placement.message = "Triton lost it; it is loaded again once Triton answers"
+        placement.phase = Phase.FETCHING
+        self._start_fetch(placement)
+        self._on_change(True)
+
+    def _lost(self) -> None:
+        """Triton went down, and with it all that it held: load it again once it is back."""
+        self._index = None
+        for placement in self.placements.values():
+            if placement.phase is Phase.READY:
+                self._load_again(placement)
+            elif placement.phase is Phase.FAILED:
+                placement.held = False
+        self._on_change(True)
+        self._poll_now.set()
+
+    async def _watch_connection(self) -> None:
+        """Have a lost connection looked at now instead of at the next poll."""
+        while True:
+            await self._triton.disconnected()
+            self._poll_now.set()
+
+    # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fail(self, placement: Placement, reason: Reason, message: str) -> None:
+        log.warning("%s: %s: %s", placement.want.service, reason, message)
+        placement.phase = Phase.FAILED
+        placement.reason = reason.value
+        placement.message = message
+        self._on_change(True)
+
+    def _note(self, placement: Placement) -> None:
+        self._journal.put(
+            placement.want.name,
+            Entry(
+                placement.want.id,
+                _digest(placement.want) or "",
+                placement.load_seconds or 0.0,
+                placement.memory_bytes,
+                bool(placement.code),
+                placement.activity.own.requests,
+            ),
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the host failed", exc_info=error)
+        self._reconcile()
+
+
+def _digest(want: HostModel) -> str | None:
+    digest = want.digest or want.uri.rpartition("@")[2]
+    return digest if _DIGEST.match(digest) else None
+
+
+def _explain(message: str, model: Model) -> str:
+    if model.format is Format.TRITON_REPOSITORY and is_partial(model.root):
+        return (
+            f"{message} — its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton "
+            "completes configurations (LULL_TRITON_COMPLETE=true)"
+        )
+    return message
+
+
+def _rfc3339(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

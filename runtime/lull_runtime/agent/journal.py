@@ -1,0 +1,58 @@
+"""What Triton holds and for whom, on disk: how an agent that was restarted knows what to adopt."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One loaded and validated model.
+
+    Attributes:
+        placement: the id it was loaded for.
+        digest: of its artifact.
+        load_seconds: how long Triton took.
+        memory_bytes: as far as known.
+        code: whether it runs code of its own.
+        own_requests: golden runs among Triton's totals.
+    """
+
+    placement: str
+    digest: str
+    load_seconds: float
+    memory_bytes: int | None
+    code: bool
+    own_requests: int
+
+
+class Journal:
+    """Entries by wire name, in one small file that is replaced whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries = _read(path)
+
+    def put(self, name: str, entry: Entry) -> None:
+        """Note that a model is loaded."""
+        self.entries[name] = entry
+        self._write()
+
+    def drop(self, name: str) -> None:
+        """Note that a model is not to be relied on."""
+        if self.entries.pop(name, None) is not None:
+            self._write()
+
+    def _write(self) -> None:
+        fresh = self._path.with_suffix(".fresh")
+        fresh.write_text(json.dumps({name: asdict(entry) for name, entry in self.entries.items()}))
+        os.replace(fresh, self._path)
+
+
+def _read(path: Path) -> dict[str, Entry]:
+    """The entries; none where the file is missing or of another version: then models are loaded again."""
+    try:
+        return {name: Entry(**fields) for name, fields in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError):
+        return {}

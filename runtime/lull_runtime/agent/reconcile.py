@@ -1,0 +1,116 @@
+"""One step from what a host holds to what it should hold: pure, and decided anew after every change."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Phase(StrEnum):
+    """Where a placement is on its way. `WAITING`: fetched, and not loaded yet."""
+
+    FETCHING = "Fetching"
+    WAITING = "Waiting"
+    LOADING = "Loading"
+    READY = "Ready"
+    UNLOADING = "Unloading"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Local:
+    """A placement as the agent has it.
+
+    Attributes:
+        name: the model's name on the wire.
+        phase: how far it is.
+        held: whether Triton may hold memory for it.
+    """
+
+    name: str
+    phase: Phase
+    held: bool
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do to the placement `target`; for `evict`, to the model of that name, which nobody wants."""
+
+    verb: Literal["fetch", "adopt", "load", "unload", "forget", "evict"]
+    target: str
+
+
+def step(
+    desired: Mapping[str, str],
+    local: Mapping[str, Local],
+    triton: Mapping[str, str] | None,
+    loaded_for: Mapping[str, str],
+) -> list[Action]:
+    """Return what to do now.
+
+    Args:
+        desired: wire names by placement id, from the ModelHost's spec.
+        local: the placements that the agent knows, by id.
+        triton: state by wire name, from Triton's index; None while Triton does not answer.
+        loaded_for: the placement id, by wire name, for which this agent or the one before it loaded a model.
+    """
+    return [
+        *_arrivals(desired, local, triton or {}, loaded_for),
+        *_load(desired, local, triton, loaded_for),
+        *_departures(desired, local),
+        *_strangers(desired, local, triton or {}, loaded_for),
+    ]
+
+
+def _arrivals(
+    desired: Mapping[str, str],
+    local: Mapping[str, Local],
+    triton: Mapping[str, str],
+    loaded_for: Mapping[str, str],
+) -> Iterator[Action]:
+    for placement, name in desired.items():
+        known = local.get(placement)
+        if known is None or known.phase is Phase.WAITING:
+            if loaded_for.get(name) == placement and triton.get(name) == "READY":
+                yield Action("adopt", placement)
+            elif known is None:
+                yield Action("fetch", placement)
+
+
+def _load(
+    desired: Mapping[str, str],
+    local: Mapping[str, Local],
+    triton: Mapping[str, str] | None,
+    loaded_for: Mapping[str, str],
+) -> Iterator[Action]:
+    """The first that waits and whose name is free, when nothing else loads: one load at a time."""
+    if triton is None or any(known.phase is Phase.LOADING for known in local.values()):
+        return
+    taken = {known.name for known in local.values() if known.held} | {
+        n for n, state in triton.items() if state
+    }
+    for placement, known in local.items():
+        if known.phase is Phase.WAITING and placement in desired and known.name not in taken:
+            yield Action("load", placement)
+            return
+
+
+def _departures(desired: Mapping[str, str], local: Mapping[str, Local]) -> Iterator[Action]:
+    for placement, known in local.items():
+        if placement in desired or known.phase in (Phase.LOADING, Phase.UNLOADING):
+            continue
+        yield Action("unload" if known.held else "forget", placement)
+
+
+def _strangers(
+    desired: Mapping[str, str],
+    local: Mapping[str, Local],
+    triton: Mapping[str, str],
+    loaded_for: Mapping[str, str],
+) -> Iterator[Action]:
+    """What Triton holds for nobody: left behind by an agent that was killed between two steps."""
+    owned = {known.name for known in local.values() if known.held}
+    adopted = {name for placement, name in desired.items() if loaded_for.get(name) == placement}
+    for name, state in triton.items():
+        if state == "READY" and name not in owned | adopted:
+            yield Action("evict", name)

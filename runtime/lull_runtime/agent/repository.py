@@ -1,0 +1,84 @@
+"""Lays models out as Triton wants them: one directory each, named as on the wire, with a config.pbtxt."""
+
+import os
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from lull_runtime.agent.store import Model
+from lull_runtime.artifact.card import Card, TensorSpec
+from lull_runtime.artifact.format import CONFIG, NETWORK, Format
+
+MAX_BATCH = 64
+_SCRATCH = ".scratch-"
+
+
+class Repository:
+    """Triton's model repository. A directory stays when its model is unloaded: a wake need not copy again."""
+
+    def __init__(self, folder: Path, backends: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._onnx_backend = "onnxruntime" if (backends / "onnxruntime").is_dir() else "python"
+        self._laid: dict[str, str] = {}
+
+    def lay(self, name: str, model: Model) -> None:
+        """Have the directory `name` hold this model."""
+        target = self._folder / name
+        if self._laid.get(name) == model.digest and target.is_dir():
+            return
+        scratch = self._folder / f"{_SCRATCH}{name}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        if model.format is Format.TRITON_REPOSITORY:
+            shutil.copytree(model.root, scratch, copy_function=_link_or_copy)
+        else:
+            assert model.card is not None  # an artifact has one
+            self._lay_artifact(scratch, model.root, model.card)
+        self._laid.pop(name, None)
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.rename(target)
+        self._laid[name] = model.digest
+
+    def directory(self, name: str) -> Path:
+        """Where a model lies."""
+        return self._folder / name
+
+    def clear(self, name: str) -> None:
+        """Remove a directory, if it is there."""
+        self._laid.pop(name, None)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def _lay_artifact(self, target: Path, root: Path, card: Card) -> None:
+        version = target / "1"
+        version.mkdir(parents=True)
+        _link_or_copy(root / NETWORK, version / "model.onnx")
+        if self._onnx_backend == "python":
+            source = resources.files("lull_runtime.backend.onnx_model") / "model.py"
+            (version / "model.py").write_text(source.read_text())
+        (target / CONFIG).write_text(configuration(card, self._onnx_backend))
+
+
+def configuration(card: Card, backend: str) -> str:
+    """Return the config.pbtxt of an artifact: complete, as Triton is told to complete nothing.
+
+    The instance's kind is left to Triton: a GPU where it sees one and the backend can use it, else the CPU.
+    """
+    lines = [f'backend: "{backend}"', f"max_batch_size: {MAX_BATCH}"]
+    lines += [f"input [ {{ {_tensor(spec)} }} ]" for spec in card.inputs]
+    lines += [f"output [ {{ {_tensor(spec)} }} ]" for spec in card.outputs]
+    lines += ["dynamic_batching { }", "instance_group [ { count: 1 } ]"]
+    return "\n".join(lines) + "\n"
+
+
+def _tensor(spec: TensorSpec) -> str:
+    """A tensor in Triton's words, which leave the batch axis out."""
+    dims = ", ".join(map(str, spec.dims[1:]))
+    return f'name: "{spec.name}" data_type: TYPE_{spec.datatype} dims: [ {dims} ]'
+
+
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Link where both folders are one volume (no copy, no second page cache), else copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

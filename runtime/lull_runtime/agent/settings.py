@@ -1,0 +1,86 @@
+"""What the agent is told by its environment."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lull_runtime.agent.fetch import Sources
+from lull_runtime.agent.host import Limits
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The agent's environment, read once.
+
+    Attributes:
+        pod_name: of the Pod, and so of the ModelHost.
+        pod_namespace: of both.
+        pod_ip: where Triton listens, and what the agent's own probes are bound to.
+        artifacts: folder of the model cache.
+        artifacts_bytes: bound of that cache.
+        repository: folder of Triton's model repository.
+        control: folder of the control key.
+        backends: folder of Triton's backends.
+        allow_code: whether models that are code may run here.
+        sources: where models may come from.
+        limits: what one model gets.
+    """
+
+    pod_name: str
+    pod_namespace: str
+    pod_ip: str
+    artifacts: Path
+    artifacts_bytes: int
+    repository: Path
+    control: Path
+    backends: Path
+    allow_code: bool
+    sources: Sources
+    limits: Limits
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the environment.
+
+        Raises:
+            KeyError: a variable is missing; the controller sets them all.
+            ValueError: one does not hold what it should.
+        """
+        memory = environment.get("LULL_MEMORY_BYTES", "")
+        most_bytes = int(environment.get("LULL_ARTIFACTS_BYTES", 64 << 30))
+        return cls(
+            pod_name=environment["POD_NAME"],
+            pod_namespace=environment["POD_NAMESPACE"],
+            pod_ip=environment["POD_IP"],
+            artifacts=Path(environment["LULL_ARTIFACTS"]),
+            artifacts_bytes=most_bytes,
+            repository=Path(environment["LULL_REPOSITORY"]),
+            control=Path(environment["LULL_CONTROL"]),
+            backends=Path(environment.get("LULL_TRITON_BACKENDS", "/opt/tritonserver/backends")),
+            allow_code=environment.get("LULL_ALLOW_CODE", "false") == "true",
+            sources=Sources(
+                files=Path(environment["LULL_FILES"]),
+                allowed=[str(prefix) for prefix in json.loads(environment.get("LULL_ALLOW_URIS") or "[]")],
+                most_bytes=most_bytes,
+                deadline_seconds=float(environment.get("LULL_FETCH_DEADLINE_SECONDS", "600")),
+            ),
+            limits=Limits(
+                load_seconds=float(environment.get("LULL_LOAD_DEADLINE_SECONDS", "120")),
+                memory_bytes=int(memory) if memory else None,
+            ),
+        )
+
+
+def control_key(folder: Path) -> str:
+    """Return the key that Triton's control API asks for: made once a Pod, so that an agent that restarts has it."""
+    path = folder / "key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / ".key"
+        fresh.write_text(secrets.token_hex(32))
+        fresh.chmod(0o600)
+        fresh.replace(path)
+    return path.read_text().strip()

@@ -1,0 +1,169 @@
+"""Triton's control and inference over gRPC, each call with a deadline and the control key.
+
+Over gRPC and not HTTP: a load gets a thread of its own there, where over HTTP it stalls other requests.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from lull_runtime.artifact.card import numpy_type
+from lull_runtime.triton import GRPC_KEY_HEADER
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+_CALL_SECONDS = 5.0
+_INFER_SECONDS = 30.0
+_MESSAGE_BYTES = 256 << 20
+_OPTIONS = [
+    # Triton comes back within a second of a crash: do not let the channel sleep longer than that.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 250),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+]
+
+
+class TritonDown(Exception):
+    """Triton does not answer; whatever it held is gone or not to be relied on."""
+
+
+class TritonError(Exception):
+    """Triton answered with an error; the message is its own."""
+
+
+class TritonTimeout(Exception):
+    """Triton took the call and did not finish it in time; it may still be at it."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A loaded model's totals since its load.
+
+    Attributes:
+        requests: inferences answered.
+        failures: inferences that failed.
+        last_seconds: when the last one was answered, in seconds since the epoch; 0 where there was none.
+    """
+
+    requests: int
+    failures: int
+    last_seconds: float
+
+
+class Triton:
+    """One Triton server."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._metadata = ((GRPC_KEY_HEADER, key),)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def live(self) -> bool:
+        """Whether it answers at all."""
+        try:
+            answer = await self._call(self._stub.ServerLive, service_pb2.ServerLiveRequest(), 1.0)
+        except (TritonDown, TritonError, TritonTimeout):
+            return False
+        return bool(answer.live)
+
+    async def disconnected(self) -> None:
+        """Return once the connection that carries the calls is lost."""
+        state = self._channel.get_state(try_to_connect=True)
+        while state != grpc.ChannelConnectivity.READY:
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state(try_to_connect=True)
+        await self._channel.wait_for_state_change(state)
+
+    async def index(self) -> dict[str, str]:
+        """Return the state of each model in the repository: `READY`, `LOADING`, `UNLOADING`, or ``.
+
+        The empty state is that of a model that takes no memory: never loaded, unloaded, or failed to load.
+        """
+        answer = await self._call(
+            self._stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(), _CALL_SECONDS
+        )
+        return {model.name: "" if _is_gone(model) else model.state for model in answer.models}
+
+    async def load(self, name: str, timeout_seconds: float) -> None:
+        """Load a model from the repository.
+
+        Raises:
+            TritonTimeout: it is not loaded yet; Triton goes on with it, and nothing can stop that.
+            TritonError: it cannot be loaded.
+        """
+        request = service_pb2.RepositoryModelLoadRequest(model_name=name)
+        await self._call(self._stub.RepositoryModelLoad, request, timeout_seconds)
+
+    async def unload(self, name: str) -> None:
+        """Have a model take no new requests; it is gone once `index` says so."""
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=name)
+        await self._call(self._stub.RepositoryModelUnload, request, _CALL_SECONDS)
+
+    async def usage(self) -> dict[str, Usage]:
+        """Return the totals of each model that is ready."""
+        answer = await self._call(
+            self._stub.ModelStatistics, service_pb2.ModelStatisticsRequest(), _CALL_SECONDS
+        )
+        totals: dict[str, Usage] = {}
+        for model in answer.model_stats:  # one entry a version
+            before = totals.get(model.name, Usage(0, 0, 0.0))
+            totals[model.name] = Usage(
+                before.requests + model.inference_stats.success.count,
+                before.failures + model.inference_stats.fail.count,
+                max(before.last_seconds, model.last_inference / 1000),
+            )
+        return totals
+
+    async def infer(self, name: str, inputs: Arrays, datatypes: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+        """Run one inference and return all outputs.
+
+        Raises:
+            TritonError: the model refused or failed.
+        """
+        request = service_pb2.ModelInferRequest(model_name=name)
+        for tensor, array in inputs.items():
+            request.inputs.add(name=tensor, datatype=datatypes[tensor], shape=array.shape)
+            request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+        answer = await self._call(self._stub.ModelInfer, request, _INFER_SECONDS)
+        return {
+            output.name: np.frombuffer(raw, numpy_type(output.datatype)).reshape(output.shape)
+            for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+        }
+
+    async def _call(self, method: Any, request: Any, timeout_seconds: float) -> Any:
+        try:
+            return await method(request, timeout=timeout_seconds, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+
+
+def _is_gone(model: Any) -> bool:
+    return model.state in ("", "UNAVAILABLE")
+
+
+def _translated(error: grpc.aio.AioRpcError) -> Exception:
+    message = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TritonTimeout(message)
+    # Triton says UNAVAILABLE too, of models; what the transport says carries no trailer of a server.
+    if error.code() is grpc.StatusCode.UNAVAILABLE and _is_transport(message):
+        return TritonDown(message)
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return TritonDown(message)
+    return TritonError(message)
+
+
+def _is_transport(message: str) -> bool:
+    marks = ("failed to connect", "connection", "socket", "stream", "goaway", "transport", "endpoint")
+    return any(mark in message.lower() for mark in marks)

@@ -1,0 +1,157 @@
+"""Tells an artifact from a TritonRepository, and either from what is no model."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+from google.protobuf import text_format
+from pydantic import ValidationError
+from tritonclient.grpc import model_config_pb2
+
+from lull.api.reasons import Reason
+from lull_runtime.artifact.card import Card
+from lull_runtime.artifact.errors import ModelError
+
+CARD, NETWORK, GOLDEN, CONFIG = "lull.json", "model.onnx", "golden.bin", "config.pbtxt"
+
+_CARD_BYTES = 1 << 20
+_CONFIG_BYTES = 1 << 20
+_DATA_BACKENDS = frozenset({"onnxruntime", "openvino", "tensorrt"})
+"""Backends whose models are data. All others run what the model brings, or (TorchScript) nearly so."""
+_PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
+_LIBRARY = re.compile(r"\.(so(\.[0-9.]+)?|dll|dylib|py|pyc|pt2?)$", re.IGNORECASE)
+_CODE_SETTINGS = re.compile(r"op_library_filename|EXECUTION_ENV_PATH", re.IGNORECASE)
+
+
+class Format(StrEnum):
+    """What a model is shipped as."""
+
+    ARTIFACT = "Artifact"
+    TRITON_REPOSITORY = "TritonRepository"
+
+
+def detect(folder: Path, declared: str = "Auto") -> tuple[Format, Path]:
+    """Return the format of an unpacked model and the folder that holds it (beneath one top folder, or none).
+
+    Raises:
+        ModelError: it is neither, or not what was declared.
+    """
+    root = _root(folder)
+    if (root / CARD).is_file():
+        found = Format.ARTIFACT
+    elif (root / CONFIG).is_file():
+        found = Format.TRITON_REPOSITORY
+    else:
+        raise ModelError(
+            Reason.NOT_A_MODEL,
+            f"there is neither {CARD} (an artifact: make one with `lull publish`) nor {CONFIG} (a Triton model "
+            "directory) at its root",
+        )
+    if declared not in ("Auto", found):
+        raise ModelError(Reason.NOT_A_MODEL, f"spec.model.format says {declared}, but this is a {found}")
+    return found, root
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of an unpacked artifact, whose files are all there and no others.
+
+    Raises:
+        ModelError: a file is missing or too many, or the card does not say what a card must.
+    """
+    have = {path.name for path in folder.iterdir()}
+    want = {CARD, NETWORK, GOLDEN}
+    if have != want:
+        raise ModelError(
+            Reason.NOT_A_MODEL,
+            f"an artifact is {', '.join(sorted(want))}; here "
+            + "; ".join(
+                [f"{name} is missing" for name in sorted(want - have)]
+                + [f"{name} is too much" for name in sorted(have - want)]
+            ),
+        )
+    try:
+        card = Card.model_validate_json(_read(folder / CARD, _CARD_BYTES))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ModelError(Reason.NOT_A_MODEL, f"{CARD}: {where}: {first['msg']}; publish it again") from error
+    size_bytes = (folder / GOLDEN).stat().st_size
+    for case in card.golden.cases:
+        for entry in (*case.inputs, *case.outputs):
+            if entry.offset + entry.size_bytes > size_bytes:
+                raise ModelError(Reason.NOT_A_MODEL, f"{GOLDEN} ends before {entry.name}; publish it again")
+    return card
+
+
+def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
+    """Check a Triton model directory that shall be served as `name`; return whether it is code.
+
+    Raises:
+        ModelError: the configuration cannot be read, names another model, or points outside its directory;
+            there is no version; or it is code and the pool does not allow that.
+    """
+    text = _read(folder / CONFIG, _CONFIG_BYTES)
+    config = _parse(text)
+    if config.name and config.name != name:
+        raise ModelError(
+            Reason.NOT_A_MODEL,
+            f"{CONFIG} names the model {config.name!r}, but it is to be served as {name!r}: set spec.model.name "
+            f"to {config.name!r}, or take the name out of {CONFIG}",
+        )
+    if not any(path.is_dir() and path.name.isdecimal() and path.name != "0" for path in folder.iterdir()):
+        raise ModelError(Reason.NOT_A_MODEL, "there is no version folder (1/) beside config.pbtxt")
+    if ".." in text:
+        raise ModelError(
+            Reason.NOT_A_MODEL, f"{CONFIG} holds a path with '..'; a model stays in its directory"
+        )
+    if config.HasField("ensemble_scheduling") or config.HasField("model_repository_agents"):
+        raise ModelError(
+            Reason.NOT_A_MODEL, "ensembles and repository agents are not served: one model stands alone"
+        )
+    why = _why_code(folder, config, text)
+    if why and not allow_code:
+        raise ModelError(
+            Reason.CODE_NOT_ALLOWED,
+            f"{why}, and this pool runs no code of models: use a pool with allow.code, or ship the model as ONNX",
+        )
+    return bool(why)
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether a directory's configuration leaves inputs or outputs for Triton to find out."""
+    config = _parse(_read(folder / CONFIG, _CONFIG_BYTES))
+    return not config.input or not config.output
+
+
+def _why_code(folder: Path, config: model_config_pb2.ModelConfig, text: str) -> str:
+    backend = config.backend or _PLATFORMS.get(config.platform, config.platform) or "unnamed"
+    if backend not in _DATA_BACKENDS:
+        return f"its backend ({backend}) runs code that the model brings"
+    if _CODE_SETTINGS.search(text):
+        return f"{CONFIG} names a library to load"
+    for path in folder.rglob("*"):
+        if _LIBRARY.search(path.name):
+            return f"{path.relative_to(folder)} is code"
+    return ""
+
+
+def _parse(text: str) -> model_config_pb2.ModelConfig:
+    try:
+        return text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    except (text_format.ParseError, RecursionError) as error:
+        raise ModelError(Reason.NOT_A_MODEL, f"{CONFIG} cannot be read: {error}") from error
+
+
+def _root(folder: Path) -> Path:
+    """The folder itself, or the only one in it: `tar cf m.tar mymodel` and `tar cf m.tar -C mymodel .` alike."""
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def _read(path: Path, most_bytes: int) -> str:
+    if path.stat().st_size > most_bytes:
+        raise ModelError(Reason.NOT_A_MODEL, f"{path.name} is larger than {most_bytes} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(Reason.NOT_A_MODEL, f"{path.name} is no text") from error

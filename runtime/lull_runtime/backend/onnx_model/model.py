@@ -1,0 +1,66 @@
+"""A Triton Python-backend model: `model.onnx` beside this file, run by ONNX Runtime on the CPU.
+
+Copied into the model's version folder by the agent. Loading it is on the way of a wake, so it imports what
+it needs and no more: of its time, importing ONNX Runtime is nearly all.
+"""
+
+import json
+import os
+import sys
+
+# The backend's interpreter is isolated: it has to be told where the packages are.
+sys.path.append(os.environ.get("LULL_SITE_PACKAGES", ""))
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """One instance: one session, one thread. Hosts scale by replicas, and models share the cores."""
+
+    def initialize(self, args):
+        """Build the session; a network that ONNX Runtime refuses fails the load with its message."""
+        config = json.loads(args["model_config"])
+        self._inputs = [entry["name"] for entry in config["input"]]
+        self._outputs = [entry["name"] for entry in config["output"]]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # the arena keeps its peak for ever
+        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def execute(self, requests):
+        """Answer each request, those of one shape in one run of the network."""
+        feeds = [self._feed(request) for request in requests]
+        shapes = {tuple(array.shape[1:] for array in feed.values()) for feed in feeds}
+        if len(feeds) == 1 or len(shapes) > 1:
+            return [self._answer(feed) for feed in feeds]
+        return self._answer_together(feeds)
+
+    def _feed(self, request):
+        return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+
+    def _answer(self, feed):
+        try:
+            return self._response(self._session.run(self._outputs, feed))
+        except Exception as error:
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error)))
+
+    def _answer_together(self, feeds):
+        sizes = [len(feed[self._inputs[0]]) for feed in feeds]
+        together = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
+        try:
+            outputs = self._session.run(self._outputs, together)
+        except Exception:  # one of them is at fault: let only that one fail
+            return [self._answer(feed) for feed in feeds]
+        ends = np.cumsum(sizes)
+        return [
+            self._response([np.ascontiguousarray(output[end - size : end]) for output in outputs])
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+
+    def _response(self, arrays):
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, array) for name, array in zip(self._outputs, arrays, strict=True)]
+        )

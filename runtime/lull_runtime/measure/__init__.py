@@ -1,0 +1,1 @@
+"""Measures what models take: memory of processes, memory and power of the accelerator."""

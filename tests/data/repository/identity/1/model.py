@@ -1,0 +1,16 @@
+"""Answers with what it was asked: the quickest model to load, for tests and benches of all the rest."""
+
+import os
+import sys
+
+sys.path.append(os.environ.get("LULL_SITE_PACKAGES", ""))
+
+import triton_python_backend_utils as pb_utils  # noqa: E402
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self._answer(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
+
+    def _answer(self, tensor):
+        return pb_utils.InferenceResponse([pb_utils.Tensor("output", tensor.as_numpy())])
