@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e import report
 from e2e.world import World, lull_cluster, world
 from lull.local.cluster import Cluster
 
@@ -25,3 +26,10 @@ async def lull(cluster: Cluster) -> AsyncIterator[World]:
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether storms run in their long form."""
     return bool(request.config.getoption("--soak"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if report.LINES:
+        terminalreporter.section("figures")
+        for line in report.LINES:
+            terminalreporter.write_line(line)
