@@ -195,12 +195,18 @@ class Kube:
         namespace: str | None = None,
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> bool:
-        """Delete an object, this very one where `uid` is given. Returns False where it was gone already."""
+        """Delete an object: only this very one (`uid`), only as it was seen (`resource_version`), or 409.
+
+        Returns:
+            False where it was gone already.
+        """
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if uid is not None or resource_version is not None:
+            body["preconditions"] = {name: value for name, value in preconditions.items() if value}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:

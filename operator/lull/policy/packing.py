@@ -82,7 +82,7 @@ def evictable(host: Host, missing_bytes: int) -> list[str] | None:
 
 
 def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
-    """Tell whether a service may share a host with those whose models are on it, loaded or still unloading."""
+    """Tell whether a service may share a host with those whose models are on it, even if they unload."""
     others = {p.service for p in host.placements} | {r.service for r in host.reports.values()}
     others.discard(service.key)
     if others and service.dedicated:

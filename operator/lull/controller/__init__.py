@@ -1,0 +1,1 @@
+"""The controller: watches, decides with `lull.policy`, writes the difference."""

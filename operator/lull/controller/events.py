@@ -1,0 +1,105 @@
+"""Kubernetes Events: what happened to a service, for `kubectl describe`."""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lull.controller.view import View
+from lull.controller.wire import Object
+from lull.kube import EVENTS, MODELSERVICES, ApiError, Kube
+from lull.policy import Explanation, Plan
+
+log = logging.getLogger(__name__)
+
+QUEUE_LENGTH = 256
+"""Events beyond this are dropped: they are a courtesy, and never hold anything up."""
+_TOLD = {"Serving": "Woke", "Asleep": "FellAsleep", "Suspended": "Suspended"}
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event to post."""
+
+    service: str
+    type: str
+    reason: str
+    note: str
+
+
+class EventPoster:
+    """Posts an Event when a service wakes, falls asleep or fails."""
+
+    def __init__(self, kube: Kube, view: View, instance: str) -> None:
+        self._kube = kube
+        self._view = view
+        self._instance = instance
+        self._queue: asyncio.Queue[Happening] = asyncio.Queue(QUEUE_LENGTH)
+        self._last: dict[str, tuple[str, str]] = {}
+
+    def tell(self, plan: Plan) -> None:
+        """Queue an Event for every service whose state is another than in the last plan."""
+        for key, told in plan.services.items():
+            self._tell_one(key, told)
+        self._last = {key: last for key, last in self._last.items() if key in plan.services}
+
+    def cut(self, service: str) -> None:
+        """Queue the Event of a drain that ran into its deadline."""
+        self._put(Happening(service, "Warning", "DrainCut", "requests were still in flight at drainDeadline"))
+
+    async def run(self) -> None:
+        """Post until cancelled."""
+        while True:
+            happening = await self._queue.get()
+            item = self._view.raw[MODELSERVICES].get(happening.service)
+            if item is None:
+                continue
+            try:
+                await self._kube.create(EVENTS, self._event(item, happening))
+            except ApiError as error:
+                log.info("an Event of %s was not posted: %s", happening.service, error)
+
+    def _tell_one(self, key: str, told: Explanation) -> None:
+        stalled = told.stalled[0] if told.stalled else ""
+        settled = told.state if told.state in _TOLD else ""
+        before = self._last.get(key)
+        state = settled or (before[0] if before else "")
+        self._last[key] = (state, stalled)
+        if before is None:
+            return
+        if stalled and stalled != before[1] and told.stalled:
+            self._put(Happening(key, "Warning", stalled, told.stalled[1]))
+        if state and state != before[0]:
+            self._put(Happening(key, "Normal", _TOLD[state], told.message))
+
+    def _put(self, happening: Happening) -> None:
+        try:
+            self._queue.put_nowait(happening)
+        except asyncio.QueueFull:
+            log.info("an Event of %s was dropped: %s", happening.service, happening.reason)
+
+    def _event(self, item: Object, happening: Happening) -> Object:
+        metadata = item["metadata"]
+        return {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {
+                "name": f"{metadata['name'][:200]}.{secrets.token_hex(8)}",
+                "namespace": metadata["namespace"],
+            },
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": "lull.dev/controller",
+            "reportingInstance": self._instance,
+            "action": happening.reason,
+            "reason": happening.reason,
+            "type": happening.type,
+            "note": happening.note[:1024],
+            "regarding": {
+                "apiVersion": MODELSERVICES.api_version,
+                "kind": MODELSERVICES.kind,
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+        }

@@ -1,0 +1,288 @@
+"""Writes what was decided, each host's changes one at a time, and never on a state that was not seen.
+
+A write whose outcome is unknown is tried again until it is known; meanwhile it counts as written.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import TypeVar
+
+from lull.api.names import API_VERSION, HOSTS_NAMESPACE, LABEL_POOL, SYSTEM_NAMESPACE
+from lull.controller.hostpod import host_pod
+from lull.controller.view import View
+from lull.controller.wire import Object, gateway_from, placement_to, placements_of
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, PODS, ApiError, Kube
+from lull.kube.client import backoff
+from lull.policy import Change, CreateHost, CreatePod, DeleteHost, Host, Placement, Pod, SetModels
+from lull.policy.fence import fenced
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES = 7
+"""How often a write without a definite answer is tried (about 13 s) before a fresh decision is asked for."""
+FIRST_REST_SECONDS = 5.0
+LONGEST_REST_SECONDS = 300.0
+
+
+class StaleError(Exception):
+    """The decision was made on a state that is not any more; decide again."""
+
+
+class Executor:
+    """Applies changes, one write a host at a time; further ones are left to the next decision."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        view: View,
+        *,
+        image: str,
+        clock: Callable[[], float],
+        on_done: Callable[[], None],
+        on_cut: Callable[[str], None] = lambda _service: None,
+    ) -> None:
+        self._kube = kube
+        self._view = view
+        self._image = image
+        self._clock = clock
+        self._on_done = on_done
+        self._on_cut = on_cut
+        self._gateways = FreshGateways(kube)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._rests: dict[str, tuple[int, float]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether any write is under way."""
+        return bool(self._tasks)
+
+    def rest_until(self) -> float | None:
+        """Return when the next host that was refused may be written again."""
+        now = self._clock()
+        return min((until for _, until in self._rests.values() if until > now), default=None)
+
+    def end_rests(self) -> None:
+        """Try at once what was refused, as somebody has changed something about it."""
+        self._rests.clear()
+
+    def submit(self, change: Change) -> None:
+        """Assume a change and start to write it, unless its host is being written or rests."""
+        name = change.host
+        _, until = self._rests.get(name, (0, 0.0))
+        if name in self._tasks or until > self._clock():
+            return
+        self._assume(change)
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._write(change))
+
+    async def close(self) -> None:
+        """Stop writing."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _assume(self, change: Change) -> None:
+        host = self._view.hosts.get(change.host)
+        if isinstance(change, CreateHost):
+            self._view.assume(change.host, Host(change.host, change.pool, change.placements))
+        elif isinstance(change, DeleteHost):
+            self._view.assume(change.host, None)
+        elif isinstance(change, SetModels) and host:
+            self._view.assume(change.host, replace(host, placements=change.after))
+
+    async def _write(self, change: Change) -> None:
+        name = change.host
+        try:
+            await self._apply(change)
+            self._rests.pop(name, None)
+        except StaleError as error:
+            log.info("%s changed under a decision: %s", name, error)
+        except ApiError as error:
+            self._rest(name)
+            log.warning("host %s: %s", name, error)
+        finally:
+            self._tasks.pop(name, None)
+            self._view.settle(name)
+            if name not in self._view.hosts:
+                self._rests.pop(name, None)
+            self._on_done()
+
+    def _rest(self, name: str) -> None:
+        count, _ = self._rests.get(name, (0, 0.0))
+        seconds = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(count, 16))
+        self._rests[name] = (count + 1, self._clock() + seconds)
+
+    async def _apply(self, change: Change) -> None:
+        match change:
+            case SetModels():
+                await self._set_models(change)
+            case CreateHost():
+                await self._create_host(change)
+            case CreatePod():
+                await self._create_pod(change.host)
+            case DeleteHost():
+                await self._delete_host(change)
+
+    async def _set_models(self, change: SetModels) -> None:
+        generation = self._seen(change.host, change.before)["metadata"]["generation"]
+        if change.proofs:
+            await self._prove(change)
+        operations: list[Object] = [
+            {"op": "test", "path": "/metadata/generation", "value": generation},
+            {"op": "add", "path": "/spec/models", "value": [placement_to(p) for p in change.after]},
+        ]
+        try:
+            answer = await _insist(
+                lambda: self._kube.json_patch(MODELHOSTS, change.host, HOSTS_NAMESPACE, operations)
+            )
+        except ApiError as error:
+            await self._refetch(change.host, error, generation)
+            raise
+        self._view.offer(MODELHOSTS, answer)
+        for placement in change.cut:
+            self._on_cut(placement.service)
+
+    async def _prove(self, change: SetModels) -> None:
+        """Check the fence on a list of the gateways that was made after the drain was written.
+
+        Raises:
+            StaleError: a gateway has not let go; the plan will see that too.
+        """
+        gateways = await self._gateways.fresh()
+        for item in gateways:
+            self._view.offer(MODELGATEWAYS, item)
+        read = [gateway_from(item) for item in gateways]
+        open_ = [p.id for p in change.proofs if not fenced(p, read)]
+        if open_:
+            raise StaleError(f"a gateway still routes to {', '.join(open_)}")
+
+    async def _create_host(self, change: CreateHost) -> None:
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": MODELHOSTS.kind,
+            "metadata": {
+                "name": change.host,
+                "namespace": HOSTS_NAMESPACE,
+                "labels": {LABEL_POOL: change.pool},
+            },
+            "spec": {
+                "pool": change.pool,
+                "podName": change.host,
+                "models": [placement_to(p) for p in change.placements],
+            },
+        }
+        try:
+            answer = await _insist(lambda: self._kube.create(MODELHOSTS, body))
+        except ApiError as error:
+            if error.status != 409:  # else an answer of ours was lost: nobody else makes this name
+                raise
+            found = await _insist(lambda: self._kube.get(MODELHOSTS, change.host, HOSTS_NAMESPACE))
+            if found is None:
+                raise StaleError("it was deleted at once") from error
+            answer = found
+        self._view.offer(MODELHOSTS, answer)
+        await self._create_pod(change.host)
+
+    async def _create_pod(self, name: str) -> None:
+        host = self._seen(name)
+        pool = self._view.raw[MODELPOOLS].get(host["spec"]["pool"])
+        if pool is None or self._view.hosts[name].pod is not Pod.MISSING:
+            raise StaleError("its pool is gone, or its Pod is there")
+        pod = host_pod(host, pool, self._image)
+        try:
+            answer = await _insist(lambda: self._kube.create(PODS, pod))
+        except ApiError as error:
+            if error.status != 409:
+                if error.status:
+                    self._view.refuse(name, error.message)
+                raise
+            found = await _insist(lambda: self._kube.get(PODS, name, HOSTS_NAMESPACE))
+            if found is None:
+                raise StaleError("its Pod was deleted at once") from error
+            answer = found
+        self._view.offer(PODS, answer)
+        self._view.refuse(name, "")
+
+    async def _delete_host(self, change: DeleteHost) -> None:
+        metadata = self._seen(change.host, change.before)["metadata"]
+        log.info("let host %s go: %s", change.host, change.reason)
+        try:
+            await _insist(
+                lambda: self._kube.delete(
+                    MODELHOSTS,
+                    change.host,
+                    HOSTS_NAMESPACE,
+                    uid=metadata["uid"],
+                    resource_version=metadata["resourceVersion"],
+                )
+            )
+        except ApiError as error:
+            await self._refetch(change.host, error, None)
+            raise
+        self._view.forget(MODELHOSTS, change.host)
+
+    def _seen(self, name: str, before: tuple[Placement, ...] | None = None) -> Object:
+        """Return a host as the API last showed it.
+
+        Raises:
+            StaleError: it is gone, or it does not hold any more what the decision was made on.
+        """
+        host = self._view.raw[MODELHOSTS].get(name)
+        if host is None:
+            raise StaleError("it is gone")
+        if before is not None and placements_of(host) != before:
+            raise StaleError("it should hold other models by now")
+        return host
+
+    async def _refetch(self, name: str, error: ApiError, generation: int | None) -> None:
+        """Look at a host again after a refused write.
+
+        Raises:
+            StaleError: it had changed; with an unchanged host the refusal itself is the news.
+        """
+        if error.status not in (404, 409, 422):
+            return
+        found = await _insist(lambda: self._kube.get(MODELHOSTS, name, HOSTS_NAMESPACE))
+        if found is None:
+            self._view.forget(MODELHOSTS, name)
+            raise StaleError("it is gone") from error
+        self._view.offer(MODELHOSTS, found)
+        if generation is None or found["metadata"]["generation"] != generation:
+            raise StaleError("somebody wrote before") from error
+
+
+class FreshGateways:
+    """Lists the gateways, each list begun after it was asked for and shared by who asked before."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._lock = asyncio.Lock()
+        self._next: asyncio.Task[list[Object]] | None = None
+
+    async def fresh(self) -> list[Object]:
+        """Return all gateways as they are at some moment after this call began."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._list())
+        return await asyncio.shield(self._next)
+
+    async def _list(self) -> list[Object]:
+        async with self._lock:
+            self._next = None
+            items, _ = await self._kube.list(MODELGATEWAYS, SYSTEM_NAMESPACE)
+            return items
+
+
+async def _insist(call: Callable[[], Coroutine[None, None, T]]) -> T:
+    """Call until there is a definite answer, or often enough."""
+    for attempt in range(TRIES):
+        try:
+            return await call()
+        except ApiError as error:
+            if attempt == TRIES - 1 or not (error.status in (0, 429) or error.status >= 500):
+                raise
+            await backoff(attempt)
+    raise AssertionError("the last try returns or raises")

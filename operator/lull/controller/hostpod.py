@@ -1,0 +1,232 @@
+"""The Pod of a host: Triton and its agent as restricted Pod Security wants them, and what the pool adds."""
+
+import json
+from typing import TypeGuard
+
+from lull.api.names import (
+    AGENT_PORT,
+    API_VERSION,
+    HOSTS_NAMESPACE,
+    LABEL_HOST,
+    LABEL_POOL,
+    TRITON_GRPC_PORT,
+    TRITON_HTTP_PORT,
+    TRITON_METRICS_PORT,
+)
+from lull.controller.wire import Object, host_memory_bytes
+
+TERMINATION_SECONDS = 330
+"""Longer than the default drain deadline, so that a drain ends before the kubelet does."""
+USER_ID = 65532
+
+_RESTRICTED: Object = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+_PATHS = {
+    "LULL_ARTIFACTS": "/var/lib/lull/artifacts",
+    "LULL_REPOSITORY": "/var/lib/lull/repository",
+    "LULL_CONTROL": "/run/lull",
+    "LULL_FILES": "/var/lib/lull/files",
+}
+
+
+def host_pod(host: Object, pool: Object, image: str) -> Object:
+    """Return the Pod of a ModelHost, built from its ModelPool; both as the API server gives them."""
+    spec = pool["spec"]
+    metadata = host["metadata"]
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": HOSTS_NAMESPACE,
+            "labels": {
+                "app.kubernetes.io/name": "lull-host",
+                LABEL_HOST: metadata["name"],
+                LABEL_POOL: pool["metadata"]["name"],
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "ModelHost",
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "spec": _pod_spec(spec, image),
+    }
+    return _with_template(pod, spec.get("template") or {})
+
+
+def _pod_spec(spec: Object, image: str) -> Object:
+    return {
+        "serviceAccountName": "lull-agent",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": TERMINATION_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [_agent(spec, image)],
+        "containers": [_triton(spec, image)],
+        "volumes": _volumes(),
+    }
+
+
+def _agent(spec: Object, image: str) -> Object:
+    allow = spec.get("allow") or {}
+    memory_bytes = host_memory_bytes("accelerator" in spec, spec)
+    env = {
+        "LULL_ALLOW_URIS": json.dumps(allow.get("uris", [])),
+        "LULL_ALLOW_CODE": "true" if allow.get("code") else "false",
+        "LULL_MEMORY_BYTES": str(memory_bytes),
+        **_PATHS,
+    }
+    return {
+        "name": "agent",
+        "image": image,
+        "command": ["lull-agent"],
+        "restartPolicy": "Always",
+        "env": _env(env),
+        "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+        "startupProbe": _probe("/healthz", AGENT_PORT, period_seconds=1, failures=60),
+        "readinessProbe": _probe("/readyz", AGENT_PORT, period_seconds=2, failures=3),
+        "livenessProbe": _probe("/healthz", AGENT_PORT, period_seconds=10, failures=6),
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": _RESTRICTED,
+        "volumeMounts": [
+            _mount("artifacts", _PATHS["LULL_ARTIFACTS"]),
+            _mount("repository", _PATHS["LULL_REPOSITORY"]),
+            _mount("control", _PATHS["LULL_CONTROL"]),
+            _mount("files", _PATHS["LULL_FILES"], read_only=True),
+            _mount("token", _TOKEN_PATH, read_only=True),
+            _mount("tmp", "/tmp"),  # noqa: S108
+        ],
+    }
+
+
+def _triton(spec: Object, image: str) -> Object:
+    env = {name: _PATHS[name] for name in ("LULL_REPOSITORY", "LULL_CONTROL")}
+    if spec.get("idleClocks") == "Low":
+        env["CUDA_DISABLE_PERF_BOOST"] = "1"
+    live = "/v2/health/live"
+    ports = {"http": TRITON_HTTP_PORT, "grpc": TRITON_GRPC_PORT, "metrics": TRITON_METRICS_PORT}
+    return {
+        "name": "triton",
+        "image": image,
+        "command": ["lull-triton"],
+        "env": _env(env),
+        "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
+        "startupProbe": _probe(live, TRITON_HTTP_PORT, period_seconds=1, failures=300),
+        "readinessProbe": _probe(live, TRITON_HTTP_PORT, period_seconds=2, failures=3),
+        "livenessProbe": _probe(live, TRITON_HTTP_PORT, period_seconds=10, failures=6),
+        "resources": _resources(spec),
+        "securityContext": _RESTRICTED,
+        "volumeMounts": [
+            _mount("repository", _PATHS["LULL_REPOSITORY"], read_only=True),
+            _mount("control", _PATHS["LULL_CONTROL"], read_only=True),
+            _mount("shm", "/dev/shm"),  # noqa: S108
+            _mount("tmp", "/tmp"),  # noqa: S108
+        ],
+    }
+
+
+def _resources(spec: Object) -> Object:
+    requests: Object = {name: spec[name] for name in ("cpu", "memory") if spec.get(name)}
+    limits: Object = {"memory": spec["memory"]} if spec.get("memory") else {}
+    accelerator = spec.get("accelerator")
+    if accelerator:
+        limits[accelerator.get("resource", "nvidia.com/gpu")] = str(accelerator.get("count", 1))
+    return {"requests": requests, "limits": limits}
+
+
+def _volumes() -> list[Object]:
+    token: Object = {
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {
+                "downwardAPI": {
+                    "items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]
+                }
+            },
+        ]
+    }
+    scratch: list[Object] = [
+        {"name": name, "emptyDir": {}} for name in ("artifacts", "repository", "control", "files", "tmp")
+    ]
+    shm: Object = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    return [*scratch, shm, {"name": "token", "projected": token}]
+
+
+def _env(values: dict[str, str]) -> list[Object]:
+    fields = {
+        "POD_NAME": "metadata.name",
+        "POD_NAMESPACE": "metadata.namespace",
+        "POD_IP": "status.podIP",
+        "NODE_NAME": "spec.nodeName",
+    }
+    downward = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()
+    ]
+    return downward + [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _mount(name: str, path: str, *, read_only: bool = False) -> Object:
+    return {"name": name, "mountPath": path, "readOnly": read_only}
+
+
+def _probe(path: str, port: int, *, period_seconds: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": port},
+        "periodSeconds": period_seconds,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _with_template(pod: Object, template: Object) -> Object:
+    """Merge the pool's partial template over the Pod; names, owner and Lull's own labels stay."""
+    own = pod["metadata"]
+    merged = _merged(pod, {name: template[name] for name in ("metadata", "spec") if template.get(name)})
+    metadata = merged["metadata"]
+    metadata["labels"] = metadata["labels"] | own["labels"]
+    metadata |= {name: own[name] for name in ("name", "namespace", "ownerReferences")}
+    return merged
+
+
+def _merged(base: Object, over: Object) -> Object:
+    """Merge as `kubectl apply` would: objects by field, lists of named things by name, the rest replaced."""
+    result = dict(base)
+    for name, value in over.items():
+        old = base.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            result[name] = _merged(old, value)
+        elif _named(old) and _named(value):
+            result[name] = _merged_by_name(old, value, whole=name == "volumes")
+        else:
+            result[name] = value
+    return result
+
+
+def _merged_by_name(base: list[Object], over: list[Object], *, whole: bool) -> list[Object]:
+    """Merge lists by name; a volume is replaced whole, as two sources in one are refused."""
+    by_name = {item["name"]: item for item in base}
+    for item in over:
+        old = by_name.get(item["name"], {})
+        by_name[item["name"]] = item if whole else _merged(old, item)
+    return list(by_name.values())
+
+
+def _named(value: object) -> TypeGuard[list[Object]]:
+    return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)

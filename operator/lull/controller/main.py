@@ -1,0 +1,169 @@
+"""`lull-controller`: one process that decides for the whole fleet, and exits when any part of it dies."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from lull.api.names import HOSTS_NAMESPACE, LABEL_HOST, SYSTEM_NAMESPACE
+from lull.controller.clock import steady_clock
+from lull.controller.events import EventPoster
+from lull.controller.execute import Executor
+from lull.controller.health import Health, serve_health
+from lull.controller.lease import Lease, LeaseLostError
+from lull.controller.metrics import WAKE_SECONDS
+from lull.controller.planner import Planner
+from lull.controller.shell import UserKinds
+from lull.controller.status import StatusWriter
+from lull.controller.view import View
+from lull.controller.wakes import Wakes, Woken
+from lull.controller.wire import Object
+from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says.
+
+    Attributes:
+        address: POD_IP, where probes and metrics are served.
+        identity: POD_NAME, the holder of the Lease.
+        url: LULL_URL, the URL of a service, with {name}, {namespace} and {domain}.
+        domain: LULL_DOMAIN, beneath which services have their host names.
+        image: LULL_RUNTIME_IMAGE, the image of host pods.
+    """
+
+    address: str
+    identity: str
+    url: str = "http://{name}.{namespace}.{domain}"
+    domain: str = "lull.localhost"
+    image: str = "lull/runtime"
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the settings.
+
+        Raises:
+            SystemExit: POD_IP or POD_NAME is missing.
+        """
+        for name in ("POD_IP", "POD_NAME"):
+            if not os.environ.get(name):
+                raise SystemExit(f"{name} is not set; the Deployment gives it by the downward API")
+        return cls(
+            address=os.environ["POD_IP"],
+            identity=os.environ["POD_NAME"],
+            url=os.environ.get("LULL_URL", cls.url),
+            domain=os.environ.get("LULL_DOMAIN", cls.domain),
+            image=os.environ.get("LULL_RUNTIME_IMAGE", cls.image),
+        )
+
+    def url_of(self, service: str) -> str:
+        """Return the URL of a service, given as `namespace/name`."""
+        namespace, _, name = service.partition("/")
+        return self.url.format(name=name, namespace=namespace, domain=self.domain)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The controller's parts, wired together; `kube` is all they know of the outside."""
+
+    view: View
+    planner: Planner
+    tasks: list[Coroutine[Any, Any, None]]
+
+
+def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
+    """Wire the parts that watch the fast kinds, decide and write."""
+    view = View()
+    statuses = StatusWriter(kube, view, clock, settings.url_of)
+    events = EventPoster(kube, view, settings.identity)
+
+    def woken(service: str, wake: Woken) -> None:
+        WAKE_SECONDS.labels(wake.source).observe(wake.seconds)
+        statuses.woken(service, wake)
+
+    executor = Executor(
+        kube,
+        view,
+        image=settings.image,
+        clock=clock,
+        on_done=lambda: planner.done(),
+        on_cut=events.cut,
+    )
+    planner = Planner(view, executor, statuses, events, Wakes(clock, woken), clock)
+    reflectors = [
+        _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
+        _reflector(kube, MODELGATEWAYS, SYSTEM_NAMESPACE, planner),
+        _reflector(kube, PODS, HOSTS_NAMESPACE, planner, label_selector=LABEL_HOST),
+    ]
+
+    async def decide() -> None:
+        for reflector in reflectors:
+            await reflector.synced.wait()
+        await planner.run()
+
+    async def write() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await executor.close()
+
+    runs = [reflector.run() for reflector in reflectors]
+    return Parts(view, planner, [*runs, statuses.run(), events.run(), decide(), write()])
+
+
+def _reflector(
+    kube: Kube, kind: Resource, namespace: str, planner: Planner, *, label_selector: str | None = None
+) -> Reflector:
+    def changed(key: tuple[str, str], item: Object | None) -> None:
+        planner.see(kind, key[1], item)
+
+    return Reflector(kube, kind, namespace, on_change=changed, label_selector=label_selector)
+
+
+async def run(settings: Settings) -> None:
+    """Wait for the Lease, then control the fleet until cancelled or until a part dies."""
+    health = Health()
+    async with await Kube.connect() as kube, serve_health(settings.address, health):
+        lease = Lease(kube, settings.identity)
+        await lease.acquire()
+        try:
+            parts = build(kube, settings, steady_clock())
+            kinds = UserKinds(kube, parts.planner)
+            await kinds.list()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(lease.keep())
+                group.create_task(kinds.run())
+                for part in parts.tasks:
+                    group.create_task(part)
+                group.create_task(health.follow(parts.planner))
+        finally:
+            await asyncio.shield(lease.release())
+
+
+def main() -> None:
+    """Run the controller; exit 0 when told to stop, 1 when a part died."""
+    logging.basicConfig(
+        level=os.environ.get("LULL_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        asyncio.run(_until_signal(run(Settings.from_environment())))
+    except* LeaseLostError as lost:
+        log.error("stopped: %s", lost.exceptions[0])
+        sys.exit(1)
+
+
+async def _until_signal(running: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(running)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.info("stopped")

@@ -1,0 +1,158 @@
+"""One task that plans, and the wake that does not wait for it."""
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from lull.controller.clock import Clock
+from lull.controller.events import EventPoster
+from lull.controller.execute import Executor
+from lull.controller.metrics import HOSTS, PLAN_SECONDS, SERVICES
+from lull.controller.status import StatusWriter
+from lull.controller.view import View
+from lull.controller.wakes import Wakes
+from lull.controller.wire import Object
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
+from lull.policy import NOTHING_NOTED, Failure, Plan, observe, plan, wake
+
+log = logging.getLogger(__name__)
+
+IDLE_WINDOW_SECONDS = 0.02
+"""A plan waits until nothing has changed for this long …"""
+LONGEST_WINDOW_SECONDS = 0.2
+"""… but no longer than this."""
+
+
+class Planner:
+    """Decides, on every change and whenever time alone changes the answer."""
+
+    def __init__(
+        self,
+        view: View,
+        executor: Executor,
+        statuses: StatusWriter,
+        events: EventPoster,
+        wakes: Wakes,
+        clock: Clock,
+        *,
+        seed: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._view = view
+        self._executor = executor
+        self._statuses = statuses
+        self._events = events
+        self._wakes = wakes
+        self._clock = clock
+        self._seed = seed
+        self._notes = NOTHING_NOTED
+        self._changed = asyncio.Event()
+        self._started = False
+        self._next_at: float | None = None
+
+    def see(self, kind: Resource, key: str, item: Object | None) -> None:
+        """Take in one object's event; where it may concern a held request, wake at once."""
+        before = self._view.gateways.get(key) if kind is MODELGATEWAYS else None
+        if item is None:
+            self._view.forget(kind, key)
+        elif not self._view.offer(kind, item):
+            return
+        if kind is MODELPOOLS:
+            self._executor.end_rests()
+        if kind is MODELSERVICES and item is None:
+            self._wakes.forget(key)
+        if kind is MODELGATEWAYS:
+            after = self._view.gateways.get(key)
+            if before and after and before.held == after.held and before.drained == after.drained:
+                return  # a heartbeat
+        if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
+            self._wakes.look(self._view.hosts[key])
+        self.wake()
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Wake what is held, now."""
+        if not self._started or not any(gateway.held for gateway in self._view.gateways.values()):
+            return
+        changes = wake(self._view.fleet(self._seed()), self._notes, self._clock())
+        self._wakes.began(changes)
+        for change in changes:
+            self._executor.submit(change)
+
+    def done(self) -> None:
+        """Decide again after a write: what was held back by it may be written now."""
+        self.wake()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Plan until cancelled. Start it only when every kind is synced."""
+        self._notes = replace(NOTHING_NOTED, failures=_failures(self._view, self._clock()))
+        self._started = True
+        while True:
+            self.plan_once()
+            await self._wait()
+
+    def plan_once(self) -> None:
+        """Plan the whole fleet and start to write what follows."""
+        self._changed.clear()
+        now = self._clock()
+        fleet = self._view.fleet(self._seed())
+        self._notes = observe(self._notes, fleet, now)
+        with PLAN_SECONDS.time():
+            decided = plan(fleet, self._notes, now)
+        _count(decided)
+        self._statuses.publish(fleet, decided)
+        self._events.tell(decided)
+        self._wakes.began(decided.changes)
+        for change in decided.changes:
+            self._executor.submit(change)
+        times = [at for at in (decided.next_at, self._executor.rest_until()) if at is not None]
+        self._next_at = min(times, default=None)
+
+    @property
+    def started(self) -> bool:
+        """Whether every kind is synced and planning has begun."""
+        return self._started
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is under way and nothing waits to be decided."""
+        return not (self._changed.is_set() or self._executor.busy or self._statuses.busy)
+
+    async def _wait(self) -> None:
+        """Return when something has changed and settled, or when it is time."""
+        timeout = None if self._next_at is None else max(0.0, self._next_at - self._clock())
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout)
+        except TimeoutError:
+            return
+        deadline = self._clock() + LONGEST_WINDOW_SECONDS
+        while self._changed.is_set() and self._clock() < deadline:
+            self._changed.clear()
+            await asyncio.sleep(IDLE_WINDOW_SECONDS)
+
+
+def _count(decided: Plan) -> None:
+    """Set the gauges that a plan knows the values of."""
+    states = Counter(told.state for told in decided.services.values())
+    for state in ("Asleep", "Waking", "Serving", "Draining", "Suspended"):
+        SERVICES.labels(state).set(states[state])
+    HOSTS.clear()
+    for pool, told in decided.pools.items():
+        HOSTS.labels(pool).set(told.hosts)
+
+
+def _failures(view: View, now: float) -> dict[str, Failure]:
+    """Return the failures that the services' own statuses remember from before a restart."""
+    failures = {}
+    for key, service in view.services.items():
+        status = view.raw[MODELSERVICES][key].get("status") or {}
+        for condition in status.get("conditions") or ():
+            current = condition.get("observedGeneration") == service.generation
+            if condition["type"] == "Stalled" and condition["status"] == "True" and current:
+                failures[key] = Failure(
+                    service.generation, condition["reason"], condition.get("message", ""), now
+                )
+    return failures

@@ -1,0 +1,54 @@
+"""What a host's Pod is doing."""
+
+from lull.controller.wire import Object
+from lull.policy import Pod
+
+_CANNOT_START = (
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+)
+
+
+def pod_state(host: Object, pod: Object | None, *, served: bool) -> Pod:
+    """Tell how the Pod of a ModelHost is; `served` where its agent reports a model Ready."""
+    if pod is None:
+        return Pod.GONE if (host.get("status") or {}).get("address") else Pod.MISSING
+    status = pod.get("status") or {}
+    if pod["metadata"].get("deletionTimestamp") or not _owned(host, pod):
+        return Pod.TERMINATING
+    if status.get("phase") in ("Failed", "Succeeded"):
+        return Pod.GONE
+    if _condition(pod, "Ready").get("status") == "True":
+        return Pod.RUNNING
+    return Pod.UNREADY if served else Pod.STARTING
+
+
+def pod_trouble(pod: Object | None) -> str:
+    """Return why a Pod does not start, in the words of scheduler or kubelet; empty where nothing is wrong."""
+    if pod is None:
+        return ""
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return str(scheduled.get("message") or "no node takes its Pod")
+    status = pod.get("status") or {}
+    for container in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _CANNOT_START:
+            return f"container {container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
+    return ""
+
+
+def _owned(host: Object, pod: Object) -> bool:
+    """Tell whether a Pod is this host's, and not that of an earlier one of the same name."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("uid") == host["metadata"]["uid"] for owner in owners)
+
+
+def _condition(pod: Object, type_: str) -> Object:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == type_), {})

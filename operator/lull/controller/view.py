@@ -1,0 +1,231 @@
+"""All that the controller knows, kept as the policy's values; one object's event changes one value.
+
+Own writes are seen at once: what is being written is assumed, and the answer of a write counts like an event.
+An older state of an object, as a watch may still deliver, never replaces a newer one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from lull.api.quantities import parse_bytes
+from lull.controller.pods import pod_state, pod_trouble
+from lull.controller.wire import (
+    Object,
+    gateway_from,
+    key_of,
+    placements_of,
+    pool_from,
+    reported_from,
+    service_from,
+)
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
+from lull.policy import Fleet, Gateway, Host, Placement, Pool, Report, Reported, Service
+
+T = TypeVar("T")
+
+_GRAIN_BYTES = 16 * 2**20
+"""Measured memory is rounded up to this, so that its jitter changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What hosts said of one revision of a service."""
+
+    revision: str
+    memory_bytes: int | None = None
+    code: bool | None = None
+
+
+class View:
+    """The newest known state of every object, raw and as the policy reads it.
+
+    Attributes:
+        raw: the objects by kind and key (`namespace/name`, or the name alone for pools).
+        invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
+    """
+
+    def __init__(self) -> None:
+        self.raw: dict[Resource, dict[str, Object]] = {
+            kind: {} for kind in (MODELSERVICES, MODELPOOLS, MODELHOSTS, MODELGATEWAYS, PODS)
+        }
+        self.invalid: dict[Resource, dict[str, str]] = {kind: {} for kind in self.raw}
+        self.services: dict[str, Service] = {}
+        self.pools: dict[str, Pool] = {}
+        self.hosts: dict[str, Host] = {}
+        self.gateways: dict[str, Gateway] = {}
+        self._assumed: dict[str, Host | None] = {}
+        self._refused: dict[str, str] = {}
+        self._measured: dict[str, Measured] = {}
+        self._known: dict[str, dict[str, Placement]] = {}
+        self._readers: dict[Resource, Callable[[str], None]] = {
+            MODELSERVICES: self._read_service,
+            MODELPOOLS: self._read_pool,
+            MODELHOSTS: self._read_host,
+            MODELGATEWAYS: self._read_gateway,
+            PODS: self._read_host,
+        }
+
+    def fleet(self, seed: str) -> Fleet:
+        """Return the fleet as it is now. It shares the view's dicts: use it before the next event."""
+        return Fleet(self.services, self.pools, self.hosts, self.gateways, seed)
+
+    def offer(self, kind: Resource, item: Object) -> bool:
+        """Take an object's state, unless a newer one is known. Returns whether it was news."""
+        key = _key(kind, item)
+        held = self.raw[kind].get(key)
+        if held is not None and not _newer(item, held):
+            return False
+        self.raw[kind][key] = item
+        self._readers[kind](key)
+        return True
+
+    def forget(self, kind: Resource, key: str) -> None:
+        """Take note that an object is gone."""
+        if self.raw[kind].pop(key, None) is not None:
+            self.invalid[kind].pop(key, None)
+            self._readers[kind](key)
+
+    def assume(self, name: str, host: Host | None) -> None:
+        """Take a host for what is being written, None for deleted, until `settle`."""
+        self._assumed[name] = host
+        self._show_host(name)
+
+    def settle(self, name: str) -> None:
+        """Believe of a host only what the API says again."""
+        self._assumed.pop(name, None)
+        self._read_host(name)
+
+    def refuse(self, name: str, why: str) -> None:
+        """Note that the API server refuses a host's Pod; an empty reason clears it."""
+        if why:
+            self._refused[name] = why
+        else:
+            self._refused.pop(name, None)
+        self._read_host(name)
+
+    def _read_service(self, key: str) -> None:
+        item = self.raw[MODELSERVICES].get(key)
+        service = self._read(MODELSERVICES, key, service_from)
+        if item is None:
+            self._measured.pop(key, None)
+        if service is None:
+            self.services.pop(key, None)
+            return
+        measured = self._measured.get(key)
+        if measured is None or measured.revision != service.model.revision:
+            measured = self._measured[key] = _remembered(item or {}, service.model.revision)
+        self.services[key] = replace(service, measured_bytes=measured.memory_bytes, code=measured.code)
+
+    def _read_pool(self, key: str) -> None:
+        pool = self._read(MODELPOOLS, key, pool_from)
+        if pool is None:
+            self.pools.pop(key, None)
+        else:
+            self.pools[key] = pool
+
+    def _read_gateway(self, key: str) -> None:
+        gateway = self._read(MODELGATEWAYS, key, gateway_from)
+        if gateway is None:
+            self.gateways.pop(key, None)
+        else:
+            self.gateways[key] = gateway
+
+    def _read_host(self, key: str) -> None:
+        """Show a host anew; its Pod and its ModelHost have the same name."""
+        if key in self.raw[MODELHOSTS]:
+            self._show_host(key)
+        elif key in self.hosts:
+            self._show_host(key)
+            self._refused.pop(key, None)
+            self._known.pop(key, None)
+
+    def _show_host(self, name: str) -> None:
+        actual = self._read(MODELHOSTS, name, self._host_from)
+        assumed = self._assumed.get(name, actual)
+        if assumed is not None and actual is not None:
+            assumed = replace(actual, placements=assumed.placements)
+        if assumed is None:
+            self.hosts.pop(name, None)
+        else:
+            self.hosts[name] = assumed
+            self._learn(assumed)
+
+    def _host_from(self, item: Object) -> Host:
+        name = item["metadata"]["name"]
+        status = item.get("status") or {}
+        placements = placements_of(item)
+        known = {p.id: p for p in placements}
+        reports = {entry["id"]: self._reported(name, entry, known) for entry in status.get("models", ())}
+        self._known[name] = {
+            id_: p for id_, p in (self._known.get(name, {}) | known).items() if id_ in reports
+        } | known
+        served = any(report.state is Report.READY for report in reports.values())
+        pod = self.raw[PODS].get(name)
+        total = (status.get("accelerator") or {}).get("memoryTotal")
+        return Host(
+            name=name,
+            pool=item["spec"]["pool"],
+            placements=placements,
+            reports=reports,
+            pod=pod_state(item, pod, served=served),
+            node=((pod or {}).get("spec") or {}).get("nodeName", ""),
+            trouble=self._refused.get(name, "") or pod_trouble(pod),
+            capacity_bytes=parse_bytes(total) if total else None,
+        )
+
+    def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:
+        """Read a report; what is unloaded keeps the name and the reservation of its last placement."""
+        last = known.get(entry["id"]) or self._known.get(host, {}).get(entry["id"])
+        service = self.services.get(entry["service"])
+        name = last.model.name if last else service.model.name if service else ""
+        report = reported_from(entry, name)
+        if entry["id"] in known or last is None:
+            return report
+        return replace(report, memory_bytes=max(report.memory_bytes, last.memory_bytes))
+
+    def _learn(self, host: Host) -> None:
+        """Remember what a host measured of the revisions that it holds."""
+        for placement in host.placements:
+            report = host.report(placement)
+            last = self._measured.get(placement.service)
+            if report is None or last is None or last.revision != placement.model.revision:
+                continue
+            size = -(-report.memory_bytes // _GRAIN_BYTES) * _GRAIN_BYTES
+            code = last.code if report.code is None else report.code
+            fresh = Measured(last.revision, max(last.memory_bytes or 0, size) or None, code)
+            if fresh != last:
+                self._measured[placement.service] = fresh
+                self._read_service(placement.service)
+
+    def _read(self, kind: Resource, key: str, reader: Callable[[Object], T]) -> T | None:
+        """Return the object as a value, or None where there is none that can be read."""
+        self.invalid[kind].pop(key, None)
+        item = self.raw[kind].get(key)
+        if item is None:
+            return None
+        try:
+            return reader(item)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.invalid[kind][key] = f"it cannot be read: {error}"[:1024]
+            return None
+
+
+def _key(kind: Resource, item: Object) -> str:
+    """Hosts, their Pods and gateways live in one namespace each, so their names are keys."""
+    return key_of(item) if kind is MODELSERVICES else str(item["metadata"]["name"])
+
+
+def _newer(item: Object, held: Object) -> bool:
+    """Tell whether an object's state is newer; versions are comparable numbers, over a re-creation too."""
+    return int(item["metadata"]["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
+
+
+def _remembered(item: Object, revision: str) -> Measured:
+    """Return what the status of a service remembers of a revision from before a restart."""
+    status = item.get("status") or {}
+    revisions = status.get("revisions") or [{}]
+    memory = (status.get("utilization") or {}).get("memory")
+    if revisions[0].get("name") != revision or not memory:
+        return Measured(revision)
+    return Measured(revision, parse_bytes(memory))

@@ -1,0 +1,152 @@
+"""Between the API's dicts and the policy's values. Whatever is written reads back as the same value."""
+
+import hashlib
+from typing import Any
+
+from lull.api import ModelPool, ModelService
+from lull.api.quantities import parse_bytes, parse_duration_seconds
+from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
+
+Object = dict[str, Any]
+
+
+def key_of(item: Object) -> str:
+    """Return `namespace/name`."""
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def service_from(item: Object) -> Service:
+    """Read a ModelService.
+
+    Raises:
+        ValueError: it breaks the schema (pydantic's error, which names the field).
+    """
+    spec = ModelService.model_validate(item).spec
+    resources = spec.resources
+    return Service(
+        key=key_of(item),
+        model=_model(
+            spec.model.uri,
+            spec.model.digest or "",
+            spec.model.format,
+            spec.model.name or item["metadata"]["name"],
+        ),
+        pool=spec.pool,
+        generation=item["metadata"].get("generation", 1),
+        memory_bytes=parse_bytes(resources.memory) if resources and resources.memory else None,
+        dedicated=spec.isolation == "Dedicated",
+        min_replicas=spec.replicas.min,
+        max_replicas=spec.replicas.max,
+        idle_after_seconds=_seconds(spec.idle_after),
+        suspend=spec.suspend,
+        drain_deadline_seconds=parse_duration_seconds(spec.drain_deadline),
+    )
+
+
+def pool_from(item: Object) -> Pool:
+    """Read a ModelPool.
+
+    Raises:
+        ValueError: it breaks the schema.
+    """
+    spec = ModelPool.model_validate(item).spec
+    return Pool(
+        name=item["metadata"]["name"],
+        capacity_bytes=host_memory_bytes(spec.accelerator is not None, item["spec"])
+        * (100 - spec.headroom_percent)
+        // 100,
+        max_hosts=spec.hosts.max,
+        min_hosts=spec.hosts.min,
+        empty_after_seconds=_seconds(spec.empty_after),
+        namespaced=spec.sharing == "Namespace",
+        allow_code=spec.allow.code,
+    )
+
+
+def host_memory_bytes(accelerated: bool, spec: Object) -> int:
+    """Return the memory that a pool's models live in: the accelerators' of a host, or its Pod's own."""
+    if accelerated:
+        accelerator = spec["accelerator"]
+        return parse_bytes(accelerator["memory"]) * int(accelerator.get("count", 1))
+    return parse_bytes(spec["memory"])
+
+
+def gateway_from(item: Object) -> Gateway:
+    """Read a ModelGateway."""
+    status = item.get("status") or {}
+    return Gateway(
+        name=item["metadata"]["name"],
+        renewed=status.get("renewTime", ""),
+        held=frozenset(status.get("held", ())),
+        drained=frozenset(status.get("drained", ())),
+    )
+
+
+def placements_of(host: Object) -> tuple[Placement, ...]:
+    """Read `spec.models` of a ModelHost."""
+    return tuple(placement_from(entry) for entry in host["spec"].get("models", ()))
+
+
+def placement_from(entry: Object) -> Placement:
+    """Read one entry of `ModelHost.spec.models`."""
+    return Placement(
+        id=entry["id"],
+        service=entry["service"],
+        model=Model(
+            entry["revision"],
+            entry["name"],
+            entry["uri"],
+            entry.get("digest", ""),
+            entry.get("format", "Auto"),
+        ),
+        memory_bytes=parse_bytes(entry.get("memory", "0")),
+        idle_after_seconds=parse_duration_seconds(entry.get("idleAfter", "0s")),
+        state=State(entry["state"]),
+        epoch=entry.get("epoch", 1),
+    )
+
+
+def placement_to(placement: Placement) -> Object:
+    """Write one entry of `ModelHost.spec.models`."""
+    return {
+        "id": placement.id,
+        "service": placement.service,
+        "name": placement.model.name,
+        "revision": placement.model.revision,
+        "uri": placement.model.uri,
+        "digest": placement.model.digest,
+        "format": placement.model.format,
+        "memory": str(placement.memory_bytes),
+        "idleAfter": exact_duration(placement.idle_after_seconds),
+        "epoch": placement.epoch,
+        "state": placement.state.value,
+    }
+
+
+def reported_from(entry: Object, name: str) -> Reported:
+    """Read one entry of `ModelHost.status.models`; `name` is the wire name, which it does not carry."""
+    return Reported(
+        id=entry["id"],
+        service=entry["service"],
+        name=name,
+        state=Report(entry["state"]),
+        memory_bytes=parse_bytes(entry["memory"]) if entry.get("memory") else 0,
+        idle=entry.get("idleSince") is not None,
+        code=entry.get("code"),
+        reason=entry.get("reason", ""),
+        message=entry.get("message", ""),
+    )
+
+
+def exact_duration(seconds: float) -> str:
+    """Return a duration string that reads back as the same number of milliseconds."""
+    return f"{int(seconds)}s" if seconds == int(seconds) else f"{round(seconds * 1000)}ms"
+
+
+def _seconds(duration: str | None) -> float | None:
+    return None if duration is None else round(parse_duration_seconds(duration), 3)
+
+
+def _model(uri: str, digest: str, format_: str, name: str) -> Model:
+    revision = hashlib.sha256("\n".join((uri, digest, format_, name)).encode()).hexdigest()[:10]
+    return Model(revision, name, uri, digest, format_)
