@@ -1,0 +1,223 @@
+"""A fleet around a real controller: kubelet, agents and pilots as simple as their contracts, over a fake API."""
+
+import asyncio
+import time
+
+from lull.controller.main import Settings, build
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Reflector
+
+from .fake_api import FakeApi
+
+DEADLINE_SECONDS = 10.0
+
+
+def service(name="digits", namespace="demo", uri="file:///digits.tar", **spec):
+    return {
+        "apiVersion": "lull.dev/v1alpha1",
+        "kind": "ModelService",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"uri": uri, "digest": "sha256:" + "0" * 64}} | spec,
+    }
+
+
+def pool(name="default", *, most=3, **spec):
+    return {
+        "apiVersion": "lull.dev/v1alpha1",
+        "kind": "ModelPool",
+        "metadata": {"name": name},
+        "spec": {"hosts": {"max": most}, "memory": "4Gi"} | spec,
+    }
+
+
+class World:
+    """The parts that are not the controller do one step each time they are asked."""
+
+    def __init__(self):
+        self.api = FakeApi()
+        self.time = 1_000_000.0
+        self.held = {"gw-a": set(), "gw-b": set()}
+        self.silent = set()
+        self.outcome = {}  # service -> (state, reason, message), or None for Ready
+        self.idle = set()
+        self.unschedulable = False
+        self.unloading = False
+        self.controller = None
+        self._heartbeat = 0
+        for name in self.held:
+            self.api.put(
+                MODELGATEWAYS, {"metadata": {"name": name, "namespace": "lull-system"}, "spec": {}}
+            )
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.stop()
+
+    def clock(self):
+        return self.time
+
+    async def start(self):
+        """Start a controller on what the API holds."""
+        settings = Settings(address="127.0.0.1", identity="test")
+        self.parts = build(self.api, settings, self.clock)
+        users = [self._reflector(kind) for kind in (MODELSERVICES, MODELPOOLS)]
+
+        async def run():
+            async with asyncio.TaskGroup() as group:
+                for reflector in users:
+                    group.create_task(reflector.run())
+                for reflector in users:
+                    await reflector.synced.wait()
+                for part in self.parts.tasks:
+                    group.create_task(part)
+
+        self.controller = asyncio.create_task(run())
+
+    async def stop(self):
+        """Kill the controller."""
+        self.controller.cancel()
+        await asyncio.gather(self.controller, return_exceptions=True)
+
+    def _reflector(self, kind):
+        def changed(key, item):
+            namespace, name = key
+            self.parts.planner.see(kind, f"{namespace}/{name}" if namespace else name, item)
+
+        return Reflector(self.api, kind, on_change=changed)
+
+    async def until(self, condition, what="it"):
+        """Step the others until `condition` holds, and return its value."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (value := condition()):
+            if self.controller.done():
+                self.controller.result()
+            assert time.monotonic() < deadline, f"{what} never came to be: {self.summary()}"
+            self.step()
+            await asyncio.sleep(0.002)
+        return value
+
+    async def rest(self):
+        """Step until nobody has anything left to do."""
+        quiet = 0
+        before = None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while quiet < 30:
+            assert time.monotonic() < deadline, f"it never came to rest: {self.summary()}"
+            self.step()
+            await asyncio.sleep(0.002)
+            resting = self.parts.planner.resting and self.api.now == before
+            quiet = quiet + 1 if resting else 0
+            before = self.api.now
+
+    async def advance(self, seconds):
+        """Let time pass for everybody, heartbeats included."""
+        self.time += seconds
+        self._heartbeat += 1
+        self.step()
+        await asyncio.sleep(0.01)
+        self.parts.planner.done()
+
+    def step(self):
+        for pod in self.api.all(PODS):
+            self._kubelet(pod)
+        for host in self.api.all(MODELHOSTS):
+            self._agent(host)
+        for name in self.held:
+            if name not in self.silent:
+                self._pilot(name)
+
+    def _kubelet(self, pod):
+        if self.unschedulable:
+            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+        else:
+            condition = {"type": "Ready", "status": "True"}
+        if not pod.get("status"):
+            name = pod["metadata"]["name"]
+            self.api.set_status(PODS, name, "lull-hosts", {"phase": "Running", "conditions": [condition]})
+
+    def _agent(self, host):
+        name = host["metadata"]["name"]
+        pod = self.api.objects.get(("pods", "lull-hosts", name))
+        if pod is None or not _ready(pod):
+            return
+        entries = [self._report(entry) for entry in host["spec"]["models"]]
+        if self.unloading:
+            wanted = {entry["id"] for entry in entries}
+            old = (host.get("status") or {}).get("models", [])
+            entries += [entry | {"state": "Unloading"} for entry in old if entry["id"] not in wanted]
+        self.api.set_status(MODELHOSTS, name, "lull-hosts", {"address": "127.0.0.9", "models": entries})
+
+    def _report(self, entry):
+        report = {"id": entry["id"], "service": entry["service"], "revision": entry["revision"], "memory": "100Mi"}
+        outcome = self.outcome.get(entry["service"])
+        if outcome:
+            state, reason, message = outcome
+            return report | {"state": state, "reason": reason, "message": message}
+        if entry["service"] in self.idle:
+            report["idleSince"] = "2026-01-01T00:00:00.000000Z"
+        return report | {"state": "Ready"}
+
+    def _pilot(self, name):
+        drained = [
+            f"{entry['id']}.{entry['epoch']}"
+            for host in self.api.all(MODELHOSTS)
+            for entry in host["spec"]["models"]
+            if entry["state"] == "Draining"
+        ]
+        self.api.set_status(
+            MODELGATEWAYS,
+            name,
+            "lull-system",
+            {"renewTime": f"beat-{self._heartbeat}", "held": sorted(self.held[name]), "drained": drained},
+        )
+
+    # What tests ask.
+
+    def hold(self, key="demo/digits"):
+        self.held["gw-a"].add(key)
+
+    def release(self, key="demo/digits"):
+        for held in self.held.values():
+            held.discard(key)
+
+    def hosts(self):
+        return self.api.all(MODELHOSTS)
+
+    def models(self, key="demo/digits"):
+        return [entry for host in self.hosts() for entry in host["spec"]["models"] if entry["service"] == key]
+
+    def state(self, key="demo/digits"):
+        return [entry["state"] for entry in self.models(key)]
+
+    def routed(self, key="demo/digits"):
+        """Whether a gateway would route to the service."""
+        for host in self.hosts():
+            reports = {entry["id"]: entry for entry in (host.get("status") or {}).get("models", [])}
+            for entry in host["spec"]["models"]:
+                ready = reports.get(entry["id"], {}).get("state") == "Ready"
+                if entry["service"] == key and entry["state"] == "Loaded" and ready:
+                    return True
+        return False
+
+    def condition(self, type_, name="digits", namespace="demo"):
+        item = self.api.objects.get(("modelservices", namespace, name), {})
+        conditions = (item.get("status") or {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == type_), {})
+
+    def asleep(self, name="digits"):
+        return self.condition("Active", name).get("reason") == "Asleep"
+
+    def summary(self):
+        return {
+            "services": [(s["metadata"]["name"], s.get("status")) for s in self.api.all(MODELSERVICES)],
+            "hosts": [(h["metadata"]["name"], h["spec"]["models"], h.get("status")) for h in self.hosts()],
+            "pods": [(p["metadata"]["name"], p.get("status")) for p in self.api.all(PODS)],
+            "gateways": [(g["metadata"]["name"], g.get("status")) for g in self.api.all(MODELGATEWAYS)],
+        }
+
+
+def _ready(pod):
+    conditions = (pod.get("status") or {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
