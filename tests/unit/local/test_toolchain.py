@@ -1,0 +1,44 @@
+"""Where the binaries come from."""
+
+import pytest
+
+from lull.local import toolchain
+from lull.local.errors import LocalClusterError
+
+NAMES = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"}
+
+
+def test_existing_binaries_are_used_when_they_are_asked_for(tmp_path, monkeypatch):
+    for name in NAMES:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    assert toolchain.binaries() == {name: tmp_path / name for name in NAMES}
+
+
+def test_an_incomplete_folder_of_binaries_is_refused_with_what_it_lacks(tmp_path, monkeypatch):
+    for name in NAMES - {"kube-scheduler"}:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    with pytest.raises(LocalClusterError, match="lacks kube-scheduler"):
+        toolchain.binaries()
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("LULL_CACHE", raising=False)
+    assert toolchain.cache_folder() == tmp_path / "lull"
+    monkeypatch.setenv("LULL_CACHE", str(tmp_path / "own"))
+    assert toolchain.cache_folder() == tmp_path / "own"
+
+
+def test_a_build_that_fails_leaves_nothing_behind_and_says_what_to_do(monkeypatch, tmp_path):
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
+    go.chmod(0o755)
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("LULL_CACHE", str(cache))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setattr(toolchain, "_go", lambda _progress: go)
+    with pytest.raises(LocalClusterError, match=r"no network[\s\S]*GOPROXY"):
+        toolchain.binaries(lambda _line: None)
+    assert [path.name for path in cache.iterdir()] == [".etcd.lock"]
