@@ -1,0 +1,77 @@
+"""Envoy's admin interface, over its Unix socket."""
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import aiohttp
+
+from lull.gateway.view import Lease
+
+_TIMEOUT_SECONDS = 5.0
+_ACTIVE = "http.inference.downstream_rq_active"
+
+
+class AdminError(Exception):
+    """Envoy's admin interface did not answer as it should."""
+
+
+class Admin:
+    """Asks the Envoy beside us. Close it after use."""
+
+    def __init__(self, socket: Path) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(socket)),
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
+        )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._session.close()
+
+    async def alive(self, leases: Collection[Lease]) -> frozenset[Lease]:
+        """Return every epoch of these placements of which Envoy has statistics still.
+
+        Raises:
+            AdminError: Envoy gave no answer; nothing is known then.
+        """
+        ids = "|".join(sorted({re.escape(lease.id) for lease in leases}))
+        names = await self._statistics(rf"^cluster\.({ids})\.[0-9]+\|")
+        clusters = {name.removeprefix("cluster.").rpartition(".")[0] for name in names}
+        found = (Lease.of_cluster(cluster) for cluster in clusters)
+        return frozenset(lease for lease in found if lease)
+
+    async def active_requests(self) -> int:
+        """Return how many requests clients have under way.
+
+        Raises:
+            AdminError: Envoy gave no answer.
+        """
+        return (await self._statistics(f"^{re.escape(_ACTIVE)}$")).get(_ACTIVE, 0)
+
+    async def drain(self) -> None:
+        """Let clients go elsewhere: answers say `Connection: close` and GOAWAY, the listeners stay open.
+
+        Raises:
+            AdminError: Envoy gave no answer.
+        """
+        await self._ask("POST", "/drain_listeners", {"graceful": "", "skip_exit": ""})
+
+    async def _statistics(self, pattern: str) -> dict[str, int]:
+        answer = await self._ask("GET", "/stats", {"filter": pattern, "format": "json"})
+        try:
+            statistics = json.loads(answer)["stats"]
+        except (ValueError, KeyError) as error:
+            raise AdminError(f"unexpected statistics: {answer[:200]!r}") from error
+        return {entry["name"]: entry.get("value", 0) for entry in statistics if "name" in entry}
+
+    async def _ask(self, method: str, path: str, params: dict[str, str]) -> bytes:
+        try:
+            async with self._session.request(method, f"http://envoy{path}", params=params) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AdminError(f"Envoy's admin interface gave no answer: {error!r}") from error
+        if response.status != 200:
+            raise AdminError(f"Envoy answered {response.status} to {path}: {body[:200]!r}")
+        return body

@@ -1,0 +1,265 @@
+"""What Envoy starts with: one listener, the filters of a request's way, and where to ask for the rest. Pure."""
+
+from importlib import resources
+from typing import Any
+
+from lull.gateway.routes import (
+    CHECK_FILTER,
+    GUARD_FILTER,
+    INTERNAL_HEADERS,
+    PATH_STYLE_FILTER,
+    ROUTE_TABLE,
+)
+from lull.gateway.settings import (
+    HOLD_LIMIT_SECONDS,
+    HOLD_LIMIT_TOTAL,
+    STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION,
+    Settings,
+)
+
+PILOT_CLUSTER = "pilot"
+
+Config = dict[str, Any]
+
+_HEAP_LIMIT_BYTES = 2 * 1024**3
+_CONNECTION_LIMIT = 40_000
+_CHECK_SECONDS = HOLD_LIMIT_SECONDS + 30
+_STREAM_IDLE_SECONDS = HOLD_LIMIT_SECONDS + 60
+_TYPE = "type.googleapis.com/envoy."
+
+
+def bootstrap(settings: Settings) -> Config:
+    """Return Envoy's bootstrap, as its YAML would be read."""
+    return {
+        "node": {"id": settings.pod_name, "cluster": "lull-gateway"},
+        "admin": {"address": {"pipe": {"path": str(settings.admin_socket), "mode": 0o600}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": PILOT_CLUSTER}}],
+            },
+            # 0: wait for ever. Before the pilot has spoken this gateway must not answer anything.
+            "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "static_resources": {"listeners": [_listener(settings)], "clusters": [_pilot_cluster(settings)]},
+        "stats_config": _stats(),
+        "overload_manager": _overload(),
+    }
+
+
+def _stats() -> Config:
+    """Keep the few statistics that something reads: thousands of clusters have hundreds each otherwise.
+
+    `upstream_rq_active` is what the fence watches: it exists until the last request of its cluster is gone.
+    """
+    kept = ["upstream_rq_active", "upstream_rq_total", "upstream_cx_active", "downstream_rq_active"]
+    patterns = [{"suffix": suffix} for suffix in kept]
+    prefixes = [{"prefix": prefix} for prefix in ("server.", "http.inference.", "overload.")]
+    return {"stats_matcher": {"inclusion_list": {"patterns": patterns + prefixes}}}
+
+
+def _overload() -> Config:
+    """Bound memory and connections: 503 and refused connections come before the kernel's out-of-memory."""
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": _HEAP_LIMIT_BYTES,
+                },
+            },
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": _TYPE
+                    + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": _CONNECTION_LIMIT,
+                },
+            },
+        ],
+        "actions": [
+            {
+                "name": f"envoy.overload_actions.{action}",
+                "triggers": [
+                    {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
+                ],
+            }
+            for action, threshold in (("shrink_heap", 0.9), ("stop_accepting_requests", 0.95))
+        ],
+    }
+
+
+def _pilot_cluster(settings: Settings) -> Config:
+    limit = 4 * HOLD_LIMIT_TOTAL
+    return {
+        "name": PILOT_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+        # The default of 1,024 fails held requests above it.
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": limit,
+                    "max_pending_requests": limit,
+                    "max_requests": limit,
+                    "max_retries": limit,
+                }
+            ]
+        },
+        "load_assignment": {
+            "cluster_name": PILOT_CLUSTER,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.xds_socket)}}}}]}
+            ],
+        },
+    }
+
+
+def _listener(settings: Settings) -> Config:
+    return {
+        "name": "inference",
+        "address": {"socket_address": {"address": settings.address, "port_value": settings.inference_port}},
+        "per_connection_buffer_limit_bytes": STREAM_WINDOW_BYTES,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": _connection_manager(settings),
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connection_manager(settings: Settings) -> Config:
+    return {
+        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "inference",
+        "codec_type": "AUTO",
+        "rds": {
+            "route_config_name": ROUTE_TABLE,
+            "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "http_filters": [
+            _lua(PATH_STYLE_FILTER, _script("path_style.lua").replace("@DOMAIN@", settings.domain)),
+            _check(),
+            _lua(GUARD_FILTER, _script("guard.lua")),
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            },
+        ],
+        "early_header_mutation_extensions": [_drop_internal_headers()],
+        # Two names of one host are one host: ports and dots go here, case in Envoy's matching.
+        "strip_any_host_port": True,
+        "strip_trailing_host_dot": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "stream_idle_timeout": f"{_STREAM_IDLE_SECONDS}s",
+        "request_headers_timeout": "10s",
+        "max_request_headers_kb": 32,
+        "common_http_protocol_options": {"max_headers_count": 100, "idle_timeout": "3600s"},
+        "http2_protocol_options": {
+            "max_concurrent_streams": STREAMS_PER_CONNECTION,
+            "initial_stream_window_size": STREAM_WINDOW_BYTES,
+            # All streams of a connection may be held with full windows, and one more still moves.
+            "initial_connection_window_size": STREAM_WINDOW_BYTES * STREAMS_PER_CONNECTION,
+        },
+        "local_reply_config": _local_replies(),
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+    }
+
+
+def _check() -> Config:
+    return {
+        "name": CHECK_FILTER,
+        "typed_config": {
+            "@type": _TYPE + "extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "clear_route_cache": True,
+            # 403 is the default, and would tell clients of a restarting pilot that they are forbidden.
+            "status_on_error": {"code": "ServiceUnavailable"},
+            "allowed_headers": {"patterns": [{"exact": "content-type"}]},
+            "grpc_service": {
+                "envoy_grpc": {"cluster_name": PILOT_CLUSTER},
+                "timeout": f"{_CHECK_SECONDS}s",
+                # A held request outlives its pilot: asked again until the next one answers.
+                "retry_policy": {
+                    "retry_on": "connect-failure,reset,refused-stream,unavailable",
+                    "num_retries": 20,
+                    # Envoy takes max_interval as each try's timeout too, so it is above the longest hold.
+                    "retry_back_off": {"base_interval": "0.05s", "max_interval": f"{_CHECK_SECONDS}s"},
+                },
+            },
+        },
+    }
+
+
+def _lua(name: str, script: str) -> Config:
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": script},
+        },
+    }
+
+
+def _script(name: str) -> str:
+    return resources.files("lull.gateway").joinpath(name).read_text(encoding="utf-8")
+
+
+def _drop_internal_headers() -> Config:
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"remove": header} for header in INTERNAL_HEADERS],
+        },
+    }
+
+
+def _local_replies() -> Config:
+    """Word Envoy's and the pilot's own HTTP errors as Triton and KServe do: `{"error": "..."}`."""
+    is_error = {
+        "status_code_filter": {
+            "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "lull.errors"}}
+        }
+    }
+    is_http = {
+        "header_filter": {
+            "header": {
+                "name": "content-type",
+                "string_match": {"prefix": "application/grpc"},
+                "invert_match": True,
+            }
+        }
+    }
+    return {
+        "mappers": [
+            {
+                "filter": {"and_filter": {"filters": [is_error, is_http]}},
+                "body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
+            }
+        ]
+    }

@@ -1,0 +1,15 @@
+-- Moves /<namespace>/<name> of a path into the authority, for clients without wildcard DNS:
+-- /demo/digits/v2/models/digits/infer asks what digits.demo.<domain>/v2/models/digits/infer asks.
+-- The headers' change clears the route cache, so the request then takes the route of its service.
+local DOMAIN = "@DOMAIN@"
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local path = headers:get(":path") or ""
+  local namespace, name, rest = string.match(path, "^/([a-z0-9-]+)/([a-z0-9-]+)(/v2.*)$")
+  -- /v2/models/v2 names a model: no namespace is reached by path where it is called v2.
+  if namespace and namespace ~= "v2" and string.match(rest, "^/v2[/?]?") then
+    headers:replace(":authority", name .. "." .. namespace .. "." .. DOMAIN)
+    headers:replace(":path", rest)
+  end
+end

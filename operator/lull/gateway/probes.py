@@ -1,0 +1,38 @@
+"""Liveness, readiness and figures of the gateway, over HTTP on the Pod's address."""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+
+async def serve(
+    address: str, port: int, registry: CollectorRegistry, ready: Callable[[], str]
+) -> web.AppRunner:
+    """Serve /healthz, /readyz and /metrics; close with `cleanup`.
+
+    Args:
+        address: where to listen; the Pod's own.
+        port: TCP port.
+        registry: what /metrics shows.
+        ready: returns why the gateway is not ready; empty when it is.
+    """
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        why = ready()
+        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
+
+    async def metrics(_request: web.Request) -> web.Response:
+        body = await asyncio.to_thread(generate_latest, registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, address, port).start()
+    return runner

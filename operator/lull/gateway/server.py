@@ -1,0 +1,54 @@
+"""The pilot's gRPC server for Envoy: xDS, `Check` and health, on one Unix socket."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from envoy.service.auth.v3 import external_auth_pb2_grpc
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from lull.gateway import health
+from lull.gateway.check import Checker
+from lull.gateway.xds import Ads
+
+# An Envoy that reconnects names all its resources in its first message.
+_LONGEST_MESSAGE_BYTES = 64 * 2**20
+
+
+class _Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # generated, untyped
+    def __init__(self, ads: Ads) -> None:
+        self._ads = ads
+
+    async def DeltaAggregatedResources(  # noqa: N802  (the protocol's name)
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> None:
+        await self._ads.serve(requests, context)
+
+
+class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]  # generated, untyped
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+
+    async def Check(  # noqa: N802  (the protocol's name)
+        self, request: Any, context: grpc.aio.ServicerContext
+    ) -> Any:
+        return await self._checker.check(request, context)
+
+
+async def serve(socket: Path, ads: Ads, checker: Checker) -> grpc.aio.Server:
+    """Serve Envoy on a Unix socket; what an earlier pilot left there is replaced."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _LONGEST_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _LONGEST_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", 2**31 - 1),
+        ]
+    )
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Discovery(ads), server)
+    external_auth_pb2_grpc.add_AuthorizationServicer_to_server(_Authorization(checker), server)
+    server.add_generic_rpc_handlers((health.handler(),))
+    socket.unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    return server

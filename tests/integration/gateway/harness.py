@@ -1,0 +1,271 @@
+"""A real Envoy steered by a real pilot, before small real upstreams; the view is fed by the test."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import envoy
+import grpc
+import yaml
+from aiohttp import web
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from lull.gateway import server
+from lull.gateway.admin import Admin
+from lull.gateway.bootstrap import bootstrap
+from lull.gateway.pilot import Pilot
+from lull.gateway.settings import Settings
+
+ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
+DOMAIN = "lull.localhost"
+DEADLINE_SECONDS = 15.0
+
+_numbers = itertools.count(random.randrange(2, 200))
+
+
+def loopback() -> str:
+    """Return a loopback address that no other test process is likely to use."""
+    return f"127.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}.{next(_numbers) % 250 + 2}"
+
+
+async def until(condition, what, seconds=DEADLINE_SECONDS):
+    """Wait until the condition holds; fails with `what` otherwise."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.01)
+    return result
+
+
+class Journal:
+    """What the pilot would write to its ModelGateway."""
+
+    def __init__(self):
+        self.urgent_at = []
+
+    def urgent(self):
+        self.urgent_at.append(time.monotonic())
+
+    def changed(self):
+        pass
+
+
+class Upstream:
+    """As much of a Triton as the gateway needs: HTTP on 8000, gRPC on 8001, models by name."""
+
+    def __init__(self, models):
+        self.address = loopback()
+        self.models = set(models)
+        self.seen = []  # (protocol, model, bytes)
+        self.headers = []
+        self.sockets = []
+
+    async def start(self):
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_route("*", "/{path:.*}", self._http)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self.address, 8000).start()
+        self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 * 2**20)])
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Servicer(self), self._grpc)
+        self._grpc.add_insecure_port(f"{self.address}:8001")
+        await self._grpc.start()
+        return self
+
+    async def stop(self):
+        await self._runner.cleanup()
+        await self._grpc.stop(0)
+
+    async def _http(self, request):
+        body = await request.read()
+        parts = request.path.split("/")
+        model = parts[3] if len(parts) > 3 and parts[2] == "models" else ""
+        self.seen.append(("http", model, len(body)))
+        self.headers.append(dict(request.headers))
+        if model and model not in self.models:
+            return web.json_response({"error": f"unknown model {model}"}, status=400)
+        return web.json_response({"model": model, "path": request.path, "bytes": len(body)})
+
+
+class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    def __init__(self, upstream):
+        self.upstream = upstream
+
+    async def _known(self, name, context):
+        if name not in self.upstream.models:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+
+    async def ModelInfer(self, request, context):  # noqa: N802
+        self.upstream.seen.append(("grpc", request.model_name, request.ByteSize()))
+        await self._known(request.model_name, context)
+        return service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+
+    async def ModelStreamInfer(self, requests, context):  # noqa: N802
+        async for request in requests:
+            self.upstream.seen.append(("stream", request.model_name, request.ByteSize()))
+            await self._known(request.model_name, context)
+            answer = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+            yield service_pb2.ModelStreamInferResponse(infer_response=answer)
+
+    async def ModelReady(self, request, context):  # noqa: N802
+        self.upstream.seen.append(("ready", request.name, 0))
+        await self._known(request.name, context)
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    async def ModelMetadata(self, request, context):  # noqa: N802
+        self.upstream.seen.append(("metadata", request.name, 0))
+        await self._known(request.name, context)
+        return service_pb2.ModelMetadataResponse(name=request.name)
+
+    async def ServerLive(self, request, context):  # noqa: N802
+        return service_pb2.ServerLiveResponse(live=True)
+
+
+def service_object(name, namespace="demo", **spec):
+    """Return a ModelService as the API server would."""
+    spec = {"model": {"uri": "file:///m.tar", "name": spec.pop("model", name)}, **spec}
+    return {"metadata": {"name": name, "namespace": namespace, "generation": 1}, "spec": spec}
+
+
+def host_object(address, *models):
+    """Return a ModelHost; models are dicts with id, service, name, epoch, state and `status` (or None)."""
+    return {
+        "metadata": {"name": f"host-{address}"},
+        "spec": {"models": [{k: v for k, v in model.items() if k != "status"} for model in models]},
+        "status": {
+            "address": address,
+            "models": [
+                {"id": model["id"], "service": model["service"], "state": model["status"]}
+                for model in models
+                if model.get("status")
+            ],
+        },
+    }
+
+
+def placement(id_, service, name=None, *, epoch=1, state="Loaded", status="Ready"):
+    """Return one model of a host."""
+    name = name or service.partition("/")[2]
+    return {"id": id_, "service": service, "name": name, "epoch": epoch, "state": state, "status": status}
+
+
+class Gateway:
+    """One gateway: a pilot in this process, Envoy beside it."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lull-gw-", dir="/tmp"))
+        self.settings = Settings("gateway-1", "lull-system", loopback(), DOMAIN, self.folder)
+        self.url = f"http://{self.settings.address}:{self.settings.inference_port}"
+        self.target = f"{self.settings.address}:{self.settings.inference_port}"
+        self.journal = Journal()
+        self.envoy = None
+
+    async def start(self, *, pilot=True):
+        self.session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(limit=0)
+        )
+        self.settings.bootstrap_file.write_text(yaml.safe_dump(bootstrap(self.settings)))
+        self.admin = Admin(self.settings.admin_socket)
+        if pilot:
+            await self.start_pilot()
+        await self.start_envoy()
+        if pilot:
+            await until(lambda: self.pilot.ads.connected, "Envoy connects")
+        await self.listening()
+        return self
+
+    async def start_pilot(self):
+        self.pilot = Pilot(self.settings.pod_name, DOMAIN, self.admin)
+        self.pilot.journal = self.journal
+        self.server = await server.serve(self.settings.xds_socket, self.pilot.ads, self.pilot.checker)
+        self.task = asyncio.create_task(self.pilot.run())
+
+    async def start_envoy(self):
+        self.log = (self.folder / "envoy.log").open("ab")
+        command = [str(ENVOY), "-c", str(self.settings.bootstrap_file), "--disable-hot-restart"]
+        command += ["--concurrency", "2", "--log-level", os.environ.get("ENVOY_LOG", "warning")]
+        self.envoy = await asyncio.create_subprocess_exec(*command, stdout=self.log, stderr=self.log)
+
+    async def listening(self):
+        end = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(self.settings.address, self.settings.inference_port)
+                writer.close()
+                return
+            assert time.monotonic() < end, "Envoy does not listen: " + (self.folder / "envoy.log").read_text()
+            await asyncio.sleep(0.02)
+
+    async def stop(self):
+        await self.session.close()
+        if self.envoy and self.envoy.returncode is None:
+            self.envoy.terminate()
+            await self.envoy.wait()
+        if hasattr(self, "task"):
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            await self.server.stop(0)
+        await self.admin.close()
+        self.log.close()
+        if os.environ.get("KEEP"):
+            print(self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def service(self, name, namespace="demo", **spec):
+        self.pilot.on_service((namespace, name), service_object(name, namespace, **spec))
+
+    def host(self, address, *models):
+        self.pilot.on_host(("lull-hosts", f"host-{address}"), host_object(address, *models))
+
+    async def routed(self, service):
+        """Wait until the service has a virtual host that Envoy acknowledged."""
+
+        def away():
+            leases = self.pilot.open_leases(service)
+            routed = self.pilot._routed()
+            return leases and routed is not None and set(leases) <= routed
+
+        await until(away, f"{service} is routed")
+
+    async def ask(self, path, *, host=None, method="GET", headers=None, data=None):
+        """Return status, headers and body (JSON where it is) of one HTTP request."""
+        headers = dict(headers or {})
+        if host:
+            headers["Host"] = host
+        async with self.session.request(method, self.url + path, headers=headers, data=data) as response:
+            text = await response.text()
+            try:
+                body = json.loads(text)
+            except ValueError:
+                body = text
+            return response.status, response.headers, body
+
+    def infer(self, name="digits", data=b"{}", namespace="demo", **more):
+        return self.ask(
+            f"/v2/models/{name}/infer",
+            host=f"{name}.{namespace}.{DOMAIN}",
+            method="POST",
+            data=data,
+            **more,
+        )
+
+    def stub(self, host):
+        """Return a gRPC stub whose calls go to `host`, and its channel."""
+        channel = grpc.aio.insecure_channel(
+            self.target,
+            options=[
+                ("grpc.default_authority", host),
+                ("grpc.max_receive_message_length", 64 * 2**20),
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
+        )
+        return service_pb2_grpc.GRPCInferenceServiceStub(channel), channel
