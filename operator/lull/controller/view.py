@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from lull.api.names import ANNOTATION_DRAIN
 from lull.api.quantities import parse_bytes
 from lull.controller.pods import pod_state, pod_trouble
 from lull.controller.wire import (
@@ -172,6 +173,7 @@ class View:
             node=((pod or {}).get("spec") or {}).get("nodeName", ""),
             trouble=self._refused.get(name, "") or pod_trouble(pod),
             capacity_bytes=parse_bytes(total) if total else None,
+            cordoned=(item["metadata"].get("annotations") or {}).get(ANNOTATION_DRAIN) == "true",
         )
 
     def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:
