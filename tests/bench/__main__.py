@@ -1,0 +1,54 @@
+"""`python -m bench`: measure everything, print the table, write build/bench.json.
+
+Loopback only; every load is bounded in count and time. Takes some minutes.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import cold_start, hot_path, triton_direct, wake
+from bench.figures import Figure, show, write
+from e2e.world import lull_cluster, world
+from lull.cli.stack import ROOT
+
+OUT = ROOT / "build" / "bench.json"
+
+
+def main() -> int:
+    """Return 0 where every bar is met."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="lull-") as folder:
+        step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
+        figures += hot_path.measure(Path(folder))
+        step("a local cluster, for the rest")
+        with lull_cluster(Path(folder), gateways=1, name="bench") as cluster:
+            figures += asyncio.run(_on_a_cluster(cluster))
+    write(figures, OUT)
+    show(figures)
+    print(f"written to {OUT.relative_to(ROOT)}")
+    return int(any(figure.holds is False for figure in figures))
+
+
+async def _on_a_cluster(cluster) -> list[Figure]:
+    async with world(cluster) as lull:
+        figures = []
+        for what, part in (
+            ("first answer from no host at all", cold_start.measure),
+            ("wakes on a serving host", wake.measure_asleep),
+            ("wakes of Resident models", wake.measure_resident),
+            ("through the gateway beside Triton directly", triton_direct.measure),
+        ):
+            step(what)
+            figures += await part(lull)
+        return figures
+
+
+def step(text: str) -> None:
+    """Say what is measured now."""
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
