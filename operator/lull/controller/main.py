@@ -17,7 +17,7 @@ from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
 from lull.controller.metrics import WAKE_SECONDS
 from lull.controller.planner import Planner
-from lull.controller.shell import UserKinds
+from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes, Woken
@@ -75,7 +75,7 @@ class Parts:
 
     view: View
     planner: Planner
-    tasks: list[Coroutine[Any, Any, None]]
+    tasks: list[Callable[[], Coroutine[Any, Any, None]]]
 
 
 def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
@@ -114,8 +114,8 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         finally:
             await executor.close()
 
-    runs = [reflector.run() for reflector in reflectors]
-    return Parts(view, planner, [*runs, statuses.run(), events.run(), decide(), write()])
+    runs = [reflector.run for reflector in reflectors]
+    return Parts(view, planner, [*runs, statuses.run, events.run, decide, write])
 
 
 def _reflector(
@@ -136,12 +136,12 @@ async def run(settings: Settings) -> None:
         try:
             parts = build(kube, settings, steady_clock())
             kinds = UserKinds(kube, parts.planner)
-            await kinds.list()
             async with asyncio.TaskGroup() as group:
                 group.create_task(lease.keep())
                 group.create_task(kinds.run())
+                await kinds.synced.wait()
                 for part in parts.tasks:
-                    group.create_task(part)
+                    group.create_task(part())
                 group.create_task(health.follow(parts.planner))
         finally:
             await asyncio.shield(lease.release())
@@ -152,8 +152,11 @@ def main() -> None:
     logging.basicConfig(
         level=os.environ.get("LULL_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it logs every event that it delivers
     try:
         asyncio.run(_until_signal(run(Settings.from_environment())))
+    except* StoppedError:
+        log.info("stopped")
     except* LeaseLostError as lost:
         log.error("stopped: %s", lost.exceptions[0])
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ RELIST_WINDOW_SECONDS = 0.5
 """A burst of kopf's initial events is answered with one LIST."""
 
 
+class StoppedError(Exception):
+    """The process was told to stop; kopf takes the signals while it runs."""
+
+
 class UserKinds:
     """ModelServices and ModelPools, as kopf sees them.
 
@@ -30,25 +35,33 @@ class UserKinds:
     def __init__(self, kube: Kube, planner: Planner) -> None:
         self._kube = kube
         self._planner = planner
-        self._known: dict[Resource, set[str]] = {kind: set() for kind in KINDS}
+        self._known: dict[Resource, dict[str, int]] = {kind: {} for kind in KINDS}
+        self._gone: set[tuple[Resource, str]] = set()
         self._relist = asyncio.Event()
+        self.synced = asyncio.Event()
+        """Set once both kinds are known whole."""
 
     async def list(self) -> None:
-        """Take both kinds whole.
+        """Take both kinds whole. What a watch says meanwhile is newer, and stays.
 
         Raises:
             ApiError: the API server could not be asked.
         """
         for kind in KINDS:
-            items, _ = await self._kube.list(kind)
+            self._gone.clear()
+            items, version = await self._kube.list(kind)
             found = {_key(kind, item): item for item in items}
-            for key in self._known[kind] - found.keys():
-                self._see(kind, key, None)
+            for key, seen in list(self._known[kind].items()):
+                if key not in found and seen <= int(version):
+                    self._see(kind, key, None)
             for key, item in found.items():
-                self._see(kind, key, item)
+                if (kind, key) not in self._gone:
+                    self._see(kind, key, item)
+        self.synced.set()
 
     async def run(self) -> None:
-        """Watch until cancelled; returns or raises when kopf ends, which must end the process."""
+        """Watch until cancelled; raises when kopf ends, which must end the process."""
+        self._relist.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._answer_relists())
             group.create_task(self._watch())
@@ -57,10 +70,14 @@ class UserKinds:
         await kopf.operator(
             registry=self._registry(), settings=_settings(), standalone=True, clusterwide=True
         )
-        raise RuntimeError("kopf ended")
+        raise StoppedError
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
+        login = (
+            kopf.login_with_kubeconfig if os.environ.get("KUBECONFIG") else kopf.login_with_service_account
+        )
+        kopf.on.login(registry=registry)(login)
         for kind in KINDS:
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, param=kind)(self._event)
         return registry
@@ -70,20 +87,26 @@ class UserKinds:
         item: Object = _plain(event["object"])
         if event["type"] is None:
             self._relist.set()
-        self._see(param, _key(param, item), None if event["type"] == "DELETED" else item)
+        key = _key(param, item)
+        if event["type"] == "DELETED":
+            self._gone.add((param, key))
+            self._see(param, key, None)
+        else:
+            self._see(param, key, item)
 
     def _see(self, kind: Resource, key: str, item: Object | None) -> None:
         if item is None:
-            self._known[kind].discard(key)
+            self._known[kind].pop(key, None)
         else:
-            self._known[kind].add(key)
+            self._known[kind][key] = int(item["metadata"]["resourceVersion"])
         self._planner.see(kind, key, item)
 
     async def _answer_relists(self) -> None:
         attempt = 0
         while True:
             await self._relist.wait()
-            await asyncio.sleep(RELIST_WINDOW_SECONDS)
+            if self.synced.is_set():
+                await asyncio.sleep(RELIST_WINDOW_SECONDS)
             self._relist.clear()
             try:
                 await self.list()

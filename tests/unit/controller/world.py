@@ -71,7 +71,7 @@ class World:
                 for reflector in users:
                     await reflector.synced.wait()
                 for part in self.parts.tasks:
-                    group.create_task(part)
+                    group.create_task(part())
 
         self.controller = asyncio.create_task(run())
 
