@@ -110,19 +110,26 @@ class Cluster:
         """Applies a kustomization, server-side."""
         self.kubectl("apply", "--server-side", "-k", str(folder))
 
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, timeout_seconds: float = KUBECTL_TIMEOUT_SECONDS
+    ) -> str:
         """Runs kubectl as the administrator and returns what it printed.
 
-        Raises LocalClusterError with what it said where it fails.
+        Raises:
+            LocalClusterError: it failed, with what it said, or did not end in time.
         """
-        done = subprocess.run(
-            [self.binaries["kubectl"], "--kubeconfig", self.kubeconfig, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=KUBECTL_TIMEOUT_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self.binaries["kubectl"], "--kubeconfig", self.kubeconfig, *arguments],
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout_seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = f"kubectl {' '.join(arguments)} took longer than {timeout_seconds:.0f} s."
+            raise LocalClusterError(f"{said} See `lull local status`.") from error
         if done.returncode:
             raise LocalClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout

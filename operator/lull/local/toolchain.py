@@ -182,8 +182,10 @@ def _failed(what: str, tail: str) -> str:
 
 
 def _go_env() -> dict[str, str]:
-    # A workspace or vendor folder of the user's must not change what is built.
-    return {**os.environ, "GOWORK": "off", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
+    # No workspace or flags of the user's may change what is built; the toolchain that go.mod asks for is
+    # downloaded where the installed one is older.
+    own = {"GOWORK": "off", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
+    return {**os.environ, **own}
 
 
 def _cores() -> int:

@@ -140,3 +140,18 @@ def test_the_command_line_says_that_there_is_no_cluster(home, monkeypatch):
 def test_a_folder_too_long_for_unix_sockets_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(LocalClusterError, match="LULL_HOME"):
         Cluster("x", home=tmp_path / ("long" * 20))
+
+
+def test_up_brings_everything_back_after_a_crash_of_the_machine(home, cluster):
+    crashed = Cluster("crashed", home=home)
+    crashed.up(Nodes(cpu=0))
+    try:
+        crashed.kubectl("create", "namespace", "kept")
+        records = list(processes.strays(crashed.folder))
+        for record in records:
+            record.signal_group(signal.SIGKILL)
+        assert processes.wait_ended(records, 10)
+        crashed.up()
+        assert "kept" in crashed.kubectl("get", "namespaces")
+    finally:
+        crashed.down()

@@ -304,3 +304,23 @@ def _command(pid):
             return file.read().rstrip("\0")
     except OSError:
         return ""
+
+
+def test_hooks_run_after_the_start_and_before_the_end(space, container, tmp_path):
+    def note(what):
+        return {"exec": {"command": ["sh", "-c", f"echo {what} >> /state/notes"]}}
+
+    hooks = {"lifecycle": {"postStart": note("started"), "preStop": note("stopping")}}
+    volume = {"name": "state", "hostPath": {"path": str(tmp_path)}}
+    space.pod("hooked", container(FOREVER, volumeMounts=[STATE], **hooks), volumes=[volume])
+    space.wait("hooked", "condition=Ready")
+    space.kubectl("delete", "pod", "hooked")
+    assert (tmp_path / "notes").read_text().split() == ["started", "stopping"]
+
+
+def test_the_end_of_the_log_says_why_a_container_ended(space, container):
+    script = "raise SystemExit('no such model')"
+    policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    space.pod("says", container(script, **policy), restartPolicy="Never")
+    space.wait("says", "jsonpath={.status.phase}=Failed")
+    assert "no such model" in space.status("says")["state"]["terminated"]["message"]

@@ -15,8 +15,10 @@ async def port():
     async def answer(request):
         return web.Response(status=int(request.match_info["status"]))
 
+    over = asyncio.Event()
+
     async def hang(_request):
-        await asyncio.sleep(60)
+        await over.wait()
 
     app = web.Application()
     app.router.add_get("/status/{status}", answer)
@@ -26,6 +28,7 @@ async def port():
     site = web.TCPSite(runner, ADDRESS, 0)
     await site.start()
     yield runner.addresses[0][1]
+    over.set()
     await runner.cleanup()
 
 

@@ -21,6 +21,7 @@ LONGEST_BACKOFF_SECONDS = 30.0
 RAN_WELL_SECONDS = 60.0  # after that, the next restart is immediate again
 CONFIGURATION_RETRY_SECONDS = 1.0
 KILL_SECONDS = 5.0
+MESSAGE_BYTES = 2048  # as much as the kubelet takes
 START_ERROR = 128  # the exit code of a container whose command could not be started
 
 
@@ -167,8 +168,17 @@ class Container:
             probing.cancel()
             _signal(process, signal.SIGKILL)  # what it started ends with it
             self._process = None
-        self._terminated(code if code >= 0 else START_ERROR - code, began)
+        code = code if code >= 0 else START_ERROR - code  # as a shell gives a signal's number
+        self._terminated(code, began, message=self._last_words() if code else "")
         return code
+
+    def _last_words(self) -> str:
+        """The end of the log, where the container asks for it as its termination message."""
+        if self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            return ""
+        with self._files.log(self.restart_count).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - MESSAGE_BYTES))
+            return log.read().decode(errors="replace")
 
     async def _spawn(self, launch: Launch) -> asyncio.subprocess.Process:
         log = self._files.log(self.restart_count)
@@ -188,8 +198,13 @@ class Container:
         return process
 
     async def _probe(self) -> None:
-        """Follows the startup probe until it passes, then the other two together."""
+        """Runs the postStart hook, follows the startup probe until it passes, then the other two together."""
         target = self._target()
+        if (hook := self.spec.get("lifecycle", {}).get("postStart")) and (
+            why := await probes.problem({**hook, "timeoutSeconds": None}, target)
+        ):
+            self._kill(f"postStart {why}")
+            return
         if startup := self.spec.get("startupProbe"):
             passed = asyncio.Event()
             following = asyncio.create_task(

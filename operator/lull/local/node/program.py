@@ -136,7 +136,8 @@ class NodeProgram:
                     await self._report(kube, name, gpus)
                 except ApiError as error:
                     log.warning("heartbeat of %s: %s", name, error)
-            self._bound_logs()
+            with suppress(OSError):  # a log may go while it is looked at
+                self._bound_logs()
 
     def _bound_logs(self) -> None:
         """Empties logs that grow too long and removes those of Pods long gone."""
@@ -146,12 +147,18 @@ class NodeProgram:
             if folder.name.rsplit("_", 1)[1] not in live:
                 shutil.rmtree(folder, ignore_errors=True)
         for path in (self._folder / "logs").glob("*/*/*.log"):
-            with suppress(OSError):
-                if path.stat().st_size > LOG_LIMIT_BYTES:
-                    os.truncate(path, 0)
+            if path.stat().st_size > LOG_LIMIT_BYTES:
+                os.truncate(path, 0)
 
     def _pod_changed(self, key: tuple[str, str], pod: Object | None) -> None:
-        """One change of a Pod in the API, of any node: starts, updates or ends its worker."""
+        """One change of a Pod in the API, of any node. One bad Pod never harms another."""
+        try:
+            self._follow(key, pod)
+        except Exception:
+            log.exception("Pod %s/%s", *key)
+
+    def _follow(self, key: tuple[str, str], pod: Object | None) -> None:
+        """Starts, updates or ends the worker of a Pod that has changed."""
         uid = pod["metadata"]["uid"] if pod else None
         before = self._uids.get(key)
         if before is not None and before != uid:
