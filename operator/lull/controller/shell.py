@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import kopf
 from lull.api.names import GROUP, VERSION
 from lull.controller.planner import Planner
 from lull.controller.wire import Object, key_of
-from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
-from lull.kube.client import backoff
+from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource, load_configuration
+from lull.kube.client import backoff, load_configuration
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +73,7 @@ class UserKinds:
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        login = (
-            kopf.login_with_kubeconfig if os.environ.get("KUBECONFIG") else kopf.login_with_service_account
-        )
-        kopf.on.login(registry=registry)(login)
+        kopf.on.login(registry=registry)(_login)
         for kind in KINDS:
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, param=kind)(self._event)
         return registry
@@ -116,6 +112,33 @@ class UserKinds:
                 self._relist.set()
                 await backoff(attempt)
                 attempt += 1
+
+
+async def _login(**_: object) -> kopf.ConnectionInfo:
+    """Kopf's credentials: the same as those of every other client here (its own logins know no tokenFile)."""
+    found = await load_configuration()
+    token = await found.get_api_key_with_prefix("BearerToken")
+    return kopf.ConnectionInfo(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        scheme=token.partition(" ")[0].capitalize() if token else None,
+        token=token.partition(" ")[2] if token else None,
+    )
+
+
+async def _login(**_: object) -> kopf.ConnectionInfo:
+    """Return the credentials that the rest of Lull uses; kopf knows no token files."""
+    configuration = await load_configuration()
+    authorization = await configuration.get_api_key_with_prefix("BearerToken")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        token=authorization.removeprefix("Bearer ") if authorization else None,
+    )
 
 
 def _settings() -> kopf.OperatorSettings:

@@ -4,7 +4,7 @@
 do not know and parse 20 times slower than `json.loads`.
 """
 
-from lull.kube.client import ApiError, Kube
+from lull.kube.client import ApiError, Kube, load_configuration
 from lull.kube.reflector import Reflector
 from lull.kube.resources import (
     CONFIGMAPS,
@@ -33,4 +33,5 @@ __all__ = [
     "Kube",
     "Reflector",
     "Resource",
+    "load_configuration",
 ]

@@ -55,7 +55,7 @@ class Kube:
         Raises:
             kubernetes.aio.config.ConfigException: neither gives credentials.
         """
-        configuration = await _load_configuration()
+        configuration = await load_configuration()
         tls = RESTClientObject(configuration).ssl_context
         connector = aiohttp.TCPConnector(limit=64, ssl=tls)
         session = aiohttp.ClientSession(
@@ -245,7 +245,7 @@ class Kube:
         """Return the headers of a call; the token is read again once a minute, as clusters rotate it."""
         now = time.monotonic()
         if now >= self._authorization_until:
-            configuration = await _load_configuration()
+            configuration = await load_configuration()
             self._authorization = await configuration.get_api_key_with_prefix("BearerToken")
             self._authorization_until = now + _CREDENTIALS_SECONDS
         headers = {"Accept": "application/json"}
@@ -254,7 +254,8 @@ class Kube:
         return headers
 
 
-async def _load_configuration() -> Configuration:
+async def load_configuration() -> Configuration:
+    """Return where the cluster is and who we are: $KUBECONFIG where it is set, else the Pod's own account."""
     configuration = Configuration()
     if os.environ.get("KUBECONFIG"):
         await kube_config.load_kube_config(client_configuration=configuration, persist_config=False)
