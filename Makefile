@@ -68,7 +68,7 @@ soak: tools  ## Storms in their long form
 
 .PHONY: bench
 bench: tools  ## Measure, beside a reference in the same run; writes build/bench.json
-	$(RUN) python -m bench
+	PYTHONPATH=tests $(RUN) python -m bench
 
 .PHONY: clean
 clean:  ## Remove what was made in this folder (the cache stays)

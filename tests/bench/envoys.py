@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import envoy
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2
 
@@ -17,10 +18,9 @@ from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2  # noqa: F4
 from envoy.extensions.filters.http.lua.v3 import lua_pb2  # noqa: F401
 from google.protobuf import json_format
 
-import envoy
 from lull.gateway import bootstrap, routes
 from lull.gateway.settings import Settings
-from lull.gateway.view import HTTP, Lease, Service
+from lull.gateway.view import Lease, Service
 
 BINARY = Path(next(iter(envoy.__path__))) / "_bin" / "envoy"
 DOMAIN = "lull.localhost"
@@ -47,11 +47,22 @@ class Running:
 
 
 @contextmanager
-def running(config: Config, folder: Path, name: str, address: tuple[str, int], workers: int) -> Iterator[Running]:
+def running(
+    config: Config, folder: Path, name: str, address: tuple[str, int], workers: int
+) -> Iterator[Running]:
     """Start an Envoy, wait until it accepts, and end it afterwards."""
     file = folder / f"{name}.json"
     file.write_text(json.dumps(config))
-    command = [BINARY, "-c", file, "--disable-hot-restart", "--concurrency", str(workers), "--log-level", "error"]
+    command = [
+        BINARY,
+        "-c",
+        file,
+        "--disable-hot-restart",
+        "--concurrency",
+        str(workers),
+        "--log-level",
+        "error",
+    ]
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

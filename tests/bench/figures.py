@@ -43,7 +43,9 @@ class Figure:
         """Return the figure as bench.json has it."""
         plain = asdict(self) | {"ratio": self.ratio, "holds": self.holds}
         of_ratio = plain.pop("of_ratio")
-        plain["bar"] = f"<= {self.bar:g}{' x reference' if of_ratio else ''}" if self.bar is not None else None
+        plain["bar"] = (
+            f"<= {self.bar:g}{' x reference' if of_ratio else ''}" if self.bar is not None else None
+        )
         return {key: round(v, 4) if isinstance(v, float) else v for key, v in plain.items()}
 
 

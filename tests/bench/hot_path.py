@@ -45,7 +45,7 @@ def measure(folder: Path) -> list[Figure]:
 
 
 def _latencies(bare: Running, gateway: Running) -> list[Figure]:
-    """One request at a time, in turn through each proxy, over several connections so that all workers are met."""
+    """One request at a time, in turn through each proxy, over several connections to meet all workers."""
     took: dict[str, list[float]] = {"bare": [], "gateway": []}
     for _ in range(CONNECTIONS):
         with (
@@ -53,7 +53,9 @@ def _latencies(bare: Running, gateway: Running) -> list[Figure]:
             Connection(gateway.address, HOST, PATH, BODY) as ours,
         ):
             for n in range(PAIRS // CONNECTIONS):
-                order = (("bare", plain), ("gateway", ours)) if n % 2 else (("gateway", ours), ("bare", plain))
+                order = (
+                    (("bare", plain), ("gateway", ours)) if n % 2 else (("gateway", ours), ("bare", plain))
+                )
                 for name, connection in order:
                     took[name].append(connection.ask())
     ms = {name: [1000 * seconds for seconds in values] for name, values in took.items()}
@@ -90,7 +92,13 @@ async def _throughput(
     reference = "bare Envoy"
     return [
         Figure(
-            f"hot path, CPU a request, {how}", us[gateway.pid], "us", reference, us[bare.pid], bar, of_ratio=True
+            f"hot path, CPU a request, {how}",
+            us[gateway.pid],
+            "us",
+            reference,
+            us[bare.pid],
+            bar,
+            of_ratio=True,
         ),
         Figure(f"hot path, requests/s, {how}", rate[gateway.pid], "/s", reference, rate[bare.pid]),
     ]
@@ -103,7 +111,9 @@ async def _block(address: tuple[str, int], host: str, path: str) -> None:
     loop = asyncio.get_running_loop()
     clients = []
     for _ in range(AT_ONCE):
-        _, client = await loop.create_connection(lambda: _Client(request, BLOCK_REQUESTS // AT_ONCE), *address)
+        _, client = await loop.create_connection(
+            lambda: _Client(request, BLOCK_REQUESTS // AT_ONCE), *address
+        )
         clients.append(client)
     async with asyncio.timeout(60):
         await _all(client.done for client in clients)

@@ -1,1 +1,108 @@
+"""What a wake costs beside Triton's own work: the answer time of a held request, less load and inference."""
 
+import time
+from statistics import median
+
+from bench.figures import Figure, percentile
+from e2e.load import OK, HttpClient
+from e2e.world import Service, World
+
+SERVICES = 10
+ROUNDS = 6
+P50_BAR_MS, P99_BAR_MS = 25.0, 75.0
+POOL = "bench-wake"
+
+
+async def measure_asleep(lull: World) -> list[Figure]:
+    """Wakes of models that a serving host does not hold: their artifact is on it, Triton has to load them."""
+    services = await _services(lull, idle_after="300s")
+    overheads, loads = [], []
+    async with HttpClient() as client:
+        for turn in range(ROUNDS + 1):
+            for service in services:
+                answered = await _timed(client, service)
+                ((_, _, said),) = await service.placements()
+                load_ms = 1000 * float(said["loadSeconds"])
+                warm_ms = await _warm_ms(client, service)
+                if turn:  # the first round fetches
+                    overheads.append(answered - load_ms - warm_ms)
+                    loads.append(load_ms)
+            await _put_to_sleep(lull, services)
+    return _figures("wake overhead, asleep", overheads, "Triton's load", median(loads))
+
+
+async def measure_resident(lull: World) -> list[Figure]:
+    """Wakes of models that are still loaded: a hop through the controller, and no load."""
+    services = await _services(lull, idle_after="500ms")
+    overheads, warm = [], []
+    async with HttpClient() as client:
+        for service in services:
+            await _timed(client, service)
+        for _ in range(ROUNDS):
+            for service in services:
+                await lull.until(lambda service=service: _is_resident(service), f"{service.name} is Resident")
+                answered = await _timed(client, service)
+                warm_ms = await _warm_ms(client, service)
+                overheads.append(answered - warm_ms)
+                warm.append(warm_ms)
+    return _figures("wake overhead, Resident", overheads, "a warm request", median(warm))
+
+
+async def _services(lull: World, idle_after: str) -> list[Service]:
+    """Return sleeping services of one pool, whose host a keeper keeps serving."""
+    await lull.pool(POOL, memory="6Gi", emptyAfter="300s")
+    model = lull.publish()
+    keeper = await lull.service("keeper", model, pool=POOL, replicas={"min": 1})
+    await keeper.wait("Serving")
+    named = [f"napper-{n}" for n in range(SERVICES)]
+    services = [await lull.service(name, model, pool=POOL, idleAfter=idle_after) for name in named]
+    for service in services:
+        await service.wait("Asleep")
+    return services
+
+
+async def _put_to_sleep(lull: World, services: list[Service]) -> None:
+    """Have services unloaded, and wait until they can be woken again."""
+    for service in services:
+        await service.patch(suspend=True)
+
+    async def unloaded() -> bool:
+        hosts = await lull.hosts(POOL)
+        held = [m["service"] for host in hosts for m in host["status"].get("models", [])]
+        return len(held) == 1  # the keeper
+
+    await lull.until(unloaded, "all but the keeper are unloaded")
+    for service in services:
+        await service.patch(suspend=False)
+    for service in services:
+        await service.wait("Asleep")
+
+
+async def _timed(client: HttpClient, service: Service) -> float:
+    """Return how long one answer took, in milliseconds."""
+    target = service.target(service.world.gateway)
+    began = time.perf_counter()
+    answer = await client.infer(target, 1.0)
+    took = time.perf_counter() - began
+    if answer.outcome != OK:
+        raise AssertionError(f"{service.name}: {answer}")
+    return 1000 * took
+
+
+async def _warm_ms(client: HttpClient, service: Service) -> float:
+    return median([await _timed(client, service) for _ in range(5)])
+
+
+async def _is_resident(service: Service) -> bool:
+    found = await service.placements()
+    return bool(found) and all(entry["state"] == "Resident" for _, entry, _ in found)
+
+
+def _figures(name: str, overheads: list[float], reference: str, reference_ms: float) -> list[Figure]:
+    bars = {50: P50_BAR_MS, 99: P99_BAR_MS}
+    return [
+        Figure(
+            f"{name}, p{p} of {len(overheads)}", percentile(overheads, p), "ms", reference, reference_ms, bar
+        )
+        for p, bar in bars.items()
+    ]

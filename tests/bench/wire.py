@@ -1,4 +1,4 @@
-"""The smallest HTTP client: one connection, one request at a time, so that what is timed is the other side."""
+"""The smallest HTTP client: one connection, one request at a time; what is timed is the other side."""
 
 import socket
 import time

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,11 @@ class World:
     def gateways(self) -> list[str]:
         """Return the `address:port` of each ready gateway."""
         return stack.gateways(self.cluster)
+
+    @cached_property
+    def gateway(self) -> str:
+        """One gateway, looked up once."""
+        return self.gateways()[0]
 
     async def hosts(self, pool: str | None = None) -> list[Object]:
         """Return the ModelHosts, of one pool or of all, by name."""
