@@ -11,7 +11,7 @@ from lull.api.names import GROUP, VERSION
 from lull.controller.planner import Planner
 from lull.controller.wire import Object, key_of
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource, load_configuration
-from lull.kube.client import backoff, load_configuration
+from lull.kube.client import backoff
 
 log = logging.getLogger(__name__)
 
@@ -125,19 +125,6 @@ async def _login(**_: object) -> kopf.ConnectionInfo:
         private_key_path=found.key_file,
         scheme=token.partition(" ")[0].capitalize() if token else None,
         token=token.partition(" ")[2] if token else None,
-    )
-
-
-async def _login(**_: object) -> kopf.ConnectionInfo:
-    """Return the credentials that the rest of Lull uses; kopf knows no token files."""
-    configuration = await load_configuration()
-    authorization = await configuration.get_api_key_with_prefix("BearerToken")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-        token=authorization.removeprefix("Bearer ") if authorization else None,
     )
 
 
