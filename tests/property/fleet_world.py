@@ -1,0 +1,240 @@
+"""A fleet in which everybody but the policy acts in random order, late, twice or never."""
+
+from dataclasses import dataclass, field, replace
+
+from lull.policy import (
+    NOTHING_NOTED,
+    CreateHost,
+    CreatePod,
+    DeleteHost,
+    Fleet,
+    Gateway,
+    Host,
+    Model,
+    Pod,
+    Pool,
+    Report,
+    Reported,
+    Service,
+    SetModels,
+    State,
+    observe,
+    plan,
+    wake,
+)
+from lull.policy.fence import fenced
+from lull.policy.packing import HOST_OVERHEAD_BYTES
+
+GIB = 2**30
+SERVICES = ("a/one", "a/two", "b/three", "b/four")
+
+
+@dataclass
+class Machine:
+    """The truth of one host: what Triton holds, which the agent reports when it gets to it."""
+
+    loaded: dict = field(default_factory=dict)  # id -> (placement as it was loaded, bytes, failed reason)
+    unloading: dict = field(default_factory=dict)  # id -> (placement, bytes)
+
+
+def make_service(key, *, memory_gib=1, revision=1, **fields):
+    model = Model(f"r{revision}", key.replace("/", "-"), f"file:///{key}-{revision}")
+    return Service(key, model, "pool", memory_bytes=memory_gib * GIB, **fields)
+
+
+class FleetWorld:
+    """The API's state (`hosts`, …), the truth beneath it (`machines`, `routes`), and a policy that sees the former."""
+
+    def __init__(self, *, max_hosts=2, host_gib=3):
+        self.now = 1000.0
+        self.pool = Pool("pool", host_gib * GIB + HOST_OVERHEAD_BYTES, max_hosts, empty_after_seconds=20.0)
+        self.services = {}
+        self.hosts = {}
+        self.machines = {}
+        self.gateways = {"g1": Gateway("g1", "0"), "g2": Gateway("g2", "0")}
+        self.routes = {"g1": set(), "g2": set()}  # (placement id, epoch) that a gateway may still send to
+        self.notes = NOTHING_NOTED
+        self.beats = 0
+        self.seeds = 0
+        self.lost = set()
+
+    # The controller.
+
+    def fleet(self):
+        self.seeds += 1
+        return Fleet(dict(self.services), {"pool": self.pool}, dict(self.hosts), dict(self.gateways), str(self.seeds))
+
+    def wake(self):
+        self.write(wake(self.fleet(), self.notes, self.now))
+
+    def plan(self):
+        fleet = self.fleet()
+        self.notes = observe(self.notes, fleet, self.now)
+        decided = plan(fleet, self.notes, self.now)
+        self.write(decided.changes)
+        return decided
+
+    def restart(self):
+        self.notes = NOTHING_NOTED
+
+    def write(self, changes, only=None):
+        """Write changes as the API takes them: on the state that was seen, or not at all; `only` a crash before."""
+        for change in changes[:only]:
+            self._write_one(change)
+
+    def _write_one(self, change):
+        if isinstance(change, CreateHost):
+            self.hosts[change.host] = Host(change.host, change.pool, change.placements, pod=Pod.STARTING)
+            self.machines[change.host] = Machine()
+            return
+        host = self.hosts.get(change.host)
+        if isinstance(change, CreatePod):
+            self.hosts[change.host] = replace(host, pod=Pod.STARTING)
+        elif host is None or host.placements != change.before:
+            return
+        elif isinstance(change, SetModels):
+            if all(fenced(p, self.gateways.values()) for p in change.proofs):
+                self._check_unloads(host, change)
+                self.hosts[change.host] = replace(host, placements=change.after)
+        elif isinstance(change, DeleteHost):
+            self._check_deletion(host)
+            del self.hosts[change.host], self.machines[change.host]
+
+    def _check_unloads(self, host, change):
+        """I3: nothing is unloaded before it is fenced, deadlines and what is lost or failed apart."""
+        kept = {p.id for p in change.after}
+        cut = {p.id for p in change.cut}
+        for placement in change.before:
+            if placement.id in kept or placement.id in cut or host.name in self.lost:
+                continue
+            report = host.reports.get(placement.id)
+            failed = report is not None and report.state is Report.FAILED
+            assert failed or not self.routed_anywhere(placement), f"{placement} was unloaded before it was fenced"
+
+    def _check_deletion(self, host):
+        if host.name in self.lost:
+            return
+        for placement in host.placements:
+            report = host.reports.get(placement.id)
+            failed = report is not None and report.state is Report.FAILED
+            assert failed or not self.routed_anywhere(placement), f"{host.name} went with {placement}"
+
+    def routed_anywhere(self, placement):
+        return any(placement.id in {id_ for id_, _ in routes} for routes in self.routes.values())
+
+    # Everybody else.
+
+    def pod_starts(self, name):
+        host = self.hosts[name]
+        if host.pod in (Pod.STARTING, Pod.UNREADY):
+            self.hosts[name] = replace(host, pod=Pod.RUNNING)
+
+    def pod_unready(self, name):
+        host = self.hosts[name]
+        if host.pod is Pod.RUNNING:
+            self.hosts[name] = replace(host, pod=Pod.UNREADY)
+
+    def pod_dies(self, name):
+        self.hosts[name] = replace(self.hosts[name], pod=Pod.GONE)
+        self.machines[name] = Machine()
+        self.lost.add(name)
+
+    def agent_acts(self, name):
+        """Load and begin to unload as spec.models says."""
+        host = self.hosts[name]
+        if host.pod is not Pod.RUNNING:
+            return
+        machine = self.machines[name]
+        wanted = {p.id: p for p in host.placements}
+        for id_ in list(machine.loaded):
+            if id_ not in wanted:
+                placement, size, _ = machine.loaded.pop(id_)
+                machine.unloading[id_] = (placement, size)
+        for id_, placement in wanted.items():
+            if id_ not in machine.loaded:
+                machine.loaded[id_] = (placement, placement.memory_bytes, "")
+
+    def unload_ends(self, name):
+        self.machines[name].unloading.clear()
+
+    def load_fails(self, name, reason):
+        machine = self.machines[name]
+        routed = {id_ for routes in self.routes.values() for id_, _ in routes}
+        for id_, (placement, size, _) in machine.loaded.items():
+            if id_ not in routed:
+                machine.loaded[id_] = (placement, size, reason)
+                return
+
+    def agent_reports(self, name, idle):
+        """Write the truth into the status; `idle` are the services that nobody asks."""
+        host = self.hosts[name]
+        if host.pod is not Pod.RUNNING:
+            return
+        machine = self.machines[name]
+        reports = {}
+        for id_, (placement, size, failed) in machine.loaded.items():
+            state = Report.FAILED if failed else Report.READY
+            reports[id_] = Reported(
+                id_,
+                placement.service,
+                placement.model.name,
+                state,
+                size,
+                idle=placement.service in idle and not failed,
+                reason=failed,
+            )
+        for id_, (placement, size) in machine.unloading.items():
+            reports[id_] = Reported(id_, placement.service, placement.model.name, Report.UNLOADING, size)
+        self.hosts[name] = replace(host, reports=reports)
+
+    def gateway_looks(self, name):
+        """Route what the API says is routed, and claim what is draining and let go of."""
+        routed = {
+            (p.id, p.epoch)
+            for host in self.hosts.values()
+            for p in host.placements
+            if p.state is State.LOADED and host.says(p, Report.READY)
+        }
+        self.routes[name] = routed
+        draining = {p.claim for h in self.hosts.values() for p in h.placements if p.state is State.DRAINING}
+        self.gateways[name] = replace(self.gateways[name], drained=frozenset(draining))
+
+    def gateway_holds(self, name, key, holds):
+        gateway = self.gateways[name]
+        held = gateway.held | {key} if holds else gateway.held - {key}
+        self.gateways[name] = replace(gateway, held=held)
+
+    def heartbeat(self, name):
+        self.beats += 1
+        self.gateways[name] = replace(self.gateways[name], renewed=str(self.beats))
+
+    # What must hold at any moment.
+
+    def check_memory(self):
+        """I1: reservations, measurements and what still unloads fit each host."""
+        for name, host in self.hosts.items():
+            machine = self.machines[name]
+            ids = {p.id: p.memory_bytes for p in host.placements}
+            ids |= {id_: size for id_, (_, size, _) in machine.loaded.items()}
+            ids |= {id_: size for id_, (_, size) in machine.unloading.items()}
+            total = sum(ids.values())
+            assert total <= self.pool.capacity_bytes - HOST_OVERHEAD_BYTES, f"{name} is over-committed: {ids}"
+
+    def check_names(self):
+        for host in self.hosts.values():
+            names = [p.model.name for p in host.placements]
+            assert len(names) == len(set(names)), f"two models of one wire name on {host.name}"
+
+    def check_hosts(self):
+        assert len(self.hosts) <= self.pool.max_hosts
+
+    def everybody_acts(self, idle=frozenset()):
+        """One calm round in which nobody is late."""
+        for name in list(self.hosts):
+            self.pod_starts(name)
+            self.agent_acts(name)
+            self.unload_ends(name)
+            self.agent_reports(name, idle)
+        for name in self.gateways:
+            self.gateway_looks(name)
+            self.heartbeat(name)
