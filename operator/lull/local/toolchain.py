@@ -292,4 +292,7 @@ KUBERNETES = Tool(
 
 
 if __name__ == "__main__":
-    binaries()
+    try:
+        binaries()
+    except LocalClusterError as error:
+        sys.exit(f"Error: {error}")
