@@ -9,6 +9,8 @@ Environment
     LULL_REPOSITORY        folder of the models, written by the agent
     LULL_TRITON_SERVER     the binary, default `/opt/tritonserver/bin/tritonserver` (NVIDIA's images)
     LULL_TRITON_BACKENDS   its backends, default `/opt/tritonserver/backends`
+    LULL_TRITON_PACKAGES   folder of the Python packages that Python-backend models import, where Triton's
+                           image does not have them where its interpreter looks
     LULL_TRITON_LIBRARIES  what goes in front of LD_LIBRARY_PATH, default nothing
     LULL_TRITON_COMPLETE   `true` lets Triton complete a model's config.pbtxt. For pools of models whose
                            configuration leaves inputs and outputs out. Every load is slower by it: the Python
@@ -42,6 +44,9 @@ def main() -> None:
     server = environment.get("LULL_TRITON_SERVER", "/opt/tritonserver/bin/tritonserver")
     libraries = [environment.get(name, "") for name in ("LULL_TRITON_LIBRARIES", "LD_LIBRARY_PATH")]
     environment["LD_LIBRARY_PATH"] = ":".join(path for path in libraries if path)
+    if packages := environment.get("LULL_TRITON_PACKAGES"):
+        # The backend's interpreter is isolated: of all that could tell it, it heeds only the directory.
+        os.chdir(packages)
     arguments = [server, *flags(environment, key, _help_of(server, environment))]
     os.execve(server, arguments, environment)  # noqa: S606  no shell is wanted
 
@@ -59,7 +64,7 @@ def wait_for_key(path: Path, timeout_seconds: float) -> str:
 
 
 def flags(environment: Mapping[str, str], key: str, supported: str) -> list[str]:
-    """Triton's flags. `supported` is the server's own `--help`: newer flags are given only where it has them."""
+    """Triton's flags; those that not every version has, where its `--help` (`supported`) has them."""
     address = environment["POD_IP"]
     backends = environment.get("LULL_TRITON_BACKENDS", "/opt/tritonserver/backends")
     complete = environment.get("LULL_TRITON_COMPLETE", "false") == "true"

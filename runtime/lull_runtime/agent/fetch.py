@@ -1,4 +1,4 @@
-"""Brings a model's tar here: from the pool's volume or over HTTP, bounded in size and time, hashed on the way."""
+"""Brings a model's tar here, from the pool's volume or over HTTP: bounded, and hashed on the way."""
 
 import asyncio
 import hashlib
@@ -100,7 +100,7 @@ async def _download(uri: str, out: Path, sources: Sources) -> str:
         for attempt in range(_TRIES):
             try:
                 return await _follow(session, uri, out, sources)
-            except (aiohttp.ClientError, TimeoutError, OSError, _TryAgain) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, _TryAgainError) as error:
                 if (refusal := _refusal_in(error)) is not None:
                     raise refusal from error
                 if attempt == _TRIES - 1:
@@ -109,7 +109,7 @@ async def _download(uri: str, out: Path, sources: Sources) -> str:
     raise AssertionError("the last try returns or raises")
 
 
-class _TryAgain(Exception):
+class _TryAgainError(Exception):
     """The server failed in a way that may pass."""
 
 
@@ -122,7 +122,7 @@ async def _follow(session: aiohttp.ClientSession, uri: str, out: Path, sources: 
                 uri = urljoin(uri, response.headers.get("Location", ""))
                 continue
             if response.status >= 500 or response.status == 429:
-                raise _TryAgain(f"the server answered {response.status} {response.reason}")
+                raise _TryAgainError(f"the server answered {response.status} {response.reason}")
             if response.status != 200:
                 raise ModelError(
                     Reason.UNREACHABLE, f"{uri}: the server answered {response.status} {response.reason}"
@@ -156,13 +156,13 @@ def _refusal_in(error: BaseException) -> ModelError | None:
     """The refusal of an address, which the HTTP client wraps into errors of its own."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, _Refused):
+        if isinstance(seen, _RefusedError):
             return seen.why
         seen = seen.__cause__ or seen.__context__
     return None
 
 
-class _Refused(OSError):
+class _RefusedError(OSError):
     def __init__(self, why: ModelError) -> None:
         super().__init__(why.message)
         self.why = why
@@ -183,7 +183,7 @@ class _CheckedResolver(AbstractResolver):
             for result in found:
                 check_address(result["host"], host, self._allowed)
         except ModelError as error:
-            raise _Refused(error) from error
+            raise _RefusedError(error) from error
         return found
 
     async def close(self) -> None:

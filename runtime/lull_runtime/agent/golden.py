@@ -3,19 +3,25 @@
 import numpy as np
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.triton import Triton, TritonError, TritonTimeout
+from lull_runtime.agent.store import Model
+from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError
 from lull_runtime.artifact.card import Golden, GoldenCase, tensor
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import GOLDEN
-from lull_runtime.agent.store import Model
 
 
 async def validate(triton: Triton, name: str, model: Model) -> int:
-    """Run the golden cases, which warms the model up too; return how many inferences that was.
+    """Run the golden cases, which warms the model up too; return how many they were.
 
     Raises:
-        ModelError: WrongShapes or LoadFailed.
+        ModelError: WrongShapes, LoadFailed, or NotAModel: the model takes or gives nothing.
     """
+    if model.partial and not await triton.has_signature(name):
+        raise ModelError(
+            Reason.NOT_A_MODEL,
+            "its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton completes "
+            "configurations (LULL_TRITON_COMPLETE=true)",
+        )
     if model.card is None:
         return 0
     blob = (model.root / GOLDEN).read_bytes()
@@ -28,7 +34,7 @@ async def _run(triton: Triton, name: str, case: GoldenCase, blob: bytes, golden:
     inputs = {entry.name: tensor(blob, entry) for entry in case.inputs}
     try:
         answer = await triton.infer(name, inputs, {entry.name: entry.datatype for entry in case.inputs})
-    except (TritonError, TritonTimeout) as error:
+    except (TritonError, TritonTimeoutError) as error:
         message = f"it does not take its own golden inputs: {error}"
         raise ModelError(Reason.WRONG_SHAPES, message) from error
     for entry in case.outputs:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from lull.api.host import Counters, HostModel, HostModelStatus
@@ -19,9 +18,8 @@ from lull_runtime.agent.journal import Entry, Journal
 from lull_runtime.agent.reconcile import Action, Local, Phase, step
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Model, Store
-from lull_runtime.agent.triton import Triton, TritonDown, TritonError, TritonTimeout, Usage
+from lull_runtime.agent.triton import Triton, TritonDownError, TritonError, TritonTimeoutError, Usage
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.artifact.format import Format, is_partial
 from lull_runtime.measure.memory import stub_bytes
 
 log = logging.getLogger(__name__)
@@ -80,7 +78,7 @@ class Placement:
             id=self.want.id,
             service=self.want.service,
             revision=self.want.revision,
-            state="Loading" if self.phase is Phase.WAITING else self.phase.value,  # type: ignore[arg-type]
+            state="Loading" if self.phase is Phase.WAITING else self.phase.value,
             reason=self.reason,
             message=self.message and self.message[:1024],
             memory=None if self.memory_bytes is None else format_bytes(self.memory_bytes),
@@ -113,7 +111,8 @@ class Host:
         self._journal = journal
         self._limits = limits
         self._on_change = on_change
-        self._desired: dict[str, HostModel] | None = None
+        self._desired: dict[str, HostModel] = {}
+        self._synced = False
         self._index: dict[str, str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._evicting: set[str] = set()
@@ -136,6 +135,7 @@ class Host:
     def set_desired(self, models: Sequence[HostModel]) -> None:
         """Take in the ModelHost's spec, and start at once on what it changes."""
         self._desired = {model.id: model for model in models}
+        self._synced = True
         for model in models:
             known = self.placements.get(model.id)
             if known is not None:
@@ -156,7 +156,7 @@ class Host:
                 except TimeoutError:
                     pass
         finally:
-            self._desired = None  # nothing new is started while the tasks end
+            self._synced = False  # nothing new is started while the tasks end
             for task in (watching, *self._tasks):
                 task.cancel()
 
@@ -169,18 +169,17 @@ class Host:
             if was_idle:
                 self._on_change(True)
 
-    # ── Decide and act ──────────────────────────────────────────────────────────────────────────────────────
+    # ── Decide and act ──
 
     def _reconcile(self) -> None:
         """Act until there is nothing to do at once; what takes time comes back here when it ends."""
-        if self._desired is None:  # not synced: know nothing, unload nothing
+        if not self._synced:  # know nothing, unload nothing
             return
         while actions := self._step():
             for action in actions:
                 self._act(action)
 
     def _step(self) -> list[Action]:
-        assert self._desired is not None  # _reconcile asked
         actions = step(
             {key: model.name for key, model in self._desired.items()},
             {key: Local(p.want.name, p.phase, p.held) for key, p in self.placements.items()},
@@ -190,7 +189,6 @@ class Host:
         return [a for a in actions if not (a.verb == "evict" and a.target in self._evicting)]
 
     def _act(self, action: Action) -> None:
-        assert self._desired is not None  # _reconcile asked
         if action.verb == "evict":
             self._evicting.add(action.target)
             self._spawn(self._evict(action.target))
@@ -214,7 +212,7 @@ class Host:
         try:
             if digest is None:
                 raise ModelError(
-                    Reason.DIGEST_MISMATCH, f"{want.uri}: no digest is given, and none stands in the URI"
+                    Reason.DIGEST_MISMATCH, f"{want.uri}: there is no digest, here or in the URI"
                 )
             if self._store.has(digest):
                 self._open(placement, digest)
@@ -240,7 +238,9 @@ class Host:
     def _start_load(self, placement: Placement) -> None:
         placement.phase = Phase.LOADING
         placement.held = True
-        placement.task = self._spawn(self._load(placement))
+        if placement.model is None:
+            raise RuntimeError(f"{placement.want.id} waits for its load without having been opened")
+        placement.task = self._spawn(self._load(placement, placement.model))
         self._on_change(False)
 
     def _start_unload(self, placement: Placement) -> None:
@@ -255,7 +255,7 @@ class Host:
         del self.placements[placement.want.id]
         self._on_change(True)
 
-    # ── What takes time ─────────────────────────────────────────────────────────────────────────────────────
+    # ── What takes time ──
 
     async def _fetch(self, placement: Placement, digest: str) -> None:
         try:
@@ -284,25 +284,24 @@ class Host:
             )
         placement.phase = Phase.WAITING
 
-    async def _load(self, placement: Placement) -> None:
+    async def _load(self, placement: Placement, model: Model) -> None:
         name = placement.want.name
-        assert placement.model is not None  # it was fetched
         self._journal.drop(name)
         try:
-            self._repository.lay(name, placement.model)
+            self._repository.lay(name, model)
             started = time.perf_counter()
             await self._triton.load(name, self._limits.load_seconds)
             placement.load_seconds = time.perf_counter() - started
             if self._index is not None:
                 self._index[name] = "READY"
-            own = await validate(self._triton, name, placement.model)
-        except TritonDown:
+            own = await validate(self._triton, name, model)
+        except TritonDownError:
             self._crashed(placement)
-        except TritonTimeout:
+        except TritonTimeoutError:
             self._timed_out(placement)
         except TritonError as error:
             placement.held = False
-            self._fail(placement, Reason.LOAD_FAILED, _explain(str(error), placement.model))
+            self._fail(placement, Reason.LOAD_FAILED, str(error))
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
             await self._take_out(name)
@@ -326,7 +325,7 @@ class Host:
         placement.held = False
         placement.crashes += 1
         if placement.crashes >= _CRASHES:
-            self._fail(placement, Reason.LOAD_FAILED, f"Triton went down {_CRASHES} times while loading it")
+            self._fail(placement, Reason.LOAD_FAILED, "Triton went down each time it loaded it")
         else:
             placement.phase = Phase.WAITING
         self._lost()
@@ -337,8 +336,8 @@ class Host:
         self._fail(
             placement,
             Reason.LOAD_TIMEOUT,
-            f"Triton has not loaded it in {self._limits.load_seconds:g} s and goes on trying; its memory stays "
-            "counted until this host is replaced",
+            f"Triton has not loaded it in {self._limits.load_seconds:g} s and goes on trying; its memory "
+            "stays counted until this host is replaced",
         )
 
     async def _unload(self, placement: Placement) -> None:
@@ -363,10 +362,10 @@ class Host:
                 await self._triton.unload(name)
                 if await self._is_gone(name, _UNLOAD_AGAIN_SECONDS):
                     break
-            except TritonDown:
+            except TritonDownError:
                 self._lost()
                 return
-            except (TritonError, TritonTimeout) as error:
+            except (TritonError, TritonTimeoutError) as error:
                 log.warning("unloading %s: %s", name, error)
                 await asyncio.sleep(_UNLOAD_AGAIN_SECONDS)
         if self._index is not None:
@@ -392,7 +391,7 @@ class Host:
             self._note(placement)
             self._on_change(False)
 
-    # ── Triton's comings and goings ─────────────────────────────────────────────────────────────────────────
+    # ── Triton's comings and goings ──
 
     async def _poll(self) -> None:
         try:
@@ -405,11 +404,12 @@ class Host:
             ready = [p for p in self.placements.values() if p.phase is Phase.READY]
             usage = await self._triton.usage()
             self._observe(ready, usage)
-            if any(p.want.name not in usage for p in ready):
-                await self._look_for_missing(ready)
-        except TritonDown:
+            missing = any(p.want.name not in usage for p in ready)
+            if missing or not set(self._index.values()) <= {"", "READY"}:
+                await self._look_again(ready)
+        except TritonDownError:
             self._lost()
-        except (TritonError, TritonTimeout) as error:
+        except (TritonError, TritonTimeoutError) as error:
             log.warning("Triton's statistics: %s", error)
 
     def _poll_seconds(self) -> float:
@@ -427,8 +427,8 @@ class Host:
             if placement.activity.observe(totals, now, placement.idle_after_seconds):
                 self._on_change(True)
 
-    async def _look_for_missing(self, ready: Sequence[Placement]) -> None:
-        """Triton was restarted between two polls, or somebody else unloaded a model."""
+    async def _look_again(self, ready: Sequence[Placement]) -> None:
+        """A model comes or goes, Triton was restarted between two polls, or somebody unloaded one."""
         self._index = await self._triton.index()
         for placement in ready:
             if placement.phase is Phase.READY and self._index.get(placement.want.name) != "READY":
@@ -459,7 +459,7 @@ class Host:
             await self._triton.disconnected()
             self._poll_now.set()
 
-    # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Helpers ──
 
     def _fail(self, placement: Placement, reason: Reason, message: str) -> None:
         log.warning("%s: %s: %s", placement.want.service, reason, message)
@@ -497,15 +497,6 @@ class Host:
 def _digest(want: HostModel) -> str | None:
     digest = want.digest or want.uri.rpartition("@")[2]
     return digest if _DIGEST.match(digest) else None
-
-
-def _explain(message: str, model: Model) -> str:
-    if model.format is Format.TRITON_REPOSITORY and is_partial(model.root):
-        return (
-            f"{message} — its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton "
-            "completes configurations (LULL_TRITON_COMPLETE=true)"
-        )
-    return message
 
 
 def _rfc3339(seconds: float | None) -> str | None:

@@ -137,7 +137,9 @@ class Agent:
                 type="Ready",
                 status="True" if up else "False",
                 reason=reason,
-                message="" if up else "Triton does not answer; it is started again, and its models are loaded again",
+                message=""
+                if up
+                else "Triton does not answer; it is started again, and its models are loaded again",
                 last_transition_time=now,
             )
         return self._condition

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lull_runtime.agent.store import Model
 from lull_runtime.artifact.card import Card, TensorSpec
-from lull_runtime.artifact.format import CONFIG, NETWORK, Format
+from lull_runtime.artifact.format import CONFIG, NETWORK
 
 MAX_BATCH = 64
 _SCRATCH = ".scratch-"
@@ -29,10 +29,9 @@ class Repository:
             return
         scratch = self._folder / f"{_SCRATCH}{name}"
         shutil.rmtree(scratch, ignore_errors=True)
-        if model.format is Format.TRITON_REPOSITORY:
+        if model.card is None:
             shutil.copytree(model.root, scratch, copy_function=_link_or_copy)
         else:
-            assert model.card is not None  # an artifact has one
             self._lay_artifact(scratch, model.root, model.card)
         self._laid.pop(name, None)
         shutil.rmtree(target, ignore_errors=True)

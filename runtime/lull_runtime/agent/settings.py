@@ -75,7 +75,7 @@ class Settings:
 
 
 def control_key(folder: Path) -> str:
-    """Return the key that Triton's control API asks for: made once a Pod, so that an agent that restarts has it."""
+    """Return the key that Triton's control API asks for: made once a Pod, for every agent that runs in it."""
     path = folder / "key"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The models on this host's disk, unpacked, by digest; bounded in size, the least recently used leave first."""
+"""The models on this host's disk, unpacked, by digest: bounded, and the least recently used leave first."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch
 from lull_runtime.artifact.card import Card
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.artifact.format import Format, detect, inspect_repository, read_card
+from lull_runtime.artifact.format import Format, detect, inspect_repository, is_partial, read_card
 from lull_runtime.artifact.tar import Bounds, unpack
 
 _SCRATCH = ".scratch-"
@@ -27,6 +27,7 @@ class Model:
         format: Artifact or TritonRepository.
         card: an artifact's card.
         code: whether it runs code of its own.
+        partial: whether its configuration leaves inputs or outputs for Triton to find out.
     """
 
     digest: str
@@ -34,6 +35,7 @@ class Model:
     format: Format
     card: Card | None
     code: bool
+    partial: bool = False
 
 
 class Store:
@@ -89,7 +91,7 @@ class Store:
         if found is Format.ARTIFACT:
             return Model(digest, root, found, read_card(root), code=False)
         code = inspect_repository(root, name, allow_code=self._allow_code)
-        return Model(digest, root, found, None, code)
+        return Model(digest, root, found, None, code, is_partial(root))
 
     async def _fetch(self, uri: str, digest: str) -> None:
         scratch = self._folder / f"{_SCRATCH}{digest.removeprefix('sha256:')}"
@@ -100,7 +102,7 @@ class Store:
             if got != digest:
                 raise ModelError(
                     Reason.DIGEST_MISMATCH,
-                    f"{uri} is {got}, not {digest}: it was changed or damaged; `lull publish` prints the digest",
+                    f"{uri} is {got}, not {digest}: changed or damaged; `lull publish` prints it",
                 )
             await asyncio.to_thread(self._keep, scratch, digest)
         finally:

@@ -3,7 +3,7 @@
 Over gRPC and not HTTP: a load gets a thread of its own there, where over HTTP it stalls other requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from lull_runtime.artifact.card import numpy_type
 from lull_runtime.triton import GRPC_KEY_HEADER
 
+_Method = Callable[..., Awaitable[Any]]
+"""A generated call; what it takes and gives has no Python types."""
 Arrays = Mapping[str, NDArray[np.generic]]
 
 _CALL_SECONDS = 5.0
@@ -30,7 +32,7 @@ _OPTIONS = [
 ]
 
 
-class TritonDown(Exception):
+class TritonDownError(Exception):
     """Triton does not answer; whatever it held is gone or not to be relied on."""
 
 
@@ -38,7 +40,7 @@ class TritonError(Exception):
     """Triton answered with an error; the message is its own."""
 
 
-class TritonTimeout(Exception):
+class TritonTimeoutError(Exception):
     """Triton took the call and did not finish it in time; it may still be at it."""
 
 
@@ -73,7 +75,7 @@ class Triton:
         """Whether it answers at all."""
         try:
             answer = await self._call(self._stub.ServerLive, service_pb2.ServerLiveRequest(), 1.0)
-        except (TritonDown, TritonError, TritonTimeout):
+        except (TritonDownError, TritonError, TritonTimeoutError):
             return False
         return bool(answer.live)
 
@@ -99,7 +101,7 @@ class Triton:
         """Load a model from the repository.
 
         Raises:
-            TritonTimeout: it is not loaded yet; Triton goes on with it, and nothing can stop that.
+            TritonTimeoutError: it is not loaded yet; Triton goes on with it, and nothing can stop that.
             TritonError: it cannot be loaded.
         """
         request = service_pb2.RepositoryModelLoadRequest(model_name=name)
@@ -125,6 +127,12 @@ class Triton:
             )
         return totals
 
+    async def has_signature(self, name: str) -> bool:
+        """Whether a loaded model has inputs and outputs."""
+        request = service_pb2.ModelMetadataRequest(name=name)
+        answer = await self._call(self._stub.ModelMetadata, request, _CALL_SECONDS)
+        return bool(answer.inputs) and bool(answer.outputs)
+
     async def infer(self, name: str, inputs: Arrays, datatypes: Mapping[str, str]) -> dict[str, NDArray[Any]]:
         """Run one inference and return all outputs.
 
@@ -141,26 +149,26 @@ class Triton:
             for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
 
-    async def _call(self, method: Any, request: Any, timeout_seconds: float) -> Any:
+    async def _call(self, method: _Method, request: object, timeout_seconds: float) -> Any:  # noqa: ANN401  no types
         try:
             return await method(request, timeout=timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
 
 
-def _is_gone(model: Any) -> bool:
+def _is_gone(model: service_pb2.RepositoryIndexResponse.ModelIndex) -> bool:
     return model.state in ("", "UNAVAILABLE")
 
 
 def _translated(error: grpc.aio.AioRpcError) -> Exception:
     message = error.details() or error.code().name
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TritonTimeout(message)
+        return TritonTimeoutError(message)
     # Triton says UNAVAILABLE too, of models; what the transport says carries no trailer of a server.
     if error.code() is grpc.StatusCode.UNAVAILABLE and _is_transport(message):
-        return TritonDown(message)
+        return TritonDownError(message)
     if error.code() is grpc.StatusCode.CANCELLED:
-        return TritonDown(message)
+        return TritonDownError(message)
     return TritonError(message)
 
 

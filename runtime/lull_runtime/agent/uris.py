@@ -18,8 +18,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
     """Return the parts of a URI that the pool allows.
 
-    A prefix matches by scheme, by host and port where it names one, and by path: never by mere text, so
-    `https://models.example` does not allow `https://models.example.evil`.
+    A prefix matches by scheme, by host and port where it names them, and by path: never by mere text, so
+    `https://models.example` does not allow `https://models.example.evil`. `http://127.0.0.1:` is any port.
 
     Raises:
         ModelError: no prefix matches, or the URI hides something (a user, a `..`).
@@ -67,7 +67,9 @@ def _split(uri: str) -> SplitResult:
 def _matches(uri: SplitResult, prefix: SplitResult) -> bool:
     if uri.scheme != prefix.scheme:
         return False
-    if prefix.netloc and (uri.hostname, _port(uri)) != (prefix.hostname, _port(prefix)):
+    if prefix.netloc and uri.hostname != prefix.hostname:
+        return False
+    if prefix.netloc and not prefix.netloc.endswith(":") and _port(uri) != _port(prefix):
         return False
     return uri.path.startswith(prefix.path)
 

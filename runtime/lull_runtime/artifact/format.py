@@ -44,8 +44,8 @@ def detect(folder: Path, declared: str = "Auto") -> tuple[Format, Path]:
     else:
         raise ModelError(
             Reason.NOT_A_MODEL,
-            f"there is neither {CARD} (an artifact: make one with `lull publish`) nor {CONFIG} (a Triton model "
-            "directory) at its root",
+            f"there is neither {CARD} (an artifact: make one with `lull publish`) nor {CONFIG} "
+            "(a Triton model directory) at its root",
         )
     if declared not in ("Auto", found):
         raise ModelError(Reason.NOT_A_MODEL, f"spec.model.format says {declared}, but this is a {found}")
@@ -95,8 +95,8 @@ def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
     if config.name and config.name != name:
         raise ModelError(
             Reason.NOT_A_MODEL,
-            f"{CONFIG} names the model {config.name!r}, but it is to be served as {name!r}: set spec.model.name "
-            f"to {config.name!r}, or take the name out of {CONFIG}",
+            f"{CONFIG} names the model {config.name!r}, but it is to be served as {name!r}: set "
+            f"spec.model.name to {config.name!r}, or take the name out of {CONFIG}",
         )
     if not any(path.is_dir() and path.name.isdecimal() and path.name != "0" for path in folder.iterdir()):
         raise ModelError(Reason.NOT_A_MODEL, "there is no version folder (1/) beside config.pbtxt")
@@ -105,16 +105,19 @@ def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
             Reason.NOT_A_MODEL, f"{CONFIG} holds a path with '..'; a model stays in its directory"
         )
     if config.HasField("ensemble_scheduling") or config.HasField("model_repository_agents"):
-        raise ModelError(
-            Reason.NOT_A_MODEL, "ensembles and repository agents are not served: one model stands alone"
-        )
+        raise ModelError(Reason.NOT_A_MODEL, "ensembles and repository agents are not served")
     why = _why_code(folder, config, text)
     if why and not allow_code:
         raise ModelError(
             Reason.CODE_NOT_ALLOWED,
-            f"{why}, and this pool runs no code of models: use a pool with allow.code, or ship the model as ONNX",
+            f"{why}, and this pool runs no code of models: use one with allow.code, or ship it as ONNX",
         )
     return bool(why)
+
+
+def name_in(folder: Path) -> str:
+    """Return the model's name as its config.pbtxt has it; empty where that leaves it to the directory."""
+    return str(_parse(_read(folder / CONFIG, _CONFIG_BYTES)).name)
 
 
 def is_partial(folder: Path) -> bool:
@@ -143,7 +146,7 @@ def _parse(text: str) -> model_config_pb2.ModelConfig:
 
 
 def _root(folder: Path) -> Path:
-    """The folder itself, or the only one in it: `tar cf m.tar mymodel` and `tar cf m.tar -C mymodel .` alike."""
+    """The folder itself, or the only one in it: what `tar cf m.tar mymodel` makes is taken too."""
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 

@@ -16,7 +16,7 @@ VERSION = "2.51.0"
 """Of the Triton in `nvidia-pytriton` 0.7.0, the version that pyproject.toml pins."""
 
 
-class TritonNotInstalled(RuntimeError):
+class TritonNotInstalledError(RuntimeError):
     """The wheel with Triton is not in this environment."""
 
 
@@ -41,14 +41,14 @@ def install(cache: Path | None = None) -> dict[str, str]:
         # Without the second the backend's stub dies, and the load that waits for it never returns.
         "LULL_TRITON_LIBRARIES": ":".join(map(str, libraries)),
         # The stub's interpreter is isolated: it knows neither PYTHONPATH nor a virtual environment.
-        "LULL_SITE_PACKAGES": str(site_packages),
+        "LULL_TRITON_PACKAGES": str(site_packages),
     }
 
 
 def _wheel() -> Path:
     spec = find_spec("pytriton")  # not imported: its own dependencies are not wanted
     if spec is None or not spec.submodule_search_locations:
-        raise TritonNotInstalled("there is no Triton in this environment: install lull[local]")
+        raise TritonNotInstalledError("there is no Triton in this environment: install lull[local]")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -59,7 +59,7 @@ def _default_cache() -> Path:
 def _lay_out(triton: Path, python: str, home: Path) -> None:
     stub = triton / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.is_file():
-        raise TritonNotInstalled(
+        raise TritonNotInstalledError(
             f"nvidia-pytriton carries no stub for Python {python}; use 3.11, 3.12 or 3.13"
         )
     home.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""From a PyTorch network to an artifact: export to ONNX, golden cases, and the check of one against the other."""
+"""From a PyTorch network to an artifact: exported to ONNX, with golden cases that hold it to what it was."""
 
 import contextlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _GOLDEN_ROWS = (1, 3)
 """Batch sizes of the golden cases: one row, and several, which proves the batch axis."""
 
 
-class NotPublishable(ValueError):
+class NotPublishableError(ValueError):
     """This network cannot be served as it is; the message says what to change."""
 
 
@@ -38,7 +38,7 @@ class Published:
     card: Card
 
 
-def publish(network: nn.Module, example: Array, name: str, out: Path) -> Published:
+def publish_network(network: nn.Module, example: Array, name: str, out: Path) -> Published:
     """Export a network of one input tensor and write its artifact.
 
     Args:
@@ -48,7 +48,7 @@ def publish(network: nn.Module, example: Array, name: str, out: Path) -> Publish
         out: the tar to write.
 
     Raises:
-        NotPublishable: the output does not keep the batch axis, or ONNX Runtime disagrees with PyTorch.
+        NotPublishableError: the output does not keep the batch axis, or ONNX Runtime disagrees with PyTorch.
     """
     network = network.eval()
     cases = [({"input": example[:rows]}, _run(network, example[:rows])) for rows in _GOLDEN_ROWS]
@@ -76,7 +76,7 @@ def _run(network: nn.Module, rows: Array) -> dict[str, Array]:
         answer = network(torch.from_numpy(np.ascontiguousarray(rows)))
     tensors = answer if isinstance(answer, tuple | list) else [answer]
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        raise NotPublishable("the network must return a tensor or a tuple of tensors")
+        raise NotPublishableError("the network must return a tensor or a tuple of tensors")
     names = ["output"] if len(tensors) == 1 else [f"output{i}" for i in range(len(tensors))]
     return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
 
@@ -88,7 +88,7 @@ def _require_batch_axis(cases: Sequence[tuple[dict[str, Array], dict[str, Array]
         for name, array in outputs.items():
             if array.ndim == 0 or len(array) != rows:
                 got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
-                raise NotPublishable(
+                raise NotPublishableError(
                     f"{name} does not keep the batch axis: fed {rows} rows of shape "
                     f"{tuple(inputs['input'].shape[1:])} the network gives {got}. Look for view(-1, …) or "
                     "reshape(-1, …) whose width does not fit this input; torch.flatten(x, 1) keeps the axis"
@@ -108,7 +108,8 @@ def _export(network: nn.Module, example: Array, outputs: Sequence[str]) -> bytes
             output_names=list(outputs),
             verbose=False,
         )
-    assert program is not None  # with dynamo=True it is always returned
+    if program is None:  # never with dynamo=True
+        raise NotPublishableError("PyTorch exported nothing")
     model = program.model_proto
     _strip(model)
     onnx.checker.check_model(model)
@@ -116,7 +117,7 @@ def _export(network: nn.Module, example: Array, outputs: Sequence[str]) -> bytes
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes for debugging: source paths and stack traces, larger than a small network."""
+    """Drop what the exporter notes for debugging: source paths and stack traces."""
     graph = model.graph
     for part in (
         model,
@@ -143,7 +144,7 @@ def _require_agreement(
         got = session.run(list(outputs), inputs)
         for (name, want), have in zip(outputs.items(), got, strict=True):
             if have.shape != want.shape or not np.allclose(have, want, rtol=relative, atol=absolute):
-                raise NotPublishable(
+                raise NotPublishableError(
                     f"ONNX Runtime and PyTorch disagree about {name}: shapes {have.shape} and {want.shape}; "
                     "is there randomness (dropout, sampling) or control flow that depends on the input?"
                 )
@@ -154,7 +155,7 @@ def _spec(name: str, array: Array) -> TensorSpec:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks about packages that this network does not use off the screen."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level

@@ -25,8 +25,9 @@ from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.backend.install import install
-from lull_runtime.publish.digits import load_digits, train
-from lull_runtime.publish.export import Published, publish
+from lull_runtime.publish.digits import load_digits
+from lull_runtime.publish.export import Published, publish_network
+from lull_runtime.publish.simple_cnn import train
 
 IDENTITY = Path(__file__).parents[2] / "data" / "repository" / "identity"
 
@@ -81,7 +82,9 @@ class Bench:
             most_bytes=1 << 30,
             in_use=lambda: self.host.digests(),
         )
-        repository = Repository(self.folder / "repository", Path(self.triton.environment["LULL_TRITON_BACKENDS"]))
+        repository = Repository(
+            self.folder / "repository", Path(self.triton.environment["LULL_TRITON_BACKENDS"])
+        )
         journal = Journal(self.folder / "artifacts" / "journal.json")
         self.host = Host(self.driver, store, repository, journal, self.limits, self.changes.append)
         self._task = asyncio.create_task(self.host.run())
@@ -102,7 +105,9 @@ class Bench:
     def status(self, placement: str) -> HostModelStatus | None:
         return next((s for s in self.host.status() if s.id == placement), None)
 
-    async def until(self, placement: str, state: str | None, timeout_seconds: float = 30.0) -> HostModelStatus:
+    async def until(
+        self, placement: str, state: str | None, timeout_seconds: float = 30.0
+    ) -> HostModelStatus:
         """Wait until a placement is in a state; None means gone."""
 
         def reached() -> bool:
@@ -111,12 +116,16 @@ class Bench:
                 raise AssertionError(f"{placement} failed: {status.reason}: {status.message}")
             return (status.state if status else None) == state
 
-        await eventually(reached, timeout_seconds, lambda: f"{placement} is {self.status(placement)}, not {state}")
+        await eventually(
+            reached, timeout_seconds, lambda: f"{placement} is {self.status(placement)}, not {state}"
+        )
         return self.status(placement)
 
 
 async def eventually(
-    condition: Callable[[], bool], timeout_seconds: float = 10.0, why: Callable[[], str] = lambda: "never came true"
+    condition: Callable[[], bool],
+    timeout_seconds: float = 10.0,
+    why: Callable[[], str] = lambda: "never came true",
 ) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
@@ -125,11 +134,18 @@ async def eventually(
         await asyncio.sleep(0.005)
 
 
-def model(name: str, digest: str, *, uri: str | None = None, placement: str | None = None, **more) -> HostModel:
+def model(
+    name: str, digest: str, *, uri: str | None = None, placement: str | None = None, **more
+) -> HostModel:
     """A placement as the controller writes it."""
     more = {"state": "Loaded", "revision": "1"} | more
     return HostModel(
-        id=placement or f"{name}-1", service=f"demo/{name}", name=name, uri=uri or f"file:///{name}.tar", digest=digest, **more
+        id=placement or f"{name}-1",
+        service=f"demo/{name}",
+        name=name,
+        uri=uri or f"file:///{name}.tar",
+        digest=digest,
+        **more,
     )
 
 
@@ -138,7 +154,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The sample, trained and published once a session."""
     training, held_out = load_digits()
     out = tmp_path_factory.mktemp("digits") / "digits.tar"
-    return publish(train(training), held_out.images[:3], "digits", out)
+    return publish_network(train(training), held_out.images[:3], "digits", out)
 
 
 @pytest.fixture(scope="session")
@@ -152,11 +168,15 @@ def triton(tmp_path: Path) -> Iterator[TritonProcess]:
     for name in ("files", "artifacts", "repository", "control"):
         (tmp_path / name).mkdir()
     control_key(tmp_path / "control")
-    environment = os.environ | install() | {
-        "POD_IP": address,
-        "LULL_CONTROL": str(tmp_path / "control"),
-        "LULL_REPOSITORY": str(tmp_path / "repository"),
-    }
+    environment = (
+        os.environ
+        | install()
+        | {
+            "POD_IP": address,
+            "LULL_CONTROL": str(tmp_path / "control"),
+            "LULL_REPOSITORY": str(tmp_path / "repository"),
+        }
+    )
     process = TritonProcess(address, tmp_path, environment)
     yield process
     process.stop()

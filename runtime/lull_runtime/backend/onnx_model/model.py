@@ -6,20 +6,19 @@ it needs and no more: of its time, importing ONNX Runtime is nearly all.
 
 import json
 import os
-import sys
-
-# The backend's interpreter is isolated: it has to be told where the packages are.
-sys.path.append(os.environ.get("LULL_SITE_PACKAGES", ""))
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
+Feed = dict[str, np.ndarray[Any, Any]]
+
 
 class TritonPythonModel:
     """One instance: one session, one thread. Hosts scale by replicas, and models share the cores."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Build the session; a network that ONNX Runtime refuses fails the load with its message."""
         config = json.loads(args["model_config"])
         self._inputs = [entry["name"] for entry in config["input"]]
@@ -30,7 +29,7 @@ class TritonPythonModel:
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request, those of one shape in one run of the network."""
         feeds = [self._feed(request) for request in requests]
         shapes = {tuple(array.shape[1:] for array in feed.values()) for feed in feeds}
@@ -38,21 +37,21 @@ class TritonPythonModel:
             return [self._answer(feed) for feed in feeds]
         return self._answer_together(feeds)
 
-    def _feed(self, request):
+    def _feed(self, request: Any) -> Feed:  # noqa: ANN401  the backend has no types
         return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
 
-    def _answer(self, feed):
+    def _answer(self, feed: Feed) -> Any:  # noqa: ANN401
         try:
             return self._response(self._session.run(self._outputs, feed))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, only this request fails
             return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error)))
 
-    def _answer_together(self, feeds):
+    def _answer_together(self, feeds: list[Feed]) -> list[Any]:
         sizes = [len(feed[self._inputs[0]]) for feed in feeds]
         together = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
         try:
             outputs = self._session.run(self._outputs, together)
-        except Exception:  # one of them is at fault: let only that one fail
+        except Exception:  # noqa: BLE001  one of them is at fault: let only that one fail
             return [self._answer(feed) for feed in feeds]
         ends = np.cumsum(sizes)
         return [
@@ -60,7 +59,7 @@ class TritonPythonModel:
             for size, end in zip(sizes, ends, strict=True)
         ]
 
-    def _response(self, arrays):
+    def _response(self, arrays: list[np.ndarray[Any, Any]]) -> Any:  # noqa: ANN401
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, array) for name, array in zip(self._outputs, arrays, strict=True)]
         )

@@ -1,11 +1,6 @@
 """Answers with what it was asked: the quickest model to load, for tests and benches of all the rest."""
 
-import os
-import sys
-
-sys.path.append(os.environ.get("LULL_SITE_PACKAGES", ""))
-
-import triton_python_backend_utils as pb_utils  # noqa: E402
+import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
