@@ -257,8 +257,8 @@ class Kube:
 async def load_configuration() -> Configuration:
     """Return where the cluster is and who we are: $KUBECONFIG where it is set, else the Pod's own account."""
     configuration = Configuration()
-    if os.environ.get("KUBECONFIG"):
-        await kube_config.load_kube_config(client_configuration=configuration, persist_config=False)
+    if named := os.environ.get("KUBECONFIG"):  # as it is now: the library itself read it when it was imported
+        await kube_config.load_kube_config(named, client_configuration=configuration, persist_config=False)
     else:
         kube_config.load_incluster_config(client_configuration=configuration)
     return configuration
