@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Settings:
     Attributes:
         address: POD_IP, where probes and metrics are served.
         identity: POD_NAME, the holder of the Lease.
-        url: LULL_URL, the URL of a service, with {name}, {namespace} and {domain}.
+        url: LULL_URL, a service's URL, with {name}, {namespace}, {domain} and {gateway}, a gateway's address.
         domain: LULL_DOMAIN, beneath which services have their host names.
         image: LULL_RUNTIME_IMAGE, the image of host pods.
     """
@@ -63,10 +63,13 @@ class Settings:
             image=os.environ.get("LULL_RUNTIME_IMAGE", cls.image),
         )
 
-    def url_of(self, service: str) -> str:
-        """Return the URL of a service, given as `namespace/name`."""
+    def url_of(self, service: str, gateways: Sequence[str]) -> str | None:
+        """Return the URL of `namespace/name`; None while it hangs on a gateway and none is up."""
         namespace, _, name = service.partition("/")
-        return self.url.format(name=name, namespace=namespace, domain=self.domain)
+        if "{gateway}" in self.url and not gateways:
+            return None
+        gateway = min(gateways, default="")
+        return self.url.format(name=name, namespace=namespace, domain=self.domain, gateway=gateway)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class Parts:
 def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     """Wire the parts that watch the fast kinds, decide and write."""
     view = View()
-    statuses = StatusWriter(kube, view, clock, settings.url_of)
+    statuses = StatusWriter(
+        kube, view, clock, lambda service: settings.url_of(service, view.gateway_addresses())
+    )
     events = EventPoster(kube, view, settings.identity)
 
     def woken(service: str, wake: Woken) -> None:

@@ -26,7 +26,7 @@ Conditions = list[dict[str, Any]]
 class StatusWriter:
     """Writes statuses in the background, the newest of each object, and each only once."""
 
-    def __init__(self, kube: Kube, view: View, clock: Clock, url: Callable[[str], str]) -> None:
+    def __init__(self, kube: Kube, view: View, clock: Clock, url: Callable[[str], str | None]) -> None:
         self._kube = kube
         self._view = view
         self._clock = clock
@@ -130,7 +130,6 @@ class StatusWriter:
         status: Object = {
             "observedGeneration": service.generation,
             "conditions": self._conditions(item, service_conditions(told)),
-            "url": self._url(service.key),
             "revisions": [
                 {
                     "name": service.model.revision,
@@ -150,6 +149,8 @@ class StatusWriter:
                 }
             ),
         }
+        if url := self._url(service.key):
+            status["url"] = url
         woken = self._woken.get(service.key)
         if woken:
             status["wake"] = {"last": format_duration(woken.seconds), "from": woken.source}

@@ -71,6 +71,11 @@ class View:
         """Return the fleet as it is now. It shares the view's dicts: use it before the next event."""
         return Fleet(self.services, self.pools, self.hosts, self.gateways, seed)
 
+    def gateway_addresses(self) -> list[str]:
+        """Return where the gateways listen that say so."""
+        statuses = ((item.get("status") or {}) for item in self.raw[MODELGATEWAYS].values())
+        return [status["address"] for status in statuses if status.get("address")]
+
     def offer(self, kind: Resource, item: Object) -> bool:
         """Take an object's state, unless a newer one is known. Returns whether it was news."""
         key = _key(kind, item)
