@@ -19,8 +19,8 @@ async def validate(triton: Triton, name: str, model: Model) -> int:
     if model.partial and not await triton.has_signature(name):
         raise ModelError(
             Reason.NOT_A_MODEL,
-            "its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton completes "
-            "configurations (LULL_TRITON_COMPLETE=true)",
+            "its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton "
+            "completes configurations (LULL_TRITON_COMPLETE=true)",
         )
     if model.card is None:
         return 0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SAMPLE = "digits"
-_ROWS = 3
-"""How many examples a network is fed to see what it answers."""
+_ROWS = 25
+"""How many examples a network is fed at once, to see whether as many answers come out."""
 
 
 class Output(StrEnum):

@@ -43,7 +43,7 @@ def publish_network(network: nn.Module, example: Array, name: str, out: Path) ->
 
     Args:
         network: takes (batch, …), gives one tensor or a tuple of tensors, each (batch, …).
-        example: real inputs, 3 rows or more; golden cases are made of its first rows.
+        example: real inputs, 3 rows or more: fed all at once, and golden cases are made of the first.
         name: of the model; the default of its name on the wire.
         out: the tar to write.
 
@@ -51,8 +51,8 @@ def publish_network(network: nn.Module, example: Array, name: str, out: Path) ->
         NotPublishableError: the output does not keep the batch axis, or ONNX Runtime disagrees with PyTorch.
     """
     network = network.eval()
+    _require_batch_axis(example, _run(network, example))
     cases = [({"input": example[:rows]}, _run(network, example[:rows])) for rows in _GOLDEN_ROWS]
-    _require_batch_axis(cases)
     onnx_bytes = _export(network, example[: _GOLDEN_ROWS[-1]], list(cases[0][1]))
     _require_agreement(onnx_bytes, cases, relative=1e-3, absolute=1e-4)
     golden_cases, golden = pack_golden(cases)
@@ -72,8 +72,12 @@ def publish_network(network: nn.Module, example: Array, name: str, out: Path) ->
 
 
 def _run(network: nn.Module, rows: Array) -> dict[str, Array]:
-    with torch.no_grad():
-        answer = network(torch.from_numpy(np.ascontiguousarray(rows)))
+    try:
+        with torch.no_grad():
+            answer = network(torch.from_numpy(np.ascontiguousarray(rows)))
+    except Exception as error:
+        shape = "×".join(map(str, rows.shape[1:]))
+        raise NotPublishableError(f"fed {len(rows)} rows of {shape} the network fails: {error}") from error
     tensors = answer if isinstance(answer, tuple | list) else [answer]
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise NotPublishableError("the network must return a tensor or a tuple of tensors")
@@ -81,25 +85,35 @@ def _run(network: nn.Module, rows: Array) -> dict[str, Array]:
     return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
 
 
-def _require_batch_axis(cases: Sequence[tuple[dict[str, Array], dict[str, Array]]]) -> None:
-    """Fed n rows, a network must give n rows: a `view(-1, …)` of the wrong width gives another number."""
-    for inputs, outputs in cases:
-        rows = len(inputs["input"])
-        for name, array in outputs.items():
-            if array.ndim == 0 or len(array) != rows:
-                got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
-                raise NotPublishableError(
-                    f"{name} does not keep the batch axis: fed {rows} rows of shape "
-                    f"{tuple(inputs['input'].shape[1:])} the network gives {got}. Look for view(-1, …) or "
-                    "reshape(-1, …) whose width does not fit this input; torch.flatten(x, 1) keeps the axis"
-                )
+def _require_batch_axis(example: Array, outputs: dict[str, Array]) -> None:
+    """Fed n rows a network must give n rows: a `view(-1, …)` of the wrong width gives another number."""
+    for name, array in outputs.items():
+        if array.ndim < 2 or len(array) != len(example):
+            raise NotPublishableError(
+                f"{name} does not keep the batch axis: fed {len(example)} rows of {example.shape[1:]}, the network "
+                f"gives a tensor of shape {array.shape}. Look for view(-1, …) or reshape(-1, …) whose width does "
+                "not fit this input; torch.flatten(x, 1) keeps the axis"
+            )
 
 
 def _export(network: nn.Module, example: Array, outputs: Sequence[str]) -> bytes:
     """The network as ONNX with a free batch axis, without traces of the machine that made it."""
+    try:
+        program = _program(network, example, outputs)
+    except Exception as error:
+        raise NotPublishableError(f"PyTorch cannot export this network to ONNX: {error}") from error
+    if program is None:  # never with dynamo=True
+        raise NotPublishableError("PyTorch exported nothing")
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _program(network: nn.Module, example: Array, outputs: Sequence[str]) -> torch.onnx.ONNXProgram | None:
     batch = {0: torch.export.Dim("batch", min=1)}
     with _quiet():
-        program = torch.onnx.export(
+        return torch.onnx.export(
             network,
             (torch.from_numpy(example),),
             dynamo=True,
@@ -108,12 +122,6 @@ def _export(network: nn.Module, example: Array, outputs: Sequence[str]) -> bytes
             output_names=list(outputs),
             verbose=False,
         )
-    if program is None:  # never with dynamo=True
-        raise NotPublishableError("PyTorch exported nothing")
-    model = program.model_proto
-    _strip(model)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _strip(model: onnx.ModelProto) -> None:

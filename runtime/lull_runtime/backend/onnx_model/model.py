@@ -4,6 +4,7 @@ Copied into the model's version folder by the agent. Loading it is on the way of
 it needs and no more: of its time, importing ONNX Runtime is nearly all.
 """
 
+import asyncio  # noqa: F401  else the backend imports it within the first request: 20 ms
 import json
 import os
 from typing import Any

@@ -1,5 +1,7 @@
 """Answers with what it was asked: the quickest model to load, for tests and benches of all the rest."""
 
+import asyncio  # noqa: F401  else the backend imports it within the first request: 20 ms
+
 import triton_python_backend_utils as pb_utils
 
 
