@@ -42,6 +42,14 @@ class Admin:
         found = (Lease.of_cluster(cluster) for cluster in clusters)
         return frozenset(lease for lease in found if lease)
 
+    async def ready(self) -> bool:
+        """Return whether Envoy answers, is initialized and is not shutting down."""
+        try:
+            await self._ask("GET", "/ready", {})
+        except AdminError:
+            return False
+        return True
+
     async def active_requests(self) -> int:
         """Return how many requests clients have under way.
 

@@ -252,6 +252,7 @@ def _local_replies() -> Config:
                 "name": "content-type",
                 "string_match": {"prefix": "application/grpc"},
                 "invert_match": True,
+                "treat_missing_header_as_empty": True,
             }
         }
     }

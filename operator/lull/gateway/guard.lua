@@ -4,20 +4,25 @@
 -- that names a model), so a client of one service could name a neighbour on the same Triton. This walks over
 -- the frames and their top-level fields as the chunks pass by, skipping over tensors; nothing is buffered or
 -- copied, unary and streaming calls are the same, and split or repeated fields (the last one wins in protobuf)
--- do not get around it: the chunk that completes a wrong name is blanked, before its frame is complete, and
--- so is everything after it. Triton never sees a whole message that names another model.
+-- do not get around it: the chunk that completes a wrong name is spoilt, before its frame is complete, and so
+-- is everything after it. Triton never sees a whole message that names another model.
 --
 -- A script's error would let the request pass, so the walk runs in pcall and an error counts as a violation.
 
 local FRAME, TAG, VARINT, LENGTH, SKIP, NAME = 1, 2, 3, 4, 5, 6
 local WINDOW = 64
+-- Top-level fields of one message: a field an input, output, tensor and parameter. Bounds the work a byte.
+local MOST_FIELDS = 4096
 -- A frame whose message names a model that cannot exist, so that Triton's answer tells the client why.
 local TOLD = "this host serves another model than the message names"
 local TELLING = "\0\0\0\0" .. string.char(#TOLD + 2) .. "\10" .. string.char(#TOLD) .. TOLD
 
+-- No protobuf has it where a tag or a length stands, and no model's name has it.
+local SPOILT = "\255"
+
 local function new_walk(model)
   return {model = model, state = FRAME, head = "", frame = 0, value = 0, scale = 1, digits = 0, skip = 0,
-          name = "", field = 0, clean = true}
+          name = "", field = 0, fields = 0, clean = true, left = 0}
 end
 
 -- Consumes one byte of framing, tag, varint or length; returns false on what must not pass.
@@ -27,6 +32,7 @@ local function take(walk, byte)
     if #walk.head < 5 then return true end
     local flag, a, b, c, d = string.byte(walk.head, 1, 5)
     walk.head = ""
+    walk.fields = 0
     walk.frame = ((a * 256 + b) * 256 + c) * 256 + d
     walk.state = walk.frame > 0 and TAG or FRAME
     return flag == 0
@@ -34,7 +40,8 @@ local function take(walk, byte)
   walk.frame = walk.frame - 1
   if walk.state == TAG then
     -- The known fields have tags of one byte; longer ones could spell field 1 in other ways.
-    if byte >= 128 then return false end
+    walk.fields = walk.fields + 1
+    if byte >= 128 or walk.fields > MOST_FIELDS then return false end
     local kind = byte % 8
     walk.field = (byte - kind) / 8
     walk.value, walk.scale, walk.digits = 0, 1, 0
@@ -82,6 +89,7 @@ end
 local function check(walk, chunk)
   local length, at = chunk:length(), 0
   walk.clean = walk.state == FRAME and walk.head == ""
+  walk.left = walk.frame
   while at < length do
     if walk.state == SKIP and walk.skip > 0 then
       local count = math.min(walk.skip, length - at)
@@ -108,10 +116,20 @@ local function check(walk, chunk)
   return true
 end
 
+-- Replaces a chunk that must not pass. A frame begun in an earlier chunk is filled to its end, as Triton would
+-- wait for the rest of it; one that begins here is replaced by the frame that tells why.
+local function spoil(walk, chunk)
+  local count = math.min(walk.left, chunk:length())
+  walk.left = walk.left - count
+  chunk:setBytes(walk.clean and TELLING or string.rep(SPOILT, count))
+  walk.clean = false
+end
+
 -- The model of this request: from its route where it is awake, from the pilot's answer where it was held.
 local function allowed_model(handle)
   local context = handle:filterContext()
-  if context and context["model"] then return context["model"] end
+  local model = context and context:get("model")
+  if model then return model end
   local told = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.ext_authz")
   return told and told["model"]
 end
@@ -135,12 +153,10 @@ function envoy_on_request(handle)
   end
   local walk, refused = new_walk(model), false
   for chunk in handle:bodyChunks() do
-    if refused then
-      chunk:setBytes("")
-    else
+    if not refused then
       local ran, passed = pcall(check, walk, chunk)
       refused = not (ran and passed)
-      if refused then chunk:setBytes(walk.clean and TELLING or "") end
     end
+    if refused then spoil(walk, chunk) end
   end
 end

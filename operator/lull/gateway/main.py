@@ -1,12 +1,15 @@
-"""`lull-pilot`: steer the Envoy of this Pod. `lull-pilot drain`: Envoy's preStop hook."""
+"""`lull-pilot`: the process beside Envoy. `lull-pilot drain` is the Envoy container's preStop hook."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,81 +19,142 @@ from lull.gateway import probes, server
 from lull.gateway.admin import Admin, AdminError
 from lull.gateway.bootstrap import bootstrap
 from lull.gateway.pilot import Pilot
-from lull.gateway.record import Record
+from lull.gateway.record import PodGone, Record
 from lull.gateway.settings import Settings
-from lull.kube import MODELHOSTS, MODELSERVICES, Kube, Reflector
+from lull.kube import MODELHOSTS, MODELSERVICES, ApiError, Kube, Reflector
 
 log = logging.getLogger(__name__)
 
-LEAVE_SECONDS = 5.0
-"""How long clients and load balancers get to notice that this gateway leaves, before it may end."""
-_POLL_SECONDS = 0.25
+_API_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_FINISH_SECONDS = 25.0
+"""How long the pilot lets held requests finish after SIGTERM; below the Pod's grace period."""
+_DRAIN_SECONDS = 300.0
+"""How long `drain` waits for clients' requests; the Pod's grace period may cut it earlier."""
+
+
+def main() -> None:
+    """Run the pilot until SIGTERM, or drain its Envoy (`lull-pilot drain`)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_environment()
+    match sys.argv[1:]:
+        case []:
+            asyncio.run(run(settings))
+        case ["drain"]:
+            asyncio.run(drain(settings))
+        case _:
+            raise SystemExit("usage: lull-pilot [drain]")
 
 
 async def run(settings: Settings) -> None:
-    """Be known to the controller, then know the fleet, then route; until cancelled or a part dies.
+    """Steer this Pod's Envoy until SIGTERM.
 
-    The order matters: a gateway that routed before its ModelGateway exists could be fenced over.
+    Raises:
+        ExceptionGroup: a part died; the process ends so that its container is started anew.
     """
-    admin = Admin(settings.admin_socket)
-    async with await Kube.connect() as kube:
+    terminated = asyncio.Event()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_, terminated.set)
+    _write_bootstrap(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        admin = Admin(settings.admin_socket)
+        stack.push_async_callback(admin.close)
         pilot = Pilot(settings.pod_name, settings.domain, admin)
-        record = Record(
-            kube, settings.pod_name, settings.pod_namespace, held=pilot.held, drained=pilot.drained
+        runner = await probes.serve(
+            settings.address,
+            settings.probe_port,
+            pilot.metrics.registry,
+            lambda: _why_not_ready(pilot, admin),
         )
-        pilot.journal = record
-        services = Reflector(kube, MODELSERVICES, on_change=pilot.on_service)
-        hosts = Reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, on_change=pilot.on_host)
-        await record.ensure()
-        async with asyncio.TaskGroup() as tasks:
-            for part in (record.run, services.run, hosts.run):
-                tasks.create_task(part())
-            await services.synced.wait()
-            await hosts.synced.wait()
-            tasks.create_task(pilot.run())
-            await server.serve(settings.xds_socket, pilot.ads, pilot.checker)
-            settings.bootstrap_file.write_text(yaml.safe_dump(bootstrap(settings)))
-            await probes.serve(
-                settings.address,
-                settings.probe_port,
-                pilot.metrics.registry,
-                lambda: "" if pilot.ads.connected else "Envoy is not connected",
-            )
+        stack.push_async_callback(runner.cleanup)
+        kube = await stack.enter_async_context(await Kube.connect(timeout_seconds=_API_SECONDS))
+        steering = asyncio.create_task(_steer(settings, kube, pilot))
+        stopping = asyncio.create_task(terminated.wait())
+        await asyncio.wait({steering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not steering.done():
+            log.info("SIGTERM: %d requests are held; ending once none is", pilot.holding)
+            await _finish(pilot, steering)
+        stopping.cancel()
+        steering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await steering
 
 
 async def drain(settings: Settings) -> None:
-    """Ask clients to go elsewhere, and return once no request is under way; Kubernetes' grace period bounds it."""
+    """Have clients leave this Pod's Envoy, and wait until none of their requests is under way."""
     admin = Admin(settings.admin_socket)
+    end = time.monotonic() + _DRAIN_SECONDS
     try:
         await admin.drain()
-        leave_at = time.monotonic() + LEAVE_SECONDS
-        while time.monotonic() < leave_at or await admin.active_requests():
-            await asyncio.sleep(_POLL_SECONDS)
+        while await admin.active_requests() and time.monotonic() < end:
+            await asyncio.sleep(0.2)
     except AdminError as error:
         log.warning("nothing to drain: %s", error)
     finally:
         await admin.close()
 
 
-def main() -> None:
-    """Run the pilot, or the hook; exit 0 when told to stop, 1 when a part died."""
-    logging.basicConfig(
-        level=os.environ.get("LULL_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
+async def _steer(settings: Settings, kube: Kube, pilot: Pilot) -> None:
+    """Make the ModelGateway, then read everything, and only then route: the controller knows every router."""
+    record = Record(
+        kube, settings.pod_name, settings.pod_namespace, held=pilot.held, drained=pilot.drained
     )
-    settings = Settings.from_environment()
-    if sys.argv[1:] == ["drain"]:
-        asyncio.run(drain(settings))
-    elif sys.argv[1:]:
-        raise SystemExit("usage: lull-pilot [drain]")
-    else:
-        asyncio.run(_until_signal(run(settings)))
+    pilot.journal = record
+    await _until_made(record)
+    services = Reflector(kube, MODELSERVICES, on_change=pilot.on_service)
+    hosts = Reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, on_change=pilot.on_host)
+    async with asyncio.TaskGroup() as tasks:
+        for part in (services.run(), hosts.run(), record.run()):
+            tasks.create_task(_must_not_end(part))
+        await services.synced.wait()
+        await hosts.synced.wait()
+        envoy = await server.serve(settings.xds_socket, pilot.ads, pilot.checker)
+        log.info("serving Envoy on %s", settings.xds_socket)
+        try:
+            await pilot.run()
+        finally:
+            await envoy.stop(grace=0.5)
 
 
-async def _until_signal(running: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.get_running_loop().create_task(running)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        log.info("stopped")
+async def _until_made(record: Record) -> None:
+    while True:
+        try:
+            await record.ensure()
+        except (ApiError, PodGone) as error:
+            log.warning("the ModelGateway is not made yet: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _must_not_end(part: Coroutine[Any, Any, None]) -> None:
+    await part
+    raise RuntimeError("a part that runs for ever ended; starting anew")
+
+
+async def _finish(pilot: Pilot, steering: asyncio.Task[None]) -> None:
+    """Let held requests be answered. In a Pod that ends Envoy is gone before us, and nothing is held."""
+    end = time.monotonic() + _FINISH_SECONDS
+    while pilot.holding and not steering.done() and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+
+
+async def _why_not_ready(pilot: Pilot, admin: Admin) -> str:
+    if not pilot.serving:
+        return "Envoy has no route table of this pilot yet"
+    return "" if await admin.ready() else "Envoy is not ready"
+
+
+def _write_bootstrap(settings: Settings) -> None:
+    """Write Envoy's bootstrap in one step: Envoy may be starting anew while we do."""
+    settings.run.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(bootstrap(settings), sort_keys=False)
+    descriptor, path = tempfile.mkstemp(dir=settings.run, prefix=".envoy")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(path).chmod(0o644)
+    Path(path).replace(settings.bootstrap_file)
+
+
+if __name__ == "__main__":
+    main()

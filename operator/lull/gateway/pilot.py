@@ -167,6 +167,11 @@ class Pilot:
         """Requests held now."""
         return self._ledger.total
 
+    @property
+    def serving(self) -> bool:
+        """Whether Envoy is connected and has a route table of ours, so that no request goes wrong here."""
+        return self.ads.connected and self.ads.has(ROUTE_TYPE, routes.ROUTE_TABLE)
+
     # What takes time.
 
     async def run(self) -> None:

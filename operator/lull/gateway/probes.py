@@ -1,14 +1,14 @@
 """Liveness, readiness and figures of the gateway, over HTTP on the Pod's address."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
 async def serve(
-    address: str, port: int, registry: CollectorRegistry, ready: Callable[[], str]
+    address: str, port: int, registry: CollectorRegistry, ready: Callable[[], Awaitable[str]]
 ) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics; close with `cleanup`.
 
@@ -23,7 +23,7 @@ async def serve(
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        why = ready()
+        why = await ready()
         return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
 
     async def metrics(_request: web.Request) -> web.Response:

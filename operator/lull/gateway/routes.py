@@ -130,7 +130,7 @@ def route_table(virtual_hosts: Iterable[bytes]) -> bytes:
     catch_all = route_components_pb2.VirtualHost(name="asleep", domains=["*"], routes=[_asking_route()])
     head = route_pb2.RouteConfiguration(
         name=ROUTE_TABLE,
-        request_headers_to_remove=INTERNAL_HEADERS,
+        request_headers_to_remove=[CLUSTER_HEADER],
         virtual_hosts=[catch_all],
     )
     return b"".join([serialize(head), *virtual_hosts])
