@@ -97,7 +97,12 @@ async def drain(settings: Settings) -> None:
 async def _steer(settings: Settings, kube: Kube, pilot: Pilot) -> None:
     """Make the ModelGateway, then read everything, and only then route: the controller knows every router."""
     record = Record(
-        kube, settings.pod_name, settings.pod_namespace, held=pilot.held, drained=pilot.drained
+        kube,
+        settings.pod_name,
+        settings.pod_namespace,
+        address=settings.address,
+        held=pilot.held,
+        drained=pilot.drained,
     )
     pilot.journal = record
     await _until_made(record)

@@ -40,12 +40,14 @@ class Record:
         name: str,
         namespace: str,
         *,
+        address: str,
         held: Callable[[], Iterable[str]],
         drained: Callable[[], Iterable[str]],
     ) -> None:
         self._kube = kube
         self._name = name
         self._namespace = namespace
+        self._address = address
         self.held = held
         self.drained = drained
         self._uid = ""
@@ -116,6 +118,7 @@ class Record:
     async def _write(self) -> None:
         status = {
             "renewTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "address": self._address,
             "held": sorted(self.held())[:_LONGEST_LIST],
             "drained": sorted(self.drained())[:_LONGEST_LIST],
         }
