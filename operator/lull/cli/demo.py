@@ -135,7 +135,7 @@ def _told(answer: Answer) -> None:
 
 def _show(cluster: Cluster) -> None:
     console.print("   [dim]$ kubectl get modelservices,modelhosts -A[/dim]")
-    console.print(_indented(cluster.kubectl("get", "modelservices,modelhosts", "-A")))
+    console.print(_indented(cluster.kubectl("get", "modelservices,modelhosts", "-A")), soft_wrap=True)
 
 
 def _try_next(cluster: Cluster, gateway: str) -> None:

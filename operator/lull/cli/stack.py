@@ -12,10 +12,10 @@ from lull.local.node.images import Table, read_table
 
 ROOT = Path(__file__).parents[3]
 OVERLAY = ROOT / "manifests" / "overlays" / "local"
-READY_TIMEOUT_SECONDS = 90.0
+READY_TIMEOUT_SECONDS = 90
 
 
-class NotInTime(Exception):
+class NotInTimeError(Exception):
     """Something that was waited for did not come; the message says what, and where to look."""
 
 
@@ -23,8 +23,7 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
     """Bring a local cluster up with Lull in it, and wait until controller and gateway are ready.
 
     Raises:
-        NotInTime: they were not ready within 90 s.
-        LocalClusterError: the cluster did not come up.
+        LocalClusterError: the cluster did not come up, or they were not ready within 90 s.
     """
     cluster.up(Nodes(cpu=cpu_nodes, gpu=gpu_nodes, images=image_table()))
     cluster.apply(ROOT / "crds")
@@ -34,10 +33,10 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
     volume = Template((OVERLAY / "files-volume.yaml").read_text()).substitute(FILES=files(cluster))
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=volume)
     for name in ("lull-controller", "lull-gateway"):
-        wait_for(
-            lambda name=name: _available(cluster, name),  # type: ignore[misc]
-            f"Deployment {name} is not ready: try `lull local logs`",
-            READY_TIMEOUT_SECONDS,
+        cluster.kubectl(
+            *("rollout", "status", f"deployment/{name}", "-n", SYSTEM_NAMESPACE),
+            f"--timeout={READY_TIMEOUT_SECONDS}s",
+            timeout_seconds=READY_TIMEOUT_SECONDS + 5,
         )
 
 
@@ -70,20 +69,13 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_seconds: float) -
     """Wait until `condition()` holds, asking four times a second.
 
     Raises:
-        NotInTime: it did not hold in time.
+        NotInTimeError: it did not hold in time.
     """
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise NotInTime(f"{what} (waited {timeout_seconds:.0f} s)")
+            raise NotInTimeError(f"{what} (waited {timeout_seconds:.0f} s)")
         time.sleep(0.25)
-
-
-def _available(cluster: Cluster, deployment: str) -> bool:
-    status = cluster.get("deployment", deployment, "-n", SYSTEM_NAMESPACE)
-    replicas = status["spec"]["replicas"]
-    observed = status["status"].get("observedGeneration") == status["metadata"]["generation"]
-    return observed and status["status"].get("readyReplicas", 0) >= replicas
 
 
 def _pod_ready(pod: Mapping[str, dict[str, list[dict[str, str]]]]) -> bool:
