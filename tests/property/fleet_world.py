@@ -188,7 +188,7 @@ class FleetWorld:
         self.hosts[name] = replace(host, reports=reports)
 
     def gateway_looks(self, name):
-        """Route what the API says is routed, and claim what is draining and let go of."""
+        """Route what the API says is routed, and claim what drains. Old claims linger, and must not count."""
         routed = {
             (p.id, p.epoch)
             for host in self.hosts.values()
@@ -197,7 +197,7 @@ class FleetWorld:
         }
         self.routes[name] = routed
         draining = {p.claim for h in self.hosts.values() for p in h.placements if p.state is State.DRAINING}
-        self.gateways[name] = replace(self.gateways[name], drained=frozenset(draining))
+        self.gateways[name] = replace(self.gateways[name], drained=self.gateways[name].drained | draining)
 
     def gateway_holds(self, name, key, holds):
         gateway = self.gateways[name]
@@ -221,9 +221,12 @@ class FleetWorld:
             assert total <= self.pool.capacity_bytes - HOST_OVERHEAD_BYTES, f"{name} is over-committed: {ids}"
 
     def check_names(self):
-        for host in self.hosts.values():
-            names = [p.model.name for p in host.placements]
-            assert len(names) == len(set(names)), f"two models of one wire name on {host.name}"
+        """I6: no two models of one wire name on a host, not even while one of them unloads."""
+        for name, host in self.hosts.items():
+            machine = self.machines[name]
+            names = {p.id: p.model.name for p in host.placements}
+            names |= {id_: entry[0].model.name for id_, entry in (machine.loaded | machine.unloading).items()}
+            assert len(names) == len(set(names.values())), f"two models of one wire name on {name}"
 
     def check_hosts(self):
         assert len(self.hosts) <= self.pool.max_hosts
