@@ -50,7 +50,16 @@ class FakeApi:
         ]
         return items, str(self.now)
 
-    async def watch(self, kind, namespace, resource_version, *, label_selector=None, field_selector=None, window_seconds=300):
+    async def watch(
+        self,
+        kind,
+        namespace,
+        resource_version,
+        *,
+        label_selector=None,
+        field_selector=None,
+        window_seconds=300,
+    ):
         await self._turn("watch", kind, "")
         seen = int(resource_version)
         if seen < self.first_version:
@@ -62,7 +71,10 @@ class FakeApi:
                 for version, type_, item in [entry for entry in self.log if entry[0] > seen]:
                     seen = version
                     metadata = item["metadata"]
-                    if item["_plural"] != kind.plural or namespace not in (None, metadata.get("namespace", "")):
+                    if item["_plural"] != kind.plural or namespace not in (
+                        None,
+                        metadata.get("namespace", ""),
+                    ):
                         continue
                     if not _selected(item, label_selector):
                         continue
@@ -115,7 +127,9 @@ class FakeApi:
                 target = target[part]
             if operation["op"] == "test":
                 if target.get(last) != operation["value"]:
-                    raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+                    raise ApiError(
+                        422, "Invalid", "the server rejected our request due to an error in our request"
+                    )
             else:
                 target[last] = copy.deepcopy(operation["value"])
         self._update(key, old, item)
@@ -133,7 +147,9 @@ class FakeApi:
         self._update(key, old, item)
         return self._answer("replace", kind, self.objects[key])
 
-    async def delete(self, kind, name, namespace=None, *, uid=None, resource_version=None, grace_seconds=None):
+    async def delete(
+        self, kind, name, namespace=None, *, uid=None, resource_version=None, grace_seconds=None
+    ):
         await self._turn("delete", kind, name)
         key = (kind.plural, namespace or "", name)
         if key not in self.objects:

@@ -44,9 +44,7 @@ class World:
         self.controller = None
         self._heartbeat = 0
         for name in self.held:
-            self.api.put(
-                MODELGATEWAYS, {"metadata": {"name": name, "namespace": "lull-system"}, "spec": {}}
-            )
+            self.api.put(MODELGATEWAYS, {"metadata": {"name": name, "namespace": "lull-system"}, "spec": {}})
 
     async def __aenter__(self):
         await self.start()
@@ -130,7 +128,12 @@ class World:
 
     def _kubelet(self, pod):
         if self.unschedulable:
-            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/1 nodes",
+            }
         else:
             condition = {"type": "Ready", "status": "True"}
         if not pod.get("status"):
@@ -150,7 +153,12 @@ class World:
         self.api.set_status(MODELHOSTS, name, "lull-hosts", {"address": "127.0.0.9", "models": entries})
 
     def _report(self, entry):
-        report = {"id": entry["id"], "service": entry["service"], "revision": entry["revision"], "memory": "100Mi"}
+        report = {
+            "id": entry["id"],
+            "service": entry["service"],
+            "revision": entry["revision"],
+            "memory": "100Mi",
+        }
         outcome = self.outcome.get(entry["service"])
         if outcome:
             state, reason, message = outcome

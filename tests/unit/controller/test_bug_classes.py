@@ -1,0 +1,404 @@
+"""The ways in which operators usually break, each on the real controller over an API in memory."""
+
+import asyncio
+
+import pytest
+
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
+
+from .world import World, pool, service
+
+
+@pytest.fixture
+async def world():
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool())
+        world.api.put(MODELSERVICES, service())
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    """Retries wait as often, and hardly as long."""
+
+    async def soon(attempt, **_):
+        await asyncio.sleep(0.001)
+
+    monkeypatch.setattr("lull.controller.execute.backoff", soon)
+    monkeypatch.setattr("lull.kube.reflector.backoff", soon)
+    monkeypatch.setattr("lull.controller.status.RETRY_SECONDS", 0.01)
+
+
+def once(error, *, verb, kind):
+    """Return a hook that raises once, at the first such call."""
+    left = [error]
+
+    def hook(seen_verb, seen_kind, _name):
+        if left and (seen_verb, seen_kind) == (verb, kind):
+            raise left.pop()
+
+    return hook
+
+
+async def sleeping_resident(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.idle.add("demo/digits")
+    await world.rest()
+    await world.advance(400)
+    await world.until(lambda: world.state() == ["Resident"])
+    await world.rest()
+
+
+@pytest.mark.parametrize("kind", ["modelhosts", "pods"])
+async def test_an_applied_write_whose_answer_was_lost_is_not_done_twice(world, kind):
+    world.api.after = once(ApiError(0, "Unreachable", "no answer"), verb="create", kind=kind)
+    world.hold()
+    await world.until(world.routed)
+    await world.rest()
+    assert len(world.hosts()) == len(world.api.all(PODS)) == 1
+
+
+@pytest.mark.parametrize("status", [0, 409, 422, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("create", "modelhosts"), ("create", "pods"), ("apply", "modelservices")]
+)
+async def test_a_refused_write_is_made_good(world, status, verb, kind):
+    world.api.before = once(ApiError(status, "Refused", "not now"), verb=verb, kind=kind)
+    world.hold()
+
+    async def later():
+        while not world.routed():
+            await asyncio.sleep(0.02)
+            await world.advance(6)
+
+    advancing = asyncio.create_task(later())
+    await world.until(world.routed)
+    await advancing
+    world.release()
+    await world.until(lambda: world.condition("Active").get("reason") == "Serving")
+
+
+@pytest.mark.parametrize("status", [0, 409, 422, 429, 500])
+async def test_a_refused_turn_is_decided_again(world, status):
+    await sleeping_resident(world)
+    world.api.before = once(ApiError(status, "Refused", "not now"), verb="patch", kind="modelhosts")
+    world.hold()
+
+    async def later():
+        await asyncio.sleep(0.05)
+        await world.advance(6)
+
+    advancing = asyncio.create_task(later())
+    await world.until(lambda: world.state() == ["Loaded"])
+    await advancing
+
+
+@pytest.mark.parametrize("writes", range(4))
+async def test_a_crash_between_any_two_writes_is_recovered_from(world, writes):
+    done = []
+
+    class Crash(BaseException):
+        pass
+
+    def crash(verb, kind, _name):
+        if verb in ("create", "patch", "delete") and kind in ("modelhosts", "pods"):
+            if len(done) >= writes:
+                raise ApiError(403, "Forbidden", "this controller is dead")
+            done.append(verb)
+
+    world.api.before = crash
+    world.hold()
+    for _ in range(20):
+        world.step()
+        await asyncio.sleep(0.005)
+    await world.stop()
+    world.api.before = lambda *_: None
+    await world.start()
+    await world.until(world.routed)
+    await world.rest()
+    assert len(world.hosts()) == len(world.api.all(PODS)) == 1
+
+
+async def test_a_fence_that_the_fresh_list_does_not_show_is_not_crossed(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.idle.add("demo/digits")
+    world.silent = {"gw-b"}
+    await world.rest()
+    await world.advance(400)
+    await world.until(lambda: world.state() == ["Draining"])
+    for _ in range(20):
+        world.step()
+        await asyncio.sleep(0.005)
+    assert world.state() == ["Draining"]
+    world.silent = set()
+    await world.until(lambda: world.state() == ["Resident"])
+
+
+async def test_a_gateway_unknown_to_the_cache_holds_the_fence(world):
+    """A stale cache of gateways is not believed: the list before the write is."""
+    await world.until(world.asleep)
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.idle.add("demo/digits")
+    await world.rest()
+    seen = world.parts.planner.see
+
+    def blind(kind, key, item):
+        if not (kind is MODELGATEWAYS and key == "gw-new"):
+            seen(kind, key, item)
+
+    world.parts.planner.see = blind
+    real_offer = world.parts.view.offer
+    world.parts.view.offer = lambda kind, item: (
+        False if item["metadata"]["name"] == "gw-new" else real_offer(kind, item)
+    )
+    world.api.put(MODELGATEWAYS, {"metadata": {"name": "gw-new", "namespace": "lull-system"}, "spec": {}})
+    await world.advance(400)
+    await world.until(lambda: world.state() == ["Draining"])
+    for _ in range(20):
+        world.step()
+        await asyncio.sleep(0.005)
+    assert world.state() == ["Draining"]
+    world.api.remove("modelgateways", "lull-system", "gw-new")
+    await world.advance(1)
+    await world.until(lambda: world.state() == ["Resident"])
+
+
+async def test_what_was_deleted_while_the_watch_was_down_is_forgotten(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    (host,) = world.hosts()
+    world.api.break_watches(expired=True)
+    world.api.remove("modelhosts", "lull-hosts", host["metadata"]["name"])
+    world.hold()
+    await world.until(
+        lambda: world.routed() and world.hosts()[0]["metadata"]["uid"] != host["metadata"]["uid"]
+    )
+
+
+async def test_duplicated_events_and_broken_watches_change_nothing(world):
+    world.api.duplicate_events = True
+    world.hold()
+    for _ in range(5):
+        world.step()
+        world.api.break_watches()
+        await asyncio.sleep(0.005)
+    await world.until(world.routed)
+    await world.rest()
+    assert len(world.hosts()) == 1
+
+
+async def test_the_same_name_with_a_new_uid_is_another_service(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    world.api.remove("modelservices", "demo", "digits")
+    world.api.put(MODELSERVICES, service(uri="file:///other.tar"))
+    world.hold()
+    await world.until(
+        lambda: [m["uri"] for m in world.models()] == ["file:///other.tar"] and world.routed(),
+        "the new model",
+    )
+    await world.until(lambda: world.condition("Active").get("reason") == "Serving")
+
+
+async def test_a_deleted_service_is_drained_and_removed(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    world.api.remove("modelservices", "demo", "digits")
+    await world.until(lambda: not world.models())
+    await world.rest()
+    await world.advance(70)
+    await world.until(lambda: not world.hosts())
+
+
+async def test_a_bad_spec_stalls_alone_and_the_good_one_again_serves(world):
+    world.api.put(MODELSERVICES, service("other"))
+    world.outcome["demo/digits"] = ("Failed", "DigestMismatch", "the digest is another; publish it again")
+    world.hold()
+    world.hold("demo/other")
+    await world.until(lambda: world.condition("Stalled").get("status") == "True")
+    await world.until(lambda: world.routed("demo/other"))
+    assert world.condition("Stalled")["reason"] == "DigestMismatch"
+    assert world.condition("Ready")["status"] == "False"
+    del world.outcome["demo/digits"]
+    world.api.put(MODELSERVICES, service(uri="file:///good.tar"))
+    await world.until(world.routed)
+    await world.until(lambda: world.condition("Stalled").get("status") == "False")
+
+
+async def test_a_failing_model_is_retried_with_backoff_only(world):
+    world.outcome["demo/digits"] = ("Failed", "LoadFailed", "no")
+    world.hold()
+    await world.until(lambda: world.condition("Stalled").get("status") == "True")
+    await world.until(lambda: not world.models())
+    await world.rest()
+    writes = world.api.writes["patch", "modelhosts"]
+    await world.advance(1)
+    await world.rest()
+    assert world.api.writes["patch", "modelhosts"] == writes
+    await world.advance(5)
+    await world.until(lambda: world.api.writes["patch", "modelhosts"] > writes)
+
+
+async def test_an_object_that_cannot_be_read_harms_no_other(world):
+    broken = service("broken")
+    broken["spec"]["replicas"] = {"min": "many"}
+    world.api.put(MODELSERVICES, broken)
+    world.hold()
+    await world.until(world.routed)
+    await world.until(lambda: world.condition("Stalled", "broken").get("reason") == "Invalid")
+
+
+async def test_two_leaders_at_once_never_unload_what_one_did_not_see(world):
+    await world.until(world.asleep)
+    other = World()
+    other.api = world.api
+    await other.start()
+    try:
+        world.hold()
+        await world.until(world.routed)
+        await world.rest()
+        models = [m["id"] for m in world.models()]
+        assert len(models) == len(set(models))
+        assert "Loaded" in world.state()
+    finally:
+        await other.stop()
+
+
+async def test_a_clock_that_stands_still_or_leaps_does_no_harm(world):
+    world.hold()
+    await world.until(world.routed)
+    await world.advance(-5000)
+    await world.rest()
+    assert world.routed()
+    await world.advance(10_000)
+    await world.until(world.routed)
+
+
+async def test_somebody_else_s_change_of_a_host_is_not_overwritten_blindly(world):
+    await sleeping_resident(world)
+    (host,) = world.hosts()
+    foreign = {"id": "foreign-1", **{k: v for k, v in host["spec"]["models"][0].items() if k != "id"}}
+    foreign |= {"service": "demo/other", "name": "other"}
+    world.api.put(MODELSERVICES, service("other"))
+    patched = []
+
+    def race(verb, kind, _name):
+        if (verb, kind) == ("patch", "modelhosts") and not patched:
+            patched.append(True)
+            spec = host["spec"] | {"models": [*host["spec"]["models"], foreign]}
+            world.api.put(MODELHOSTS, host | {"spec": spec})
+
+    world.api.before = race
+    world.hold()
+    await world.until(lambda: "Loaded" in world.state())
+    assert [m["id"] for m in world.models("demo/other")] == ["foreign-1"]
+
+
+async def test_an_unschedulable_host_is_said_and_not_multiplied(world):
+    world.unschedulable = True
+    world.hold()
+    await world.until(lambda: len(world.api.all(PODS)) == 1)
+    await world.rest()
+    for _ in range(3):
+        await world.advance(12)
+        await world.rest()
+    await world.until(lambda: world.condition("Stalled").get("reason") == "HostUnschedulable")
+    assert "0/1 nodes" in world.condition("Stalled")["message"]
+    assert len(world.hosts()) == 1
+
+
+async def test_a_lost_host_s_service_wakes_elsewhere(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    (host,) = world.hosts()
+    name = host["metadata"]["name"]
+    pod = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    world.api.set_status(PODS, name, "lull-hosts", pod)
+    await world.rest()
+    await world.advance(11)
+    await world.until(
+        lambda: [h["metadata"]["name"] for h in world.hosts() if h["spec"]["models"]] not in ([], [name])
+    )
+    assert not next((h for h in world.hosts() if h["metadata"]["name"] == name), {"spec": {}})["spec"].get(
+        "models"
+    )
+
+
+async def test_a_pod_that_went_takes_its_host_along(world):
+    world.hold()
+    await world.until(world.routed)
+    await world.rest()
+    (host,) = world.hosts()
+    world.api.remove("pods", "lull-hosts", host["metadata"]["name"])
+    await world.until(
+        lambda: world.routed() and world.hosts()[0]["metadata"]["uid"] != host["metadata"]["uid"]
+    )
+
+
+async def test_a_load_that_never_returns_recycles_its_host(world):
+    world.outcome["demo/digits"] = ("Failed", "LoadTimeout", "it did not load in 120 s")
+    world.hold()
+    await world.until(lambda: world.condition("Stalled").get("reason") == "LoadTimeout")
+    await world.until(lambda: not world.hosts())
+    del world.outcome["demo/digits"]
+    await world.advance(6)
+    await world.until(world.routed)
+
+
+async def test_suspend_lets_go_and_resuming_serves_again(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.api.put(MODELSERVICES, service(suspend=True))
+    await world.until(lambda: world.condition("Active").get("reason") == "Suspended" and not world.models())
+    assert world.condition("Ready") | {} == world.condition("Ready")
+    world.api.put(MODELSERVICES, service(suspend=False))
+    world.hold()
+    await world.until(world.routed)
+
+
+async def test_a_refused_pod_is_said_with_the_server_s_words(world):
+    def refuse(verb, kind, _name):
+        if (verb, kind) == ("create", "pods"):
+            raise ApiError(403, "Forbidden", "exceeded quota")
+
+    world.api.before = refuse
+    world.hold()
+    await world.until(lambda: len(world.hosts()) == 1)
+    await world.rest()
+    await world.advance(31)
+    await world.until(lambda: world.condition("Stalled").get("reason") == "HostUnschedulable")
+    assert "exceeded quota" in world.condition("Stalled")["message"]
+    world.api.before = lambda *_: None
+    world.api.put(MODELPOOLS, pool(most=4))
+    await world.until(world.routed)
+
+
+async def test_a_new_revision_is_ready_before_the_old_one_goes(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    world.api.put(MODELSERVICES, service(uri="file:///second.tar"))
+    gaps = []
+
+    def done():
+        gaps.append(world.routed())
+        return [m["uri"] for m in world.models()] == ["file:///second.tar"]
+
+    await world.until(done, "the new revision")
+    assert all(gaps)
