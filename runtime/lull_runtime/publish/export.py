@@ -89,10 +89,10 @@ def _require_batch_axis(example: Array, outputs: dict[str, Array]) -> None:
     """Fed n rows a network must give n rows: a `view(-1, …)` of the wrong width gives another number."""
     for name, array in outputs.items():
         if array.ndim < 2 or len(array) != len(example):
+            shapes = f"fed {example.shape} the network gives {array.shape}"
             raise NotPublishableError(
-                f"{name} does not keep the batch axis: fed {len(example)} rows of {example.shape[1:]}, the network "
-                f"gives a tensor of shape {array.shape}. Look for view(-1, …) or reshape(-1, …) whose width does "
-                "not fit this input; torch.flatten(x, 1) keeps the axis"
+                f"{name} does not keep the batch axis: {shapes}. Look for view(-1, …) or reshape(-1, …): its "
+                "width may not fit this input; torch.flatten(x, 1) keeps the axis"
             )
 
 

@@ -1,0 +1,241 @@
+"""Where models come from: only from where the pool says, whole, bounded and in time."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.resolver import ThreadedResolver
+
+from lull.api.reasons import Reason
+from lull_runtime.agent.fetch import Sources, fetch
+from lull_runtime.agent.uris import check_address, check_uri
+from lull_runtime.artifact import ModelError
+
+CONTENT = os.urandom(3 << 20)
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+class Server:
+    """An HTTP server on loopback that answers as each test says."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.content
+        self.requests = 0
+        self.port = 0
+
+    async def content(self, _: web.Request) -> web.Response:
+        return web.Response(body=CONTENT)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        return await self.answer(request)
+
+    def url(self, path: str = "m.tar", host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}/models/{path}"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    application = web.Application()
+    application.router.add_get("/{path:.*}", server.handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.port = runner.addresses[0][1]
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+def sources(tmp_path: Path, server: Server) -> Sources:
+    (tmp_path / "files").mkdir()
+    return Sources(tmp_path / "files", ["file:///", f"http://127.0.0.1:{server.port}/models/"])
+
+
+async def refused(uri: str, tmp_path: Path, sources: Sources) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        await fetch(uri, tmp_path / "out", sources)
+    return caught.value
+
+
+async def test_a_download_is_whole_and_hashed_on_the_way(server, sources, tmp_path):
+    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+async def test_a_pinned_uri_names_the_same_file(server, sources, tmp_path):
+    assert await fetch(f"{server.url()}@{DIGEST}", tmp_path / "out", sources) == DIGEST
+
+
+async def test_a_file_is_relative_to_the_files_volume(sources, tmp_path):
+    (sources.files / "sub").mkdir()
+    (sources.files / "sub" / "m.tar").write_bytes(CONTENT)
+    assert await fetch("file:///sub/m.tar", tmp_path / "out", sources) == DIGEST
+
+
+async def test_a_link_out_of_the_files_volume_is_refused(sources, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (sources.files / "m.tar").symlink_to(tmp_path / "secret")
+    assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+
+
+async def test_an_error_that_passes_is_tried_again(server, sources, tmp_path):
+    async def second_time_lucky(request: web.Request) -> web.Response:
+        return web.Response(status=503) if server.requests == 1 else await server.content(request)
+
+    server.answer = second_time_lucky
+    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+
+
+async def test_a_file_that_is_not_there_is_not_asked_for_again(server, sources, tmp_path):
+    async def missing(_: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    server.answer = missing
+    error = await refused(server.url(), tmp_path, sources)
+    assert error.reason is Reason.UNREACHABLE
+    assert "404" in error.message
+    assert server.requests == 1
+
+
+async def test_a_server_that_is_not_there_is_unreachable(sources, tmp_path):
+    sources = replace(sources, allowed=["http://127.0.0.1:"])
+    assert (await refused("http://127.0.0.1:9/m.tar", tmp_path, sources)).reason is Reason.UNREACHABLE
+
+
+async def test_a_server_that_falls_silent_is_unreachable_in_time(server, sources, tmp_path):
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x")
+        await asyncio.sleep(2)
+        return response
+
+    server.answer = silent
+    error = await refused(server.url(), tmp_path, replace(sources, deadline_seconds=0.5))
+    assert error.reason is Reason.UNREACHABLE
+
+
+async def test_what_announces_itself_as_too_large_is_not_downloaded(server, sources, tmp_path):
+    error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1000))
+    assert error.reason is Reason.TOO_LARGE
+    assert (tmp_path / "out").stat().st_size == 0
+
+
+async def test_what_turns_out_too_large_ends_there(server, sources, tmp_path):
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(1 << 16))
+
+    server.answer = endless
+    error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1 << 20))
+    assert error.reason is Reason.TOO_LARGE
+    assert (tmp_path / "out").stat().st_size <= 1 << 20
+
+
+async def test_a_redirect_within_what_is_allowed_is_followed(server, sources, tmp_path):
+    async def elsewhere(request: web.Request) -> web.Response:
+        if request.path.endswith("m.tar"):
+            raise web.HTTPFound("/models/other.tar")
+        return await server.content(request)
+
+    server.answer = elsewhere
+    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://127.0.0.1:1/models/m.tar",
+        "/private/m.tar",
+        "file:///etc/passwd",
+    ],
+)
+async def test_a_redirect_to_elsewhere_is_refused(server, sources, tmp_path, target):
+    async def away(_: web.Request) -> web.Response:
+        raise web.HTTPFound(target)
+
+    server.answer = away
+    sources = replace(sources, allowed=[sources.allowed[1]])
+    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert server.requests == 1
+
+
+async def test_redirects_in_a_circle_end(server, sources, tmp_path):
+    async def round_and_round(request: web.Request) -> web.Response:
+        raise web.HTTPFound(request.path)
+
+    server.answer = round_and_round
+    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.UNREACHABLE
+    assert server.requests < 10
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "127.0.0.1", "fe80::1", "::ffff:169.254.1.1", "0.0.0.0"]
+)
+async def test_a_name_that_stands_for_a_forbidden_address_is_refused(
+    sources, tmp_path, monkeypatch: pytest.MonkeyPatch, address: str
+):
+    async def resolve(self, host, port=0, family=0):
+        return [{"hostname": host, "host": address, "port": port, "family": 2, "proto": 6, "flags": 0}]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    sources = replace(sources, allowed=["http://"])
+    error = await refused("http://models.example/m.tar", tmp_path, sources)
+    assert error.reason is Reason.URI_NOT_ALLOWED, error.message
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://169.254.169.254/m", "http://[fe80::1]/m", "http://[::ffff:169.254.1.1]/m"]
+)
+async def test_link_local_addresses_are_refused_even_where_a_prefix_names_them(sources, tmp_path, uri):
+    assert (await refused(uri, tmp_path, replace(sources, allowed=[uri]))).reason is Reason.URI_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("uri", "prefix"),
+    [
+        ("https://models.example.evil/m", "https://models.example"),
+        ("https://models.example:8443/m", "https://models.example"),
+        ("http://models.example/m", "https://models.example"),
+        ("https://models.example/other/m", "https://models.example/mine/"),
+        ("https://models.example/mine/../other/m", "https://models.example/mine/"),
+        ("https://models.example/mine/%2e%2e/other/m", "https://models.example/mine/"),
+        ("https://models.example@evil/m", "https://models.example"),
+        ("https://me@models.example/m", "https://models.example"),
+        ("https://models.example:port/m", "https://models.example"),
+        ("file:///m", "https://models.example"),
+    ],
+)
+def test_a_prefix_is_more_than_text(uri: str, prefix: str):
+    with pytest.raises(ModelError):
+        check_uri(uri, [prefix])
+
+
+@pytest.mark.parametrize(
+    ("uri", "prefix"),
+    [
+        ("https://models.example/m", "https://models.example"),
+        ("https://models.example:443/mine/m", "https://models.example/mine/"),
+        ("http://127.0.0.1:8123/m", "http://127.0.0.1:"),
+        ("file:///a/m.tar", "file:///"),
+    ],
+)
+def test_what_lies_beneath_a_prefix_is_allowed(uri: str, prefix: str):
+    check_uri(uri, [prefix])
+
+
+def test_loopback_is_for_pools_that_name_it():
+    check_address("127.0.0.1", "127.0.0.1", ["http://127.0.0.1:8000/"])
+    with pytest.raises(ModelError):
+        check_address("127.0.0.1", "localhost", ["http://"])

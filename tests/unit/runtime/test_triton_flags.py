@@ -1,0 +1,59 @@
+"""How Triton is started: only on the Pod's address, and its control only with the key."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lull_runtime.agent.settings import control_key
+from lull_runtime.triton import flags, wait_for_key
+
+ENVIRONMENT = {"POD_IP": "127.1.2.3", "LULL_REPOSITORY": "/models"}
+
+
+def test_every_server_listens_on_the_pods_address_alone():
+    given = flags(ENVIRONMENT, "k", "")
+    assert {f for f in given if "address=" in f} == {
+        f"--{server}-address=127.1.2.3" for server in ("http", "grpc", "metrics")
+    }
+
+
+def test_control_asks_for_the_key_over_http_and_grpc():
+    given = flags(ENVIRONMENT, "k", "")
+    for flag in ("http-restricted-api", "grpc-restricted-protocol"):
+        [value] = [f for f in given if f.startswith(f"--{flag}=")]
+        assert value.endswith(":lull-control=k")
+        assert "model-repository" in value
+        assert "shared-memory" in value
+
+
+def test_newer_flags_are_given_where_the_server_has_them():
+    assert "--allow-client-shm=false" not in flags(ENVIRONMENT, "k", "--allow-sagemaker")
+    assert "--allow-sagemaker=false" in flags(ENVIRONMENT, "k", "--allow-sagemaker")
+    assert "--allow-client-shm=false" in flags(ENVIRONMENT, "k", "--allow-client-shm")
+
+
+def test_configurations_are_completed_only_where_a_pool_asks_for_it():
+    assert "--disable-auto-complete-config" in flags(ENVIRONMENT, "k", "")
+    assert "--disable-auto-complete-config" not in flags(
+        ENVIRONMENT | {"LULL_TRITON_COMPLETE": "true"}, "k", ""
+    )
+
+
+def test_triton_waits_for_the_key_of_its_agent(tmp_path: Path):
+    threading.Timer(0.1, lambda: control_key(tmp_path)).start()
+    assert wait_for_key(tmp_path / "key", 5) == control_key(tmp_path)
+
+
+def test_triton_does_not_wait_for_ever(tmp_path: Path):
+    started = time.monotonic()
+    with pytest.raises(SystemExit, match="is the agent running"):
+        wait_for_key(tmp_path / "key", 0.1)
+    assert time.monotonic() - started < 2
+
+
+def test_the_key_outlives_the_agent_and_is_its_users_alone(tmp_path: Path):
+    key = control_key(tmp_path)
+    assert control_key(tmp_path) == key
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
