@@ -2,8 +2,8 @@
 
 from lull.api.quantities import format_bytes
 from lull.api.reasons import Reason
-from lull.policy.changes import Draft
-from lull.policy.fleet import Host, Placement, Pod, Service, State
+from lull.policy.changes import Draft, same_model
+from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import placed, troubled, unready
 from lull.policy.packing import capacity_bytes
 
@@ -76,4 +76,12 @@ def refusal(draft: Draft, service: Service) -> tuple[str, str] | None:
 def backing_off(draft: Draft, service: Service) -> bool:
     """Tell whether a service failed so lately that it is not tried again yet."""
     failure = draft.notes.failure(service.key, service.generation)
+    counted = failure.counted if failure else frozenset()
+    failed = (p.id for h, p in draft.of(service.key) if _failed(h, p, service))
+    if any(id_ not in counted for id_ in failed):
+        return True  # a wake may see a failure before the notes do
     return failure is not None and not draft.due(failure.retry_at)
+
+
+def _failed(host: Host, placement: Placement, service: Service) -> bool:
+    return same_model(placement, service.model) and host.says(placement, Report.FAILED)

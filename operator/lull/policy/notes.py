@@ -26,8 +26,8 @@ class Failure:
     message: str
     at: float
     count: int = 1
-    placement: str = ""
-    """Whose report it was: each counts once."""
+    counted: frozenset[str] = frozenset()
+    """Placements whose reports were counted: each counts once."""
 
     @property
     def retry_at(self) -> float:
@@ -61,9 +61,12 @@ def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
         if key in fleet.services and fleet.services[key].generation == failure.generation
     }
     judged = list(_judged(fleet))
+    there = frozenset(placement.id for placement, _ in judged)
+    failures = {key: replace(failure, counted=failure.counted & there) for key, failure in failures.items()}
     for placement, report in judged:
         if report.state is Report.FAILED:
-            _note_failure(failures, fleet.services[placement.service], placement, report, now)
+            service = fleet.services[placement.service]
+            failures[service.key] = _failed_again(failures.get(service.key), service, placement, report, now)
     for placement, report in judged:
         if report.state is Report.READY and placement.state is State.LOADED:
             failures.pop(placement.service, None)
@@ -122,17 +125,16 @@ def _judged(fleet: Fleet) -> Iterator[tuple[Placement, Reported]]:
             yield placement, report
 
 
-def _note_failure(
-    failures: dict[str, Failure], service: Service, placement: Placement, report: Reported, now: float
-) -> None:
-    last = failures.get(service.key)
-    if last and last.placement == placement.id:
-        return
-    failures[service.key] = Failure(
+def _failed_again(
+    last: Failure | None, service: Service, placement: Placement, report: Reported, now: float
+) -> Failure:
+    if last and placement.id in last.counted:
+        return last
+    return Failure(
         generation=service.generation,
         reason=report.reason or Reason.LOAD_FAILED,
         message=report.message,
         at=now,
         count=last.count + 1 if last else 1,
-        placement=placement.id,
+        counted=(last.counted if last else frozenset()) | {placement.id},
     )
