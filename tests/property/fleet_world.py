@@ -38,7 +38,8 @@ class Machine:
 
 
 def make_service(key, *, memory_gib=1, revision=1, **fields):
-    model = Model(f"r{revision}", key.replace("/", "-"), f"file:///{key}-{revision}")
+    name = "same" if key in ("a/one", "b/three") else key.replace("/", "-")
+    model = Model(f"r{revision}", name, f"file:///{key}-{revision}")
     return Service(key, model, "pool", memory_bytes=memory_gib * GIB, **fields)
 
 
@@ -62,7 +63,9 @@ class FleetWorld:
 
     def fleet(self):
         self.seeds += 1
-        return Fleet(dict(self.services), {"pool": self.pool}, dict(self.hosts), dict(self.gateways), str(self.seeds))
+        return Fleet(
+            dict(self.services), {"pool": self.pool}, dict(self.hosts), dict(self.gateways), str(self.seeds)
+        )
 
     def wake(self):
         self.write(wake(self.fleet(), self.notes, self.now))
@@ -104,12 +107,17 @@ class FleetWorld:
         """I3: nothing is unloaded before it is fenced, deadlines and what is lost or failed apart."""
         kept = {p.id for p in change.after}
         cut = {p.id for p in change.cut}
+        for placement in change.after:
+            routed = placement.state is State.RESIDENT and self.routed_anywhere(placement)
+            assert not routed, f"{placement} became a free rider while a gateway routed to it"
         for placement in change.before:
             if placement.id in kept or placement.id in cut or host.name in self.lost:
                 continue
             report = host.reports.get(placement.id)
             failed = report is not None and report.state is Report.FAILED
-            assert failed or not self.routed_anywhere(placement), f"{placement} was unloaded before it was fenced"
+            assert failed or not self.routed_anywhere(placement), (
+                f"{placement} was unloaded before it was fenced"
+            )
 
     def _check_deletion(self, host):
         if host.name in self.lost:

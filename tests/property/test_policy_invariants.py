@@ -142,7 +142,9 @@ class Fleets(RuleBasedStateMachine):
         for key, ready in before.items():
             service = self.world.services[key]
             swap = any(
-                p.service == key and p.model.revision != service.model.revision and states.get(p.id) is not None
+                p.service == key
+                and p.model.revision != service.model.revision
+                and states.get(p.id) is not None
                 for h in self.world.hosts.values()
                 for p in h.placements
             )
@@ -195,4 +197,3 @@ TestFleets.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-
