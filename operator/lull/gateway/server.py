@@ -10,10 +10,13 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lull.gateway import health
 from lull.gateway.check import Checker
+from lull.gateway.settings import HOLD_LIMIT_TOTAL
 from lull.gateway.xds import Ads
 
 # An Envoy that reconnects names all its resources in its first message.
 _LONGEST_MESSAGE_BYTES = 64 * 2**20
+
+_MOST_PENDING = 2 * HOLD_LIMIT_TOTAL
 
 
 class _Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # generated, untyped
@@ -43,6 +46,9 @@ async def serve(socket: Path, ads: Ads, checker: Checker) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", _LONGEST_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _LONGEST_MESSAGE_BYTES),
             ("grpc.max_concurrent_streams", 2**31 - 1),
+            # A burst of held requests comes at once; by default gRPC refuses some of it above 1,000.
+            ("grpc.server.max_pending_requests", _MOST_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
         ]
     )
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Discovery(ads), server)
