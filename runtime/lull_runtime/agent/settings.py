@@ -69,7 +69,7 @@ class Settings:
             ),
             limits=Limits(
                 load_seconds=float(environment.get("LULL_LOAD_DEADLINE_SECONDS", "120")),
-                memory_bytes=int(memory) if memory else None,
+                memory_bytes=int(memory or 0) or None,
             ),
         )
 

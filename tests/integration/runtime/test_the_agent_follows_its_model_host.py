@@ -1,0 +1,134 @@
+"""The `lull-agent` process between a real API server and a real Triton."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lull.api.names import API_VERSION, HOSTS_NAMESPACE
+from lull_runtime.artifact.pack import pack_repository
+
+from .conftest import IDENTITY, TritonProcess, eventually, model
+
+HOST = "default-1"
+
+
+class Agent:
+    """A `lull-agent` beside a `lull-triton`, and its ModelHost."""
+
+    def __init__(self, cluster, triton: TritonProcess) -> None:
+        self._cluster = cluster
+        self._triton = triton
+        folder = triton.folder
+        self._environment = triton.environment | {
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "POD_NAME": HOST,
+            "POD_NAMESPACE": HOSTS_NAMESPACE,
+            "LULL_FILES": str(folder / "files"),
+            "LULL_ARTIFACTS": str(folder / "artifacts"),
+            "LULL_ALLOW_URIS": json.dumps(["file:///"]),
+            "LULL_ALLOW_CODE": "true",
+        }
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        log = (self._triton.folder / "agent.log").open("ab")
+        command = [sys.executable, "-m", "lull_runtime.agent.main"]
+        self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+
+    def want(self, *models) -> None:
+        patch = {"spec": {"models": [m.wire() for m in models]}}
+        self._cluster.kubectl(
+            "patch", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--type=merge", "-p", json.dumps(patch)
+        )
+
+    def status(self) -> dict:
+        host = self._cluster.get("modelhost", HOST, "-n", HOSTS_NAMESPACE)
+        return {m["id"]: m for m in host.get("status", {}).get("models", [])}
+
+    async def until(self, placement: str, state: str | None) -> dict | None:
+        seen: dict = {}
+
+        def reached() -> bool:
+            seen.update(now=self.status().get(placement))
+            return (seen["now"] or {}).get("state") == state
+
+        await eventually(reached, 30, lambda: f"{placement} is {seen}, not {state}")
+        return seen["now"]
+
+
+@pytest.fixture
+async def agent(api_server, triton: TritonProcess):
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "ModelHost",
+        "metadata": {"name": HOST, "namespace": HOSTS_NAMESPACE},
+        "spec": {"pool": "default", "podName": HOST, "models": []},
+    }
+    api_server.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    agent = Agent(api_server, triton)
+    triton.start()
+    agent.start()
+    yield agent
+    agent.process.kill()
+    agent.process.wait()
+    api_server.kubectl("delete", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--wait=true")
+
+
+async def test_a_model_host_is_followed_through_the_death_of_the_agent_and_of_triton(
+    agent: Agent, triton: TritonProcess
+):
+    identity = model("identity", pack_repository(triton.folder / "files" / "identity.tar", IDENTITY))
+    agent.want(identity)
+    ready = await agent.until("identity-1", "Ready")
+    assert float(ready["loadSeconds"]) > 0
+
+    agent.process.kill()
+    agent.process.wait()
+    bad = model("missing", "sha256:" + "0" * 64)
+    agent.want(identity, bad)
+    agent.start()
+    failed = await agent.until("missing-1", "Failed")
+    assert failed["reason"] == "Unreachable"
+    assert (await agent.until("identity-1", "Ready"))["loadSeconds"] == ready["loadSeconds"]
+
+    triton.kill()
+    await agent.until("identity-1", "Loading")
+    triton.start()
+    await agent.until("identity-1", "Ready")
+
+    agent.want()
+    await agent.until("identity-1", None)
+    assert await agent.until("missing-1", None) is None
+
+
+async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: TritonProcess):
+    async def answer(path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.get(f"http://{triton.address}:8080{path}") as response:
+                    return response.status, await response.text()
+            except aiohttp.ClientError:
+                return 0, ""
+
+    deadline = time.monotonic() + 15
+    while (await answer("/readyz"))[0] != 200:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert (await answer("/healthz"))[0] == 200
+    identity = model("identity", pack_repository(triton.folder / "files" / "identity.tar", IDENTITY))
+    agent.want(identity)
+    await agent.until("identity-1", "Ready")
+    metrics = (await answer("/metrics"))[1]
+    assert 'lull_placement_state{placement="identity-1",service="demo/identity",state="Ready"} 1.0' in metrics
+
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(10) == 0
+    log = (Path(triton.folder) / "agent.log").read_text()
+    assert "Traceback" not in log
