@@ -288,7 +288,8 @@ class Host:
         name = placement.want.name
         self._journal.drop(name)
         try:
-            self._repository.lay(name, model)
+            if not self._repository.has(name, model):
+                await asyncio.to_thread(self._repository.lay, name, model)
             started = time.perf_counter()
             await self._triton.load(name, self._limits.load_seconds)
             placement.load_seconds = time.perf_counter() - started

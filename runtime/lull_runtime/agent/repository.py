@@ -22,11 +22,13 @@ class Repository:
         self._onnx_backend = "onnxruntime" if (backends / "onnxruntime").is_dir() else "python"
         self._laid: dict[str, str] = {}
 
+    def has(self, name: str, model: Model) -> bool:
+        """Whether the directory `name` holds this model."""
+        return self._laid.get(name) == model.digest and (self._folder / name).is_dir()
+
     def lay(self, name: str, model: Model) -> None:
-        """Have the directory `name` hold this model."""
+        """Have the directory `name` hold this model; large ones are copied, where volumes differ."""
         target = self._folder / name
-        if self._laid.get(name) == model.digest and target.is_dir():
-            return
         scratch = self._folder / f"{_SCRATCH}{name}"
         shutil.rmtree(scratch, ignore_errors=True)
         if model.card is None:
@@ -41,11 +43,6 @@ class Repository:
     def directory(self, name: str) -> Path:
         """Where a model lies."""
         return self._folder / name
-
-    def clear(self, name: str) -> None:
-        """Remove a directory, if it is there."""
-        self._laid.pop(name, None)
-        shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _lay_artifact(self, target: Path, root: Path, card: Card) -> None:
         version = target / "1"
