@@ -214,6 +214,7 @@ class Host:
                 raise ModelError(
                     Reason.DIGEST_MISMATCH, f"{want.uri}: there is no digest, here or in the URI"
                 )
+            self._store.check(want.uri)
             if self._store.has(digest):
                 self._open(placement, digest)
                 return
@@ -300,7 +301,7 @@ class Host:
             self._crashed(placement)
         except TritonTimeoutError:
             self._timed_out(placement)
-        except TritonError as error:
+        except (TritonError, OSError) as error:  # OSError: the directory could not be laid out
             placement.held = False
             self._fail(placement, Reason.LOAD_FAILED, str(error))
         except ModelError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch
+from lull_runtime.agent.uris import check_uri
 from lull_runtime.artifact.card import Card
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import Format, detect, inspect_repository, is_partial, read_card
@@ -63,6 +64,14 @@ class Store:
     def has(self, digest: str) -> bool:
         """Whether a model is here, so that `open` needs no fetch."""
         return self._home(digest).is_dir()
+
+    def check(self, uri: str) -> None:
+        """Check that the pool allows a URI, also where its digest is here: who may not fetch may not have.
+
+        Raises:
+            ModelError: it does not.
+        """
+        check_uri(uri.partition("@sha256:")[0], self._sources.allowed)
 
     async def get(self, uri: str, digest: str) -> None:
         """Fetch, verify and unpack a model, unless it is here.
