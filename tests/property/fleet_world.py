@@ -44,7 +44,7 @@ def make_service(key, *, memory_gib=1, revision=1, **fields):
 
 
 class FleetWorld:
-    """The API's state (`hosts`, …), the truth beneath it (`machines`, `routes`), and a policy that sees the former."""
+    """The API's state (`hosts`), the truth beneath (`machines`, `routes`); the policy sees the former."""
 
     def __init__(self, *, max_hosts=2, host_gib=3):
         self.now = 1000.0
@@ -80,9 +80,9 @@ class FleetWorld:
     def restart(self):
         self.notes = NOTHING_NOTED
 
-    def write(self, changes, only=None):
-        """Write changes as the API takes them: on the state that was seen, or not at all; `only` a crash before."""
-        for change in changes[:only]:
+    def write(self, changes):
+        """Write changes as the API takes them: on the state that was seen, or not at all."""
+        for change in changes:
             self._write_one(change)
 
     def _write_one(self, change):

@@ -149,7 +149,7 @@ class Draft:
         return host
 
     def delete(self, host: Host, reason: str) -> None:
-        """Let a host go."""
+        """Let a host go that this draft did not make itself."""
         del self.hosts[host.name]
         self._deleted[host.name] = reason
 
@@ -167,8 +167,7 @@ class Draft:
             if old is not None and host.pod is Pod.MISSING and host.pool in self.fleet.pools:
                 changes.append(CreatePod(name))
         for name, reason in self._deleted.items():
-            if name in self.fleet.hosts:
-                changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
+            changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
         return changes
 
     def _stale(self, gateway: Gateway) -> bool:

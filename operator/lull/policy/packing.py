@@ -83,25 +83,25 @@ def evictable(host: Host, missing_bytes: int) -> list[str] | None:
 
 def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
     """Tell whether a service may share a host with those whose models are on it, even if they unload."""
+    pool = fleet.pools[host.pool]
     others = {p.service for p in host.placements} | {r.service for r in host.reports.values()}
     others.discard(service.key)
     if others and service.dedicated:
         return False
-    foreign = {key for key in others if namespace_of(key) != service.namespace}
-    if foreign and (fleet.pools[host.pool].namespaced or _is_code(fleet, service.key)):
+    if any(_dedicated(fleet, key) for key in others):
         return False
-    return not any(_dedicated(fleet, key) for key in others) and not any(
-        _is_code(fleet, key) for key in foreign
-    )
+    foreign = {key for key in others if namespace_of(key) != service.namespace}
+    if not foreign:
+        return True
+    return not pool.namespaced and not any(_is_code(fleet, pool, key) for key in (service.key, *foreign))
 
 
 def _dedicated(fleet: Fleet, key: str) -> bool:
     return key in fleet.services and fleet.services[key].dedicated
 
 
-def _is_code(fleet: Fleet, key: str) -> bool:
+def _is_code(fleet: Fleet, pool: Pool, key: str) -> bool:
     """Tell whether a service may run code of its own: unknown, it may where its pool allows code."""
     service = fleet.services.get(key)
-    if service is None or service.pool not in fleet.pools:
-        return True
-    return fleet.pools[service.pool].allow_code if service.code is None else service.code
+    known = service.code if service else None
+    return pool.allow_code if known is None else known

@@ -1,10 +1,9 @@
-"""The API server's semantics in memory: versions, generations, subresources, preconditions, watches, lost answers."""
+"""The API server in memory: versions, generations, subresources, preconditions, watches, lost answers."""
 
 import asyncio
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Callable
 
 from lull.kube import ApiError
 
@@ -16,8 +15,7 @@ def conflict(message="the object has been modified"):
 class FakeApi:
     """Has `lull.kube.Kube`'s methods.
 
-    `before(verb, kind, name)` may raise what the server answers instead; `after` what the client sees although the
-    server has done it. `writes` counts by verb and kind.
+    `before(verb, kind, name)` may raise what the server answers; `after` what the client sees of a write that was done.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""A fleet around a real controller: kubelet, agents and pilots as simple as their contracts, over a fake API."""
+"""A fleet around a real controller: a kubelet, agents and pilots as simple as their contracts."""
 
 import asyncio
 import time

@@ -1,0 +1,303 @@
+"""The controller's parts one by one."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from lull.api import HostModel
+from lull.controller import health as health_module
+from lull.controller import lease as lease_module
+from lull.controller.health import Health, serve_health
+from lull.controller.hostpod import host_pod
+from lull.controller.lease import Lease, LeaseLostError
+from lull.controller.main import Settings
+from lull.controller.pods import pod_state, pod_trouble
+from lull.controller.shell import UserKinds
+from lull.controller.view import View
+from lull.controller.wire import exact_duration, placement_from, placement_to, pool_from, service_from
+from lull.kube import LEASES, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
+from lull.policy import Pod
+
+from .fake_api import FakeApi
+from .world import World, pool, service
+
+HOST = {"metadata": {"name": "h", "uid": "u1"}, "spec": {"pool": "default", "models": []}}
+
+
+def pod(status=None, **metadata):
+    return {"metadata": {"name": "h", "ownerReferences": [{"uid": "u1"}]} | metadata, "status": status or {}}
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1.0, 1.5, 12.345, 300.0])
+def test_a_placement_reads_back_as_it_was_written(seconds):
+    entry = placement_to(
+        placement_from(
+            {
+                "id": "digits-1",
+                "service": "demo/digits",
+                "name": "digits",
+                "revision": "r",
+                "uri": "file:///d",
+                "memory": "1234567",
+                "idleAfter": exact_duration(seconds),
+                "epoch": 3,
+                "state": "Draining",
+            }
+        )
+    )
+    assert HostModel.model_validate(entry)
+    assert placement_from(entry).idle_after_seconds == seconds
+    assert placement_to(placement_from(entry)) == entry
+
+
+def test_an_accelerator_pool_offers_the_memory_of_all_its_accelerators():
+    item = pool(accelerator={"memory": "10Gi", "count": 2}, headroomPercent=10)
+    assert pool_from(item).capacity_bytes == 18 * 2**30
+
+
+def test_a_revision_changes_with_the_model_and_with_nothing_else():
+    first = service_from(service(idleAfter="5s"))
+    assert first.model.revision == service_from(service(suspend=True)).model.revision
+    assert first.model.revision != service_from(service(uri="file:///other")).model.revision
+
+
+@pytest.mark.parametrize(
+    ("found", "served", "state"),
+    [
+        (None, False, Pod.MISSING),
+        (pod(), False, Pod.STARTING),
+        (pod(), True, Pod.UNREADY),
+        (pod({"conditions": [{"type": "Ready", "status": "True"}]}), True, Pod.RUNNING),
+        (pod({"phase": "Failed"}), True, Pod.GONE),
+        (pod(deletionTimestamp="now"), True, Pod.TERMINATING),
+        (pod(ownerReferences=[{"uid": "older"}]), True, Pod.TERMINATING),
+    ],
+)
+def test_a_pod_s_state_is_read(found, served, state):
+    assert pod_state(HOST, found, served=served) is state
+
+
+def test_a_missing_pod_that_has_run_is_gone():
+    assert pod_state(HOST | {"status": {"address": "127.0.0.1"}}, None, served=False) is Pod.GONE
+
+
+def test_what_keeps_a_pod_from_starting_is_said():
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    assert "no such image" in pod_trouble(pod({"containerStatuses": [{"name": "triton", "state": waiting}]}))
+    assert pod_trouble(pod({"containerStatuses": [{"name": "triton", "state": {"running": {}}}]})) == ""
+
+
+def test_a_host_pod_meets_the_restricted_standard():
+    built = host_pod(HOST, pool(), "image")
+    spec = built["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not spec["automountServiceAccountToken"]
+    for container in [*spec["initContainers"], *spec["containers"]]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+    mounts = {
+        c["name"]: [m["name"] for m in c["volumeMounts"]]
+        for c in [*spec["initContainers"], *spec["containers"]]
+    }
+    assert "token" in mounts["agent"]
+    assert "token" not in mounts["triton"]
+    assert built["metadata"]["ownerReferences"][0]["uid"] == "u1"
+
+
+def test_an_accelerator_pool_asks_for_accelerators_and_may_let_clocks_idle():
+    spec = {"hosts": {"max": 1}, "accelerator": {"memory": "10Gi"}, "idleClocks": "Low", "cpu": "2"}
+    built = host_pod(HOST, {"metadata": {"name": "gpu"}, "spec": spec}, "image")
+    (triton,) = built["spec"]["containers"]
+    assert triton["resources"] == {"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": "1"}}
+    assert {"name": "CUDA_DISABLE_PERF_BOOST", "value": "1"} in triton["env"]
+
+
+def test_a_pool_s_template_is_merged_over_the_host_pod():
+    template = {
+        "metadata": {"labels": {"team": "a", "lull.dev/host": "spoofed"}, "name": "spoofed"},
+        "spec": {
+            "nodeSelector": {"gpu": "yes"},
+            "containers": [{"name": "triton", "image": "other", "env": [{"name": "X", "value": "1"}]}],
+            "volumes": [{"name": "files", "hostPath": {"path": "/models"}}],
+        },
+    }
+    built = host_pod(HOST, pool(template=template), "image")
+    assert built["metadata"]["name"] == "h"
+    assert built["metadata"]["labels"]["team"] == "a"
+    assert built["metadata"]["labels"]["lull.dev/host"] == "h"
+    (triton,) = built["spec"]["containers"]
+    assert triton["image"] == "other"
+    assert triton["command"] == ["lull-triton"]
+    assert {"name": "X", "value": "1"} in triton["env"]
+    assert [v for v in built["spec"]["volumes"] if v["name"] == "files"] == template["spec"]["volumes"]
+    assert built["spec"]["nodeSelector"] == {"gpu": "yes"}
+
+
+def test_an_older_state_never_replaces_a_newer_one():
+    view = View()
+    new = service(suspend=True)
+    new["metadata"] |= {"resourceVersion": "10", "generation": 2}
+    old = service()
+    old["metadata"] |= {"resourceVersion": "9", "generation": 1}
+    assert view.offer(MODELSERVICES, new)
+    assert not view.offer(MODELSERVICES, old)
+    assert view.services["demo/digits"].suspend
+
+
+def test_what_was_measured_is_remembered_over_a_restart():
+    view = View()
+    item = service()
+    revision = service_from(item).model.revision
+    item["metadata"]["resourceVersion"] = "1"
+    item["status"] = {"revisions": [{"name": revision}], "utilization": {"memory": "160Mi"}}
+    view.offer(MODELSERVICES, item)
+    assert view.services["demo/digits"].measured_bytes == 160 * 2**20
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("POD_IP", "127.0.0.7")
+    monkeypatch.setenv("POD_NAME", "me")
+    monkeypatch.setenv("LULL_URL", "http://gw:8080/{namespace}/{name}")
+    settings = Settings.from_environment()
+    assert settings.url_of("demo/digits") == "http://gw:8080/demo/digits"
+    monkeypatch.delenv("POD_IP")
+    with pytest.raises(SystemExit, match="POD_IP"):
+        Settings.from_environment()
+
+
+@pytest.fixture
+def _quick_lease(monkeypatch):
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.15)
+    monkeypatch.setattr(lease_module, "GIVE_UP_SECONDS", 0.06)
+
+
+@pytest.mark.usefixtures("_quick_lease")
+async def test_one_controller_acts_at_a_time():
+    api = FakeApi()
+    first, second = Lease(api, "first"), Lease(api, "second")
+    await first.acquire()
+    keeping = asyncio.create_task(first.keep())
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    keeping.cancel()
+    await asyncio.wait_for(waiting, 5)
+    assert api.all(LEASES)[0]["spec"]["holderIdentity"] == "second"
+    with pytest.raises(LeaseLostError):
+        await asyncio.wait_for(first.keep(), 5)
+
+
+@pytest.mark.usefixtures("_quick_lease")
+async def test_a_released_lease_is_free_at_once():
+    api = FakeApi()
+    first, second = Lease(api, "first"), Lease(api, "second")
+    await first.acquire()
+    await first.release()
+    await asyncio.wait_for(second.acquire(), 5)
+
+
+@pytest.mark.usefixtures("_quick_lease")
+async def test_a_holder_that_cannot_renew_stops():
+    api = FakeApi()
+    lease = Lease(api, "first")
+    await lease.acquire()
+
+    def down(*_):
+        raise ApiError(0, "Unreachable", "no answer")
+
+    api.before = down
+    with pytest.raises(LeaseLostError):
+        await asyncio.wait_for(lease.keep(), 5)
+
+
+async def test_health_is_served_on_the_pod_s_address_alone(monkeypatch):
+    monkeypatch.setattr(health_module, "PORT", 18080)
+    health = Health()
+    async with serve_health("127.0.0.8", health), aiohttp.ClientSession() as client:
+        base = "http://127.0.0.8:18080"
+        assert (await client.get(f"{base}/healthz")).status == 200
+        assert (await client.get(f"{base}/readyz")).status == 503
+        health.ready = True
+        assert (await client.get(f"{base}/readyz")).status == 200
+        assert "lull_wake_seconds" in await (await client.get(f"{base}/metrics")).text()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.get("http://127.0.0.1:18080/healthz")
+
+
+class Seen:
+    """Stands for the planner and remembers what it was shown."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def see(self, kind, key, item):
+        if item is None:
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = item
+
+
+async def test_a_list_drops_what_vanished_unseen_and_nothing_newer():
+    api, seen = FakeApi(), Seen()
+    kinds = UserKinds(api, seen)
+    api.put(MODELSERVICES, service("old"))
+    api.put(MODELPOOLS, pool())
+    await kinds.list()
+    assert set(seen.objects) == {"demo/old", "default"}
+    api.remove("modelservices", "demo", "old")
+    await kinds.list()
+    assert set(seen.objects) == {"default"}
+    newer = service("newer")
+    newer["metadata"] |= {"resourceVersion": "999"}
+    await kinds._event(event={"type": "ADDED", "object": newer}, param=MODELSERVICES)
+    await kinds.list()
+    assert "demo/newer" in seen.objects
+    await kinds._event(event={"type": "DELETED", "object": newer}, param=MODELSERVICES)
+    assert "demo/newer" not in seen.objects
+
+
+async def test_a_wake_is_issued_in_three_milliseconds_beside_a_thousand_services():
+    """From the event of a held request to the patch on its way."""
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool())
+        for number in range(1000):
+            world.api.put(MODELSERVICES, service(f"other-{number}"))
+        world.api.put(MODELSERVICES, service())
+        await world.until(lambda: len(world.parts.view.services) == 1001)
+        world.hold()
+        await world.until(world.routed)
+        world.release()
+        world.idle.add("demo/digits")
+        await world.rest()
+        planner, view = world.parts.planner, world.parts.view
+        best = 1.0
+        for number in range(5):
+            gateway = {
+                "metadata": {
+                    "name": "gw-a",
+                    "namespace": "lull-system",
+                    "resourceVersion": str(10**9 + number),
+                },
+                "status": {"renewTime": f"t{number}", "held": ["demo/digits"] if number % 2 else []},
+            }
+            started = time.perf_counter()
+            planner.see(next(k for k in view.raw if k.kind == "ModelGateway"), "gw-a", gateway)
+            best = min(best, time.perf_counter() - started)
+        assert best < 0.003
+
+
+def test_the_kinds_that_the_view_knows_are_those_it_is_shown():
+    assert {kind.kind for kind in View().raw} == {
+        "ModelService",
+        "ModelPool",
+        MODELHOSTS.kind,
+        "ModelGateway",
+        PODS.kind,
+    }

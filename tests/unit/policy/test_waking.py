@@ -1,0 +1,215 @@
+"""Where a held service goes."""
+
+import pytest
+
+from lull.policy import NOTHING_NOTED, observe, wake
+from unit.policy.fleets import (
+    GIB,
+    NOW,
+    Gateway,
+    Pod,
+    Report,
+    State,
+    after,
+    created,
+    decide,
+    failing,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
+
+ONE, TWO, OTHER = service("a/one"), service("a/two"), service("b/other")
+
+
+def woken(of, notes=NOTHING_NOTED):
+    return wake(of, notes, NOW)
+
+
+def test_a_held_service_goes_to_the_fullest_host_that_has_room():
+    hosts = [host("h1"), host("h2", placement(TWO)), host("h3", pod=Pod.STARTING)]
+    (change,) = woken(fleet(ONE, TWO, *hosts, held=["a/one"], pools=[pool(max_hosts=3)]))
+    assert change.host == "h2"
+    assert change.after[-1].service == "a/one"
+
+
+def test_without_room_a_host_is_made():
+    (change,) = woken(fleet(ONE, held=["a/one"]))
+    assert change.pool == "pool"
+    assert [p.service for p in change.placements] == ["a/one"]
+
+
+def test_names_are_labels_of_63_characters_at_most():
+    long = service("a/" + "x" * 63)
+    (change,) = woken(fleet(long, held=[long.key]))
+    assert len(change.placements[0].id) <= 63
+
+
+@pytest.mark.parametrize("state", [State.RESIDENT, State.DRAINING])
+def test_what_is_still_loaded_is_turned_back_with_a_new_epoch(state):
+    (change,) = woken(fleet(ONE, host("h1", placement(ONE, state=state)), held=["a/one"]))
+    assert [(p.state, p.epoch) for p in change.after] == [(State.LOADED, 2)]
+
+
+def test_what_is_loading_is_waited_for():
+    loading = placement(ONE)
+    assert not woken(fleet(ONE, host("h1", loading, reports=[]), held=["a/one"]))
+
+
+def test_the_fewest_residents_go_to_make_room_and_it_waits_until_they_are_gone():
+    big = service("a/big", gib=4)
+    residents = [placement(s, state=State.RESIDENT) for s in (ONE, TWO)]
+    large = placement(service("a/large", gib=4), state=State.RESIDENT)
+    of = fleet(
+        ONE, TWO, big, service("a/large", gib=4), host("h1", *residents), host("h2", large), held=["a/big"]
+    )
+    (change,) = woken(of)
+    assert (change.host, change.after) == ("h2", ())
+    unloading = host("h2", reports=[reported(large, Report.UNLOADING, memory_bytes=4 * GIB)])
+    assert not woken(fleet(ONE, TWO, big, host("h1", *residents), unloading, held=["a/big"]))
+
+
+def test_only_as_many_residents_go_as_are_in_the_way():
+    big = service("a/big", gib=3)
+    residents = [placement(s, state=State.RESIDENT) for s in (ONE, TWO)]
+    (change,) = woken(fleet(ONE, TWO, big, host("h1", *residents), held=["a/big"], pools=[pool(max_hosts=1)]))
+    assert [p.service for p in change.after] == ["a/two"]
+
+
+def test_residents_that_never_loaded_make_room_at_once():
+    big = service("a/big", gib=4)
+    of = fleet(ONE, big, host("h1", placement(ONE, state=State.RESIDENT), reports=[]), held=["a/big"])
+    (change,) = woken(of)
+    assert [p.service for p in change.after] == ["a/big"]
+
+
+def test_a_loaded_neighbour_is_never_evicted():
+    big = service("a/big", gib=4)
+    of = fleet(ONE, big, host("h1", placement(ONE)), held=["a/big"], pools=[pool(max_hosts=1)])
+    assert not woken(of)
+    told = decide(of).services["a/big"]
+    assert (told.state, told.stalled) == ("Waking", None)
+    assert "hosts.max" in told.next_reason
+
+
+def test_two_models_of_one_wire_name_never_share_a_host():
+    same = service("b/same", name="one")
+    of = fleet(ONE, same, host("h1", placement(ONE)), held=["b/same"])
+    assert created(decide(of))
+    leaving = host("h1", reports=[reported(placement(ONE), Report.UNLOADING, memory_bytes=GIB)])
+    assert not woken(fleet(same, leaving, held=["b/same"]))
+
+
+def test_a_dedicated_service_shares_with_nobody():
+    alone = service("a/alone", dedicated=True)
+    assert created(decide(fleet(alone, ONE, host("h1", placement(ONE)), held=["a/alone"])))
+    assert created(decide(fleet(alone, ONE, host("h1", placement(alone)), held=["a/one", "a/alone"])))
+
+
+def test_a_pool_may_keep_namespaces_apart():
+    of = fleet(ONE, OTHER, host("h1", placement(ONE)), held=["b/other"], pools=[pool(namespaced=True)])
+    assert created(decide(of))
+
+
+@pytest.mark.parametrize(("code", "shares"), [(True, False), (None, False), (False, True)])
+def test_code_never_leaves_its_namespace(code, shares):
+    coded, plain = replace(ONE, code=code), replace(OTHER, code=False)
+    pools = [pool(allow_code=True)]
+    for here, coming in ((coded, plain), (plain, coded)):
+        of = fleet(here, coming, host("h1", placement(here)), held=[coming.key], pools=pools)
+        assert (not created(decide(of))) == shares
+
+
+def test_the_models_of_a_deleted_service_may_be_code():
+    of = fleet(OTHER, host("h1", placement(ONE)), held=["b/other"], pools=[pool(allow_code=True)])
+    assert created(decide(of))
+
+
+def test_a_model_of_unknown_size_is_given_an_assumption_that_fits():
+    unknown = service("a/unknown", gib=None)
+    (change,) = woken(fleet(unknown, held=["a/unknown"], pools=[pool(capacity_bytes=GIB)]))
+    assert change.placements[0].memory_bytes == GIB // 2
+
+
+def test_a_measured_size_counts_where_it_is_larger_than_the_declared_one():
+    grown = service("a/grown", measured_bytes=3 * GIB)
+    (change,) = woken(fleet(grown, held=["a/grown"]))
+    assert change.placements[0].memory_bytes == 3 * GIB
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [(service("a/one", gib=5), "TooLarge"), (service("a/one", pool="none"), "NoSuchPool")],
+)
+def test_what_no_host_can_take_is_refused(asked, reason):
+    told = decide(fleet(asked, held=["a/one"]))
+    assert not told.changes
+    assert told.services["a/one"].stalled[0] == reason
+    assert told.services["a/one"].next_action == "Wait"
+
+
+def test_what_the_accelerator_says_of_its_memory_is_believed():
+    small = host("h1", capacity_bytes=3 * GIB)
+    told = decide(fleet(service("a/one", gib=4), small, held=["a/one"]))
+    assert told.services["a/one"].stalled[0] == "TooLarge"
+
+
+def test_a_service_that_just_failed_waits_out_its_backoff():
+    of = fleet(ONE, held=["a/one"])
+    told = decide(of, notes=failing())
+    assert not told.changes
+    assert told.next_at == NOW - 1 + 5
+    assert told.services["a/one"].next_at == NOW - 1 + 5
+    assert created(decide(of, notes=failing(at=NOW - 5)))
+    assert not created(decide(of, notes=failing(at=NOW - 299, count=30)))
+    assert created(decide(of, notes=failing(at=NOW - 300, count=30)))
+
+
+def test_a_wake_that_sees_a_failure_before_the_plan_does_nothing():
+    broken = placement(ONE)
+    of = fleet(ONE, host("h1", broken, reports=[reported(broken, Report.FAILED)]), held=["a/one"])
+    assert not woken(of)
+
+
+def test_a_suspended_service_is_not_woken():
+    assert not woken(fleet(replace(ONE, suspend=True), held=["a/one"]))
+
+
+def test_an_unknown_service_is_not_woken():
+    assert not woken(fleet(held=["a/ghost"]))
+
+
+def test_a_gateway_with_an_old_heartbeat_demands_nothing():
+    of = fleet(ONE, held=["a/one"])
+    notes = observe(NOTHING_NOTED, of, NOW - 20)
+    assert not woken(of, notes)
+    fresh = replace(of, gateways={"g": Gateway("g", "later", frozenset(["a/one"]))})
+    assert woken(fresh, notes)
+
+
+def test_beside_a_host_that_does_not_start_no_other_is_made():
+    waiting = host("h1", pod=Pod.STARTING, trouble="0/3 nodes", reports=[])
+    big = service("a/big", gib=4)
+    of = fleet(ONE, big, replace(waiting, placements=(placement(ONE),)), held=["a/one", "a/big"])
+    told = decide(of)
+    assert not told.changes
+    assert told.services["a/big"].stalled is None
+    beating = replace(of, gateways={"g": Gateway("g", "later", of.gateways["g"].held)})
+    stalled = decide(beating, notes=observe(NOTHING_NOTED, of, NOW - 30)).services
+    assert stalled["a/big"].stalled[0] == stalled["a/one"].stalled[0] == "HostUnschedulable"
+    assert "0/3 nodes" in stalled["a/one"].stalled[1]
+
+
+@pytest.mark.parametrize("unfit", [{"cordoned": True}, {"pod": Pod.TERMINATING}, {"pod": Pod.UNREADY}])
+def test_a_host_that_leaves_takes_nothing_new(unfit):
+    assert created(decide(fleet(ONE, host("h1", **unfit), held=["a/one"])))
+
+
+def test_more_replicas_go_to_different_hosts():
+    told = decide(fleet(service("a/one", min_replicas=2, max_replicas=2)))
+    assert len(created(told)) == 2
+    assert after(told) is None
