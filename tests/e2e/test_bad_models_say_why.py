@@ -13,7 +13,10 @@ from e2e.load import OK, HttpClient, Load, drive
 from e2e.world import Published, World
 
 SOON_SECONDS = 20.0
-NOWHERE = Published("file:///identity.tar", "sha256:" + "0" * 64)
+ZEROS = "sha256:" + "0" * 64
+ELSEWHERE = "https://models.example/model.tar"
+UNSEEN = "sha256:" + "1" * 64
+"""Of nothing that a host may have kept."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,17 @@ class Bad:
 
 
 def at(uri: str) -> Callable[[World], Published]:
-    return lambda lull: Published(uri, lull.publish().digest)
+    return lambda lull: Published(uri, UNSEEN)
 
 
 CASES = {
-    "digest mismatch": Bad("DigestMismatch", "sha256:", lambda lull: (lull.publish(), NOWHERE)[1]),
+    "digest mismatch": Bad("DigestMismatch", "sha256:", lambda lull: Published(lull.publish().uri, ZEROS)),
     "no such file": Bad("Unreachable", "missing.tar", at("file:///missing.tar")),
     "nobody listens": Bad("Unreachable", "127.0.0.1:9", at("http://127.0.0.1:9/model.tar")),
-    "uri not allowed": Bad("UriNotAllowed", "models.example", at("https://models.example/model.tar")),
+    "uri not allowed": Bad("UriNotAllowed", "models.example", at(ELSEWHERE)),
+    "uri not allowed of what is here already": Bad(
+        "UriNotAllowed", "models.example", lambda lull: Published(ELSEWHERE, lull.publish().digest)
+    ),
     "no tar": Bad("NotAModel", "", lambda lull: lull.put("junk.tar", b"not a tar at all" * 100)),
     "wrong shapes": Bad(
         "WrongShapes", "output", lambda lull: lull.put("shapes.tar", models.wrong_shapes("shapes"))
@@ -99,7 +105,7 @@ async def test_a_bad_model_says_why_and_hurts_nobody(lull: World, case: Bad) -> 
 async def test_put_right_it_serves(lull: World) -> None:
     await lull.pool("bad", emptyAfter="60s")
     good = lull.publish()
-    service = await lull.service("broken", Published(good.uri, NOWHERE.digest), pool="bad")
+    service = await lull.service("broken", Published(good.uri, ZEROS), pool="bad")
     async with HttpClient() as client:
         assert (await client.infer(service.targets()[0], 1.0)).outcome == "503"
         await service.wait_stalled("DigestMismatch", 10)

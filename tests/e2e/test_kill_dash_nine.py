@@ -11,8 +11,8 @@ from e2e import models
 from e2e.load import OK, Answer, GrpcClient, HttpClient, Load, Tally, drive_all
 from e2e.report import note
 from e2e.world import NAMESPACE, Service, World
-from lull.api.names import HOSTS_NAMESPACE, SYSTEM_NAMESPACE
-from lull.kube import MODELGATEWAYS, PODS
+from lull.api.names import SYSTEM_NAMESPACE
+from lull.kube import MODELGATEWAYS
 
 RATE = 10.0
 """Requests a second, of each of two clients at each of two gateways."""
@@ -122,11 +122,11 @@ async def address_of(lull: World, program: str, gateways: list[str]) -> str:
     """Return the address of the Pod whose program is to be killed."""
     if program in ("lull-pilot", "envoy"):
         return gateways[0].partition(":")[0]
-    namespace = SYSTEM_NAMESPACE if program == "lull-controller" else HOSTS_NAMESPACE
-    label = "app.kubernetes.io/name=lull-controller" if program == "lull-controller" else None
-    items, _ = await lull.kube.list(PODS, namespace, label_selector=label)
-    (address,) = (p["status"]["podIP"] for p in items if p["status"].get("phase") == "Running")
-    return str(address)
+    if program == "lull-controller":
+        (pod,) = await lull.pods(SYSTEM_NAMESPACE, "app.kubernetes.io/name=lull-controller")
+        return str(pod["status"]["podIP"])
+    (host,) = await lull.hosts("struck")
+    return str(host["status"]["address"])
 
 
 def failures(after: Aftermath) -> str:

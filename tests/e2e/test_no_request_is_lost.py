@@ -96,7 +96,9 @@ async def test_none_is_lost_when_services_sleep_and_make_room_for_each_other(lul
     await lull.pool("tight", hosts={"min": 1, "max": 1}, memory="1536Mi", emptyAfter="120s")
     model = lull.publish()
     services = [
-        await lull.service(f"napper-{n}", model, pool="tight", idleAfter="150ms", resources={"memory": "300Mi"})
+        await lull.service(
+            f"napper-{n}", model, pool="tight", idleAfter="150ms", resources={"memory": "300Mi"}
+        )
         for n in range(6)
     ]
     drains, tallies = await drained_under(lull, services, 0.6, wanted, timeout_seconds=1200 if soak else 150)
