@@ -180,7 +180,7 @@ class Fleets(RuleBasedStateMachine):
         self.check_nobody_starves()
 
     def check_nobody_starves(self):
-        """What is held is served where nobody else wants the hosts, and it neither failed nor is too large."""
+        """What is held is served where nobody else wants the hosts, and it can be loaded."""
         world = self.world
         for key in set().union(*(g.held for g in world.gateways.values())) & world.services.keys():
             service = world.services[key]

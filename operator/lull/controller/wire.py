@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from lull.api import ModelPool, ModelService
+from lull.api import ModelPoolSpec, ModelServiceSpec
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
 
@@ -21,7 +21,7 @@ def service_from(item: Object) -> Service:
     Raises:
         ValueError: it breaks the schema (pydantic's error, which names the field).
     """
-    spec = ModelService.model_validate(item).spec
+    spec = ModelServiceSpec.model_validate(item["spec"])
     resources = spec.resources
     return Service(
         key=key_of(item),
@@ -49,7 +49,7 @@ def pool_from(item: Object) -> Pool:
     Raises:
         ValueError: it breaks the schema.
     """
-    spec = ModelPool.model_validate(item).spec
+    spec = ModelPoolSpec.model_validate(item["spec"])
     return Pool(
         name=item["metadata"]["name"],
         capacity_bytes=host_memory_bytes(spec.accelerator is not None, item["spec"])

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
-from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Pod, Service, State
+from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Service, State
 from lull.policy.notes import Notes, renewed
 
 DEFAULT_IDLE_AFTER_SECONDS = 300.0
@@ -164,8 +164,6 @@ class Draft:
                 proofs = tuple(p for p in old.placements if p.id in self._proofs)
                 cut = tuple(p for p in old.placements if p.id in self._cut)
                 changes.append(SetModels(name, old.placements, host.placements, proofs, cut))
-            if old is not None and host.pod is Pod.MISSING and host.pool in self.fleet.pools:
-                changes.append(CreatePod(name))
         for name, reason in self._deleted.items():
             changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
         return changes

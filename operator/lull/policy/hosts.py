@@ -1,6 +1,6 @@
 """Hosts: kept at the pool's minimum, let go when they serve nobody."""
 
-from lull.policy.changes import Draft
+from lull.policy.changes import CreatePod, Draft
 from lull.policy.fleet import Host, Pod, Pool
 from lull.policy.notes import empty, serves_nobody
 
@@ -22,6 +22,13 @@ def keep_minimum(draft: Draft) -> None:
     for pool in draft.fleet.pools.values():
         for _ in range(max(0, min(pool.min_hosts, pool.max_hosts) - _count(draft, pool))):
             draft.create(pool.name)
+
+
+def missing_pods(draft: Draft) -> list[CreatePod]:
+    """Return the Pods that are due: those of hosts whose creation was interrupted."""
+    fleet = draft.fleet
+    hosts = (host for host in draft.hosts.values() if host.name in fleet.hosts and host.pool in fleet.pools)
+    return [CreatePod(host.name) for host in hosts if host.pod is Pod.MISSING]
 
 
 def empty_after_seconds(pool: Pool | None) -> float:

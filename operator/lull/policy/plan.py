@@ -8,7 +8,7 @@ from lull.policy.demand import wanted
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
 from lull.policy.fleet import Fleet
-from lull.policy.hosts import keep_minimum, let_go
+from lull.policy.hosts import keep_minimum, let_go, missing_pods
 from lull.policy.idling import give_up, good, refresh, relieve, retire
 from lull.policy.notes import Notes
 from lull.policy.wake import wake_held, wake_one
@@ -45,7 +45,7 @@ def plan(fleet: Fleet, notes: Notes, now: float) -> Plan:
     keep_minimum(draft)
     services = {key: explain(draft, service) for key, service in fleet.services.items()}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
-    return Plan(draft.changes(), draft.next_at, services, pools)
+    return Plan([*draft.changes(), *missing_pods(draft)], draft.next_at, services, pools)
 
 
 def provide(draft: Draft) -> None:

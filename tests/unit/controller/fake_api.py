@@ -15,7 +15,7 @@ def conflict(message="the object has been modified"):
 class FakeApi:
     """Has `lull.kube.Kube`'s methods.
 
-    `before(verb, kind, name)` may raise what the server answers; `after` what the client sees of a write that was done.
+    `before(verb, kind, name)` may raise what the server answers, `after` what the client sees of a write.
     """
 
     def __init__(self):
