@@ -14,8 +14,8 @@ _CANNOT_START = (
 )
 
 
-def pod_state(host: Object, pod: Object | None, *, served: bool) -> Pod:
-    """Tell how the Pod of a ModelHost is; `served` where its agent reports a model Ready."""
+def pod_state(host: Object, pod: Object | None, *, ran: bool) -> Pod:
+    """Tell how the Pod of a ModelHost is; `ran` where it has been ready before."""
     if pod is None:
         return Pod.GONE if (host.get("status") or {}).get("address") else Pod.MISSING
     status = pod.get("status") or {}
@@ -25,7 +25,7 @@ def pod_state(host: Object, pod: Object | None, *, served: bool) -> Pod:
         return Pod.GONE
     if _condition(pod, "Ready").get("status") == "True":
         return Pod.RUNNING
-    return Pod.UNREADY if served else Pod.STARTING
+    return Pod.UNREADY if ran else Pod.STARTING
 
 
 def pod_trouble(pod: Object | None) -> str:

@@ -21,7 +21,7 @@ from lull.controller.wire import (
     service_from,
 )
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import Fleet, Gateway, Host, Placement, Pool, Report, Reported, Service
+from lull.policy import Fleet, Gateway, Host, Placement, Pod, Pool, Reported, Service
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class View:
         self._refused: dict[str, str] = {}
         self._measured: dict[str, Measured] = {}
         self._known: dict[str, dict[str, Placement]] = {}
+        self._ran: set[str] = set()
         self._readers: dict[Resource, Callable[[str], None]] = {
             MODELSERVICES: self._read_service,
             MODELPOOLS: self._read_pool,
@@ -145,6 +146,7 @@ class View:
             self._show_host(key)
             self._refused.pop(key, None)
             self._known.pop(key, None)
+            self._ran.discard(key)
 
     def _show_host(self, name: str) -> None:
         actual = self._read(MODELHOSTS, name, self._host_from)
@@ -166,15 +168,17 @@ class View:
         self._known[name] = {
             id_: p for id_, p in (self._known.get(name, {}) | known).items() if id_ in reports
         } | known
-        served = any(report.state is Report.READY for report in reports.values())
         pod = self.raw[PODS].get(name)
+        state = pod_state(item, pod, ran=name in self._ran)
+        if state is Pod.RUNNING:
+            self._ran.add(name)
         total = (status.get("accelerator") or {}).get("memoryTotal")
         return Host(
             name=name,
             pool=item["spec"]["pool"],
             placements=placements,
             reports=reports,
-            pod=pod_state(item, pod, served=served),
+            pod=state,
             node=((pod or {}).get("spec") or {}).get("nodeName", ""),
             trouble=self._refused.get(name, "") or pod_trouble(pod),
             capacity_bytes=parse_bytes(total) if total else None,

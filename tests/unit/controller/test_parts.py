@@ -66,7 +66,7 @@ def test_a_revision_changes_with_the_model_and_with_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("found", "served", "state"),
+    ("found", "ran", "state"),
     [
         (None, False, Pod.MISSING),
         (pod(), False, Pod.STARTING),
@@ -77,12 +77,12 @@ def test_a_revision_changes_with_the_model_and_with_nothing_else():
         (pod(ownerReferences=[{"uid": "older"}]), True, Pod.TERMINATING),
     ],
 )
-def test_a_pod_s_state_is_read(found, served, state):
-    assert pod_state(HOST, found, served=served) is state
+def test_a_pod_s_state_is_read(found, ran, state):
+    assert pod_state(HOST, found, ran=ran) is state
 
 
 def test_a_missing_pod_that_has_run_is_gone():
-    assert pod_state(HOST | {"status": {"address": "127.0.0.1"}}, None, served=False) is Pod.GONE
+    assert pod_state(HOST | {"status": {"address": "127.0.0.1"}}, None, ran=False) is Pod.GONE
 
 
 def test_what_keeps_a_pod_from_starting_is_said():
