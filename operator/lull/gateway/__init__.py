@@ -1,1 +1,1 @@
-"""The gateway: Envoy carries every request, the pilot beside it tells Envoy where to and wakes what sleeps."""
+"""The gateway: Envoy carries every request; the pilot beside it steers Envoy, and wakes what sleeps."""

@@ -1,4 +1,4 @@
-"""What Envoy starts with: one listener, the filters of a request's way, and where to ask for the rest. Pure."""
+"""What Envoy starts with: one listener, the filters of a request's way, where to ask for the rest. Pure."""
 
 from importlib import resources
 from typing import Any

@@ -1,9 +1,9 @@
-"""Answers Envoy's question about a request to a service that is not routed: pass it, hold it, or refuse it."""
+"""Answers Envoy about a request to a service that is not routed: pass it, hold it, or refuse it."""
 
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 from envoy.config.core.v3 import base_pb2
@@ -14,8 +14,9 @@ from lull.api.reasons import Reason
 from lull.gateway import gate
 from lull.gateway.bootstrap import PILOT_CLUSTER
 from lull.gateway.gate import Call, Refused
-from lull.gateway.hold import Bell, Full, Ledger
+from lull.gateway.hold import Bell, FullError, Ledger
 from lull.gateway.metrics import Metrics
+from lull.gateway.proto import Message
 from lull.gateway.routes import CLUSTER_HEADER, MODEL_HEADER
 from lull.gateway.view import GRPC, HTTP, Lease, Refusal, Service, View
 
@@ -61,7 +62,7 @@ class Checker:
         self._domain = domain
         self._suffix = "." + domain
 
-    async def check(self, request: Any, _context: grpc.aio.ServicerContext) -> Any:
+    async def check(self, request: Message, _context: grpc.aio.ServicerContext) -> Message:
         """Serve `Authorization/Check`: an OK with the cluster to take, or the answer to give."""
         http = request.attributes.request.http
         verdict = await self._judge(http.host, http.path, gate.is_grpc(http.headers.get("content-type", "")))
@@ -71,7 +72,7 @@ class Checker:
         self._metrics.oks.inc()
         return verdict
 
-    async def _judge(self, host: str, path: str, grpc_call: bool) -> Any:
+    async def _judge(self, host: str, path: str, grpc_call: bool) -> Message | Refused:
         key = self._key(host)
         service = self._view.services.get(key)
         if service is None:
@@ -90,10 +91,10 @@ class Checker:
             return await self._hold(service, grpc_call)
         return _health_ok(service) if grpc_call else _healthy()
 
-    async def _hold(self, service: Service, grpc_call: bool) -> Any:
+    async def _hold(self, service: Service, grpc_call: bool) -> Message | Refused:
         try:
             self._ledger.enter(service.key, service.hold_max)
-        except Full as full:
+        except FullError as full:
             return _unavailable("HoldLimit", str(full), _FULL_RETRY_SECONDS)
         self._desk.demanded(service.key)
         self._metrics.held.inc()
@@ -107,7 +108,7 @@ class Checker:
             self._ledger.leave(service.key)
             self._desk.rested(service.key)
 
-    async def _wait(self, service: Service, grpc_call: bool, start: float) -> Any:
+    async def _wait(self, service: Service, grpc_call: bool, start: float) -> Message | Refused:
         key = service.key
         while True:
             current = self._view.services.get(key)
@@ -123,11 +124,12 @@ class Checker:
             except TimeoutError:
                 return _unavailable(
                     "HoldTimeout",
-                    f"{key} did not wake within {service.hold_seconds:g} s (spec.hold.timeout); {current.waiting}",
+                    f"{key} did not wake within {service.hold_seconds:g} s (spec.hold.timeout); "
+                    f"{current.waiting}",
                     _TIMEOUT_RETRY_SECONDS,
                 )
 
-    def _ok(self, service: Service, leases: Sequence[Lease], grpc_call: bool) -> Any:
+    def _ok(self, service: Service, leases: Sequence[Lease], grpc_call: bool) -> Message:
         lease = random.choice(leases)  # noqa: S311  (spreads load; no secret)
         self._desk.sent(lease)
         model = UNGUARDED if service.dedicated else service.model
@@ -140,7 +142,7 @@ class Checker:
         return f"{namespace}/{label}" if host.endswith(self._suffix) else ""
 
 
-def _pass(headers: dict[str, str], model: str) -> Any:
+def _pass(headers: dict[str, str], model: str) -> Message:
     overwrite = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
     response = external_auth_pb2.CheckResponse(
         ok_response=external_auth_pb2.OkHttpResponse(
@@ -156,15 +158,15 @@ def _pass(headers: dict[str, str], model: str) -> Any:
     return response
 
 
-def _health_ok(service: Service) -> Any:
+def _health_ok(service: Service) -> Message:
     return _pass({CLUSTER_HEADER: PILOT_CLUSTER, MODEL_HEADER: service.model}, UNGUARDED)
 
 
-def _healthy() -> Any:
+def _healthy() -> Message:
     return _answer(200, {}, "")
 
 
-def _denied(refused: Refused) -> Any:
+def _denied(refused: Refused) -> Message:
     message = " ".join(refused.message.split())[:_LONGEST_MESSAGE]
     # Over HTTP these two are headers like any other; over gRPC Envoy takes them for its own.
     headers = {"grpc-status": str(refused.grpc_status)}
@@ -173,7 +175,7 @@ def _denied(refused: Refused) -> Any:
     return _answer(refused.http_status, headers, message)
 
 
-def _answer(status: int, headers: dict[str, str], body: str) -> Any:
+def _answer(status: int, headers: dict[str, str], body: str) -> Message:
     response = external_auth_pb2.CheckResponse(
         denied_response=external_auth_pb2.DeniedHttpResponse(
             status=http_status_pb2.HttpStatus(code=status),

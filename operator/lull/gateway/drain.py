@@ -2,14 +2,13 @@
 
     routes away → acknowledged → a second since the last OK → clusters away → acknowledged → statistics gone
 
-Envoy keeps a cluster's statistics while one request of it lives, slow uploads included; that is the last proof.
-`Fence.step` is level-triggered: it is given what is wanted and what Envoy may be using, says what may be
-dropped and what must be asked, and can be called at any time and any number of times. After a restart it knows
-nothing of earlier OKs, so it takes its own start for the last one.
+Envoy keeps a cluster's statistics while one request of it lives, slow uploads included: that is the last
+proof. `Fence.step` is level-triggered: it is given what is wanted and what Envoy may be using, says what may
+be dropped and what must be asked, and can be called at any time and any number of times. After a restart it
+knows nothing of earlier OKs, so it takes its own start for the last one.
 """
 
-import itertools
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass
 
 from lull.gateway.view import Lease
@@ -17,7 +16,7 @@ from lull.gateway.view import Lease
 QUIET_SECONDS = 1.0
 """From the pilot's OK until Envoy has certainly taken the cluster's statistics up."""
 SETTLE_SECONDS = 0.25
-"""From the route table's acknowledgement: longer than a retry's back-off, which looks the cluster up again."""
+"""From the route table's acknowledgement: longer than a retry's back-off, which looks clusters up again."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ class Step:
 
     Attributes:
         drop: leases whose clusters may go now.
-        ask: leases whose claim waits for Envoy's statistics alone, and the ticket to `confirm` it with.
+        ask: leases whose claim waits for Envoy's statistics alone.
         next_at: when time alone changes the answer; None: never.
     """
 
     drop: frozenset[Lease]
-    ask: Mapping[Lease, int]
+    ask: frozenset[Lease]
     next_at: float | None
 
 
@@ -56,19 +55,13 @@ class Fence:
         self._started = started
         self._last_ok: dict[Lease, float] = {}
         self._away_since: dict[Lease, float] = {}
-        self._tickets = itertools.count(1)
-        self._opened: dict[str, int] = {}
-        self._asked: Mapping[Lease, int] = {}
+        self._asked: frozenset[Lease] = frozenset()
         self._drained: set[Lease] = set()
 
     @property
     def drained(self) -> frozenset[Lease]:
         """What no request of this gateway can reach."""
         return frozenset(self._drained)
-
-    def open(self, lease: Lease) -> None:
-        """Note that the lease's clusters are about to be given to Envoy: older answers of Envoy are void."""
-        self._opened[lease.id] = next(self._tickets)
 
     def sent(self, lease: Lease, now: float) -> None:
         """Note an OK: a request is on its way to the lease's cluster."""
@@ -84,35 +77,32 @@ class Fence:
         times = [at for at in ready_at.values() if at is not None and at > now]
         self._drained &= leaving
         candidates = leaving - self._drained
+        # A placement that comes back is given another epoch, so an answer never outlives its question.
         if candidates and now < self._started + QUIET_SECONDS:
             times.append(self._started + QUIET_SECONDS)
             candidates = frozenset()
-        self._asked = {
-            lease: self._opened.get(lease.id, 0) for lease in candidates if _unreachable(lease, reach)
-        }
-        self._forget(reach, leaving)
+        self._asked = frozenset()
+        if candidates and reach.routed is not None:
+            reachable = _earliest(reach.routed | reach.clustered)
+            self._asked = frozenset(lease for lease in candidates if not _leads_to(reachable, lease))
         return Step(
             drop=frozenset(lease for lease, at in ready_at.items() if at is not None and at <= now),
-            ask=dict(self._asked),
+            ask=self._asked,
             next_at=min(times, default=None),
         )
 
-    def confirm(self, asked: Mapping[Lease, int], alive: Set[Lease]) -> int:
-        """Take Envoy's statistics, asked for after the step that gave `asked`.
+    def confirm(self, asked: Set[Lease], alive: Set[Lease]) -> int:
+        """Take Envoy's statistics; what is asked for no more, since something came back, is passed over.
 
         Args:
-            asked: `Step.ask`.
+            asked: `Step.ask` of a step before Envoy was asked.
             alive: leases of which Envoy still has statistics.
 
         Returns:
             How many placements `drained` gained.
         """
-        confirmed = {
-            lease
-            for lease, ticket in asked.items()
-            if self._asked.get(lease) == ticket == self._opened.get(lease.id, 0)
-            and not _any_upto(lease, alive)
-        }
+        earliest = _earliest(alive)
+        confirmed = {lease for lease in asked & self._asked if not _leads_to(earliest, lease)}
         gained = len(confirmed - self._drained)
         self._drained |= confirmed
         return gained
@@ -125,20 +115,15 @@ class Fence:
         away_since = self._away_since.setdefault(lease, now)
         return max(away_since + SETTLE_SECONDS, self._last_ok.get(lease, self._started) + QUIET_SECONDS)
 
-    def _forget(self, reach: Reach, leaving: Set[Lease]) -> None:
-        known = {lease.id for lease in leaving} | {lease.id for lease in reach.clustered}
-        for id_ in self._opened.keys() - known:
-            del self._opened[id_]
+
+def _earliest(leases: Set[Lease]) -> dict[str, int]:
+    """Return the earliest epoch of each placement among the leases."""
+    earliest: dict[str, int] = {}
+    for id_, epoch in leases:
+        earliest[id_] = min(epoch, earliest.get(id_, epoch))
+    return earliest
 
 
-def _unreachable(lease: Lease, reach: Reach) -> bool:
-    return (
-        reach.routed is not None
-        and not _any_upto(lease, reach.routed)
-        and not _any_upto(lease, reach.clustered)
-    )
-
-
-def _any_upto(lease: Lease, others: Set[Lease]) -> bool:
+def _leads_to(earliest: dict[str, int], lease: Lease) -> bool:
     """Tell whether this or an earlier epoch of the placement is among them: all lead to the same model."""
-    return any(other.id == lease.id and other.epoch <= lease.epoch for other in others)
+    return earliest.get(lease.id, lease.epoch + 1) <= lease.epoch

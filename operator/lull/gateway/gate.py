@@ -1,7 +1,7 @@
 """Which calls the gateway lets through: inference, metadata and health of the one model a host serves.
 
-The virtual host of an awake service (`lull.gateway.routes`) knows the allowed paths as matchers; whatever they
-do not match comes here too, so the words of a refusal stand in one place.
+The virtual host of an awake service (`lull.gateway.routes`) knows the allowed paths as matchers; whatever
+they do not match comes here too, so the words of a refusal stand in one place.
 """
 
 import re

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 
-class Full(Exception):
+class FullError(Exception):
     """No place is left to wait in; the message says whose bound it was."""
 
 
@@ -20,12 +20,12 @@ class Ledger:
         """Take a place.
 
         Raises:
-            Full: the service's own places, or the gateway's, are all taken.
+            FullError: the service's own places, or the gateway's, are all taken.
         """
         if self._taken[service] >= limit:
-            raise Full(f"{limit} requests are waiting for this service already (spec.hold.max)")
+            raise FullError(f"{limit} requests are waiting for this service already (spec.hold.max)")
         if self._total >= self._total_limit:
-            raise Full(f"{self._total_limit} requests are waiting at this gateway already")
+            raise FullError(f"{self._total_limit} requests are waiting at this gateway already")
         self._taken[service] += 1
         self._total += 1
 

@@ -19,7 +19,7 @@ from lull.gateway import probes, server
 from lull.gateway.admin import Admin, AdminError
 from lull.gateway.bootstrap import bootstrap
 from lull.gateway.pilot import Pilot
-from lull.gateway.record import PodGone, Record
+from lull.gateway.record import PodGoneError, Record
 from lull.gateway.settings import Settings
 from lull.kube import MODELHOSTS, MODELSERVICES, ApiError, Kube, Reflector
 
@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 
 _API_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+_POLL_SECONDS = 0.1
 _FINISH_SECONDS = 25.0
 """How long the pilot lets held requests finish after SIGTERM; below the Pod's grace period."""
+_LEAVE_SECONDS = 5.0
+"""How long clients and load balancers get to notice that this gateway leaves."""
 _DRAIN_SECONDS = 300.0
 """How long `drain` waits for clients' requests; the Pod's grace period may cut it earlier."""
 
@@ -83,11 +86,12 @@ async def run(settings: Settings) -> None:
 async def drain(settings: Settings) -> None:
     """Have clients leave this Pod's Envoy, and wait until none of their requests is under way."""
     admin = Admin(settings.admin_socket)
-    end = time.monotonic() + _DRAIN_SECONDS
+    start = time.monotonic()
     try:
         await admin.drain()
-        while await admin.active_requests() and time.monotonic() < end:
-            await asyncio.sleep(0.2)
+        await asyncio.sleep(_LEAVE_SECONDS)
+        while await admin.active_requests() and time.monotonic() < start + _DRAIN_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)  # Envoy can only be asked
     except AdminError as error:
         log.warning("nothing to drain: %s", error)
     finally:
@@ -125,7 +129,7 @@ async def _until_made(record: Record) -> None:
     while True:
         try:
             await record.ensure()
-        except (ApiError, PodGone) as error:
+        except (ApiError, PodGoneError) as error:
             log.warning("the ModelGateway is not made yet: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)
         else:
@@ -140,8 +144,8 @@ async def _must_not_end(part: Coroutine[Any, Any, None]) -> None:
 async def _finish(pilot: Pilot, steering: asyncio.Task[None]) -> None:
     """Let held requests be answered. In a Pod that ends Envoy is gone before us, and nothing is held."""
     end = time.monotonic() + _FINISH_SECONDS
-    while pilot.holding and not steering.done() and time.monotonic() < end:
-        await asyncio.sleep(0.05)
+    while pilot.holding and not steering.done() and time.monotonic() < end:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)  # an event a held request is not worth it: this is the end
 
 
 async def _why_not_ready(pilot: Pilot, admin: Admin) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Protocol
 
 from lull.gateway import routes
@@ -99,7 +99,6 @@ class Pilot:
         self._fence_due.set()
 
     def _publish(self, lease: Lease, address: str, service: str) -> None:
-        self._fence.open(lease)
         self._published[lease] = address
         self._awaited[lease] = service
         for protocol in PROTOCOLS:
@@ -201,7 +200,7 @@ class Pilot:
     async def _run_fence(self) -> None:
         first, longest = _ASK_SECONDS
         pause = first
-        asked: Mapping[Lease, int] = {}
+        asked: frozenset[Lease] = frozenset()
         while True:
             self._fence_due.clear()
             step = self._step()
@@ -228,7 +227,7 @@ class Pilot:
                 self.ads.drop(CLUSTER_TYPE, lease.cluster(protocol))
         return step
 
-    async def _ask(self, asked: Mapping[Lease, int]) -> None:
+    async def _ask(self, asked: frozenset[Lease]) -> None:
         try:
             alive = await self._admin.alive(asked)
         except AdminError as error:
@@ -241,7 +240,7 @@ class Pilot:
 
     async def _rest(self, step: Step, pause: float) -> None:
         """Wait for a change, or for the time that the step named."""
-        waits = [pause] if step.ask.keys() - self._fence.drained else []
+        waits = [pause] if step.ask - self._fence.drained else []
         if step.next_at is not None:
             waits.append(max(0.0, step.next_at - time.monotonic()))
         with contextlib.suppress(TimeoutError):

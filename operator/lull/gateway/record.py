@@ -22,7 +22,7 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 Object = dict[str, Any]
 
 
-class PodGone(Exception):
+class PodGoneError(Exception):
     """This gateway's own Pod is not in the API: nothing could own its ModelGateway."""
 
 
@@ -55,15 +55,15 @@ class Record:
         self._write_at = 0.0  # of the loop's clock
 
     async def ensure(self) -> None:
-        """Make the ModelGateway, owned by this very Pod; one that an earlier Pod of this name left is replaced.
+        """Make the ModelGateway, owned by this very Pod; one that an earlier Pod left is replaced.
 
         Raises:
-            PodGone: the Pod is not there.
+            PodGoneError: the Pod is not there.
             ApiError: the API server refused or is away.
         """
         pod = await self._kube.get(PODS, self._name, self._namespace)
         if pod is None:
-            raise PodGone(
+            raise PodGoneError(
                 f"Pod {self._namespace}/{self._name} does not exist; check POD_NAME and POD_NAMESPACE"
             )
         pod_uid = pod["metadata"]["uid"]
@@ -99,7 +99,7 @@ class Record:
             try:
                 await self._write()
                 failures = 0
-            except (ApiError, PodGone) as error:
+            except (ApiError, PodGoneError) as error:
                 log.warning("ModelGateway %s is not written, trying again: %s", self._name, error)
                 delay = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10))
                 failures += 1

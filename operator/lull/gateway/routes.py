@@ -16,6 +16,7 @@ from google.protobuf import any_pb2, json_format
 
 from lull.api.names import TRITON_GRPC_PORT, TRITON_HTTP_PORT
 from lull.gateway import gate
+from lull.gateway.proto import Message
 from lull.gateway.settings import HOLD_LIMIT_TOTAL
 from lull.gateway.view import GRPC, HTTP, Lease, Service
 
@@ -136,7 +137,7 @@ def route_table(virtual_hosts: Iterable[bytes]) -> bytes:
     return b"".join([serialize(head), *virtual_hosts])
 
 
-def serialize(message: Any) -> bytes:
+def serialize(message: Message) -> bytes:
     """Serialize so that equal messages are equal bytes: versions are hashes of them."""
     data: bytes = message.SerializeToString(deterministic=True)
     return data
@@ -192,7 +193,7 @@ def _disable_check(route: route_components_pb2.Route) -> None:
     _set(route, CHECK_FILTER, ext_authz_pb2.ExtAuthzPerRoute(disabled=True))
 
 
-def _set(holder: Any, filter_name: str, config: Any) -> None:
+def _set(holder: Message, filter_name: str, config: Message) -> None:
     packed = any_pb2.Any()
     packed.Pack(config, deterministic=True)
     holder.typed_per_filter_config[filter_name].CopyFrom(packed)

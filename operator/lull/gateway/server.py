@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 from envoy.service.auth.v3 import external_auth_pb2_grpc
@@ -10,6 +9,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lull.gateway import health
 from lull.gateway.check import Checker
+from lull.gateway.proto import Message
 from lull.gateway.settings import HOLD_LIMIT_TOTAL
 from lull.gateway.xds import Ads
 
@@ -24,7 +24,7 @@ class _Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: igno
         self._ads = ads
 
     async def DeltaAggregatedResources(  # noqa: N802  (the protocol's name)
-        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+        self, requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
     ) -> None:
         await self._ads.serve(requests, context)
 
@@ -34,8 +34,8 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         self._checker = checker
 
     async def Check(  # noqa: N802  (the protocol's name)
-        self, request: Any, context: grpc.aio.ServicerContext
-    ) -> Any:
+        self, request: Message, context: grpc.aio.ServicerContext
+    ) -> Message:
         return await self._checker.check(request, context)
 
 
@@ -54,7 +54,11 @@ async def serve(socket: Path, ads: Ads, checker: Checker) -> grpc.aio.Server:
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Discovery(ads), server)
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(_Authorization(checker), server)
     server.add_generic_rpc_handlers((health.handler(),))
-    socket.unlink(missing_ok=True)
+    _clear(socket)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     return server
+
+
+def _clear(socket: Path) -> None:
+    socket.unlink(missing_ok=True)

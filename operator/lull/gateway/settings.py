@@ -9,7 +9,7 @@ from typing import Self
 from lull.api.names import GATEWAY_PORT, PILOT_PORT
 
 HOLD_LIMIT_SECONDS = 600.0
-"""No request is held longer, whatever `spec.hold.timeout` says: Envoy's own deadlines are set once, above it."""
+"""No request is held longer, whatever `spec.hold.timeout` says: Envoy's own deadlines stand above it."""
 HOLD_LIMIT_TOTAL = 20_000
 """Most requests held at once by one gateway, over all services."""
 STREAM_WINDOW_BYTES = 64 * 1024
@@ -59,8 +59,8 @@ class Settings:
         for socket in (self.xds_socket, self.admin_socket):
             if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH_BYTES:
                 raise SystemExit(
-                    f"{socket} is longer than the {_LONGEST_SOCKET_PATH_BYTES} bytes that a Unix socket's path "
-                    "may have; set LULL_RUN to a shorter folder"
+                    f"{socket} is longer than the {_LONGEST_SOCKET_PATH_BYTES} bytes that a Unix socket's "
+                    "path may have; set LULL_RUN to a shorter folder"
                 )
 
     @property

@@ -10,10 +10,12 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
+
+from lull.gateway.proto import Message
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Ads:
         return self._stream is not None and all(type_ in self._stream.types for type_ in _TYPES)
 
     def possible(self, type_: str, name: str) -> frozenset[str] | None:
-        """Return the versions that Envoy may be using (`ABSENT` among them), or None while it is not known."""
+        """Return the versions that Envoy may be using, `ABSENT` among them; None while that is unknown."""
         subscription = self._subscription(type_)
         if subscription is None:
             return None
@@ -128,16 +130,16 @@ class Ads:
     def has(self, type_: str, name: str) -> bool:
         """Return whether Envoy has acknowledged the wanted version of this resource."""
         wanted = self._wanted[type_].get(name)
-        return wanted is not None and self.possible(type_, name) == {wanted.version}
+        return wanted is not None and self.possible(type_, name) == frozenset([wanted.version])
 
     def gone(self, type_: str, name: str) -> bool:
         """Return whether a dropped resource is certainly not in Envoy's hands."""
         dropped = name not in self._wanted[type_] and name not in self.kept
-        return dropped and self.possible(type_, name) == {ABSENT}
+        return dropped and self.possible(type_, name) == frozenset([ABSENT])
 
     # The stream.
 
-    async def serve(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
+    async def serve(self, requests: AsyncIterator[Message], context: grpc.aio.ServicerContext) -> None:
         """Serve `DeltaAggregatedResources`. A second stream of the same Envoy takes the first one's place."""
         stream = _Stream()
         reader = asyncio.create_task(self._read(stream, requests, context))
@@ -160,7 +162,7 @@ class Ads:
             reader.result()
 
     async def _read(
-        self, stream: _Stream, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+        self, stream: _Stream, requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
     ) -> None:
         first = True
         async for request in requests:
@@ -182,19 +184,20 @@ class Ads:
             if self._stream is stream:
                 self.on_change()
 
-    def _subscribe(self, request: Any) -> _Subscription:
-        """Start from what Envoy says it holds. What nobody here wants stays until it is dropped: requests of
-        the pilot before this one may be on their way to it.
+    def _subscribe(self, request: Message) -> _Subscription:
+        """Start from what Envoy says it holds.
+
+        What nobody here wants stays until it is dropped: an earlier pilot may have sent requests there.
         """
         held = dict(request.initial_resource_versions)
         wanted = self._wanted[request.type_url]
         if request.type_url == CLUSTER_TYPE:
             self.kept |= held.keys() - wanted.keys()
         stale = {name for name, resource in wanted.items() if held.get(name) != resource.version}
-        # Envoy waits for an answer about clusters, even one that says there are none, before it asks for more.
+        # Envoy waits for an answer about clusters, even that there are none, before it asks for more.
         return _Subscription(held=held, dirty=stale, greet=request.type_url == CLUSTER_TYPE)
 
-    def _settle(self, stream: _Stream, request: Any) -> None:
+    def _settle(self, stream: _Stream, request: Message) -> None:
         subscription = stream.types[request.type_url]
         flight = subscription.flight
         if flight is None or flight.nonce != request.response_nonce:
@@ -219,7 +222,7 @@ class Ads:
             subscription.alone |= flight.versions.keys()
             subscription.dirty |= flight.versions.keys()
 
-    def _due(self, stream: _Stream, type_: str) -> Any | None:
+    def _due(self, stream: _Stream, type_: str) -> Message | None:
         """Return the response that brings Envoy up to date, or None where none is due or one is in flight."""
         subscription = stream.types.get(type_)
         if subscription is None or subscription.flight or self._stream is not stream:

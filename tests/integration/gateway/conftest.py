@@ -1,4 +1,5 @@
 import pytest_asyncio
+
 from integration.gateway.harness import Gateway, Upstream
 
 

@@ -23,6 +23,7 @@ from lull.gateway.admin import Admin
 from lull.gateway.bootstrap import bootstrap
 from lull.gateway.pilot import Pilot
 from lull.gateway.settings import Settings
+from unit.gateway.objects import host_object, service_object
 
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 DOMAIN = "lull.localhost"
@@ -101,7 +102,9 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _known(self, name, context):
         if name not in self.upstream.models:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found"
+            )
 
     async def ModelInfer(self, request, context):  # noqa: N802
         self.upstream.seen.append(("grpc", request.model_name, request.ByteSize()))
@@ -127,34 +130,6 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ServerLive(self, request, context):  # noqa: N802
         return service_pb2.ServerLiveResponse(live=True)
-
-
-def service_object(name, namespace="demo", **spec):
-    """Return a ModelService as the API server would."""
-    spec = {"model": {"uri": "file:///m.tar", "name": spec.pop("model", name)}, **spec}
-    return {"metadata": {"name": name, "namespace": namespace, "generation": 1}, "spec": spec}
-
-
-def host_object(address, *models):
-    """Return a ModelHost; models are dicts with id, service, name, epoch, state and `status` (or None)."""
-    return {
-        "metadata": {"name": f"host-{address}"},
-        "spec": {"models": [{k: v for k, v in model.items() if k != "status"} for model in models]},
-        "status": {
-            "address": address,
-            "models": [
-                {"id": model["id"], "service": model["service"], "state": model["status"]}
-                for model in models
-                if model.get("status")
-            ],
-        },
-    }
-
-
-def placement(id_, service, name=None, *, epoch=1, state="Loaded", status="Ready"):
-    """Return one model of a host."""
-    name = name or service.partition("/")[2]
-    return {"id": id_, "service": service, "name": name, "epoch": epoch, "state": state, "status": status}
 
 
 class Gateway:

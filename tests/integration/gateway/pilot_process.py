@@ -1,4 +1,4 @@
-"""A pilot in a process of its own, to be killed: its view comes from a JSON file, its record goes to another."""
+"""A pilot in a process of its own, to be killed: its view comes from a file, its record goes to another."""
 
 import asyncio
 import json

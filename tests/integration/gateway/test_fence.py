@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 
 import pytest
-from integration.gateway.harness import DOMAIN, Upstream, placement, until
+
+from integration.gateway.harness import DOMAIN, Upstream, until
+from unit.gateway.objects import placement
 
 HOST = f"digits.demo.{DOMAIN}"
 
@@ -37,7 +39,7 @@ async def test_a_drain_is_claimed_only_after_the_last_upload_ended(gateway, upst
     async def under_way():
         return (await gateway.admin._statistics(r"upstream_rq_active")).get(active)
 
-    while not await under_way():
+    while not await under_way():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     gateway.host(upstream.address, placement("digits-1", "demo/digits", state="Draining"))
     while not upload.done():
@@ -166,9 +168,7 @@ async def test_a_thousand_awake_services_do_not_slow_a_wake(gateway, upstream):
 
     for i in range(1000):
         gateway.service(f"m{i}")
-    gateway.host(
-        upstream.address, *(placement(f"m{i}-1", f"demo/m{i}") for i in range(1000))
-    )
+    gateway.host(upstream.address, *(placement(f"m{i}-1", f"demo/m{i}") for i in range(1000)))
     await gateway.routed("demo/m999")
     upstream.models |= {f"m{i}" for i in range(1000)}
     gateway.service("digits")
@@ -204,5 +204,3 @@ async def test_a_half_sent_request_is_let_go_when_its_client_goes(gateway, upstr
         pytest.fail("claimed under a living upload")
     writer.close()
     await claimed(gateway, "digits-1.1")
-
-

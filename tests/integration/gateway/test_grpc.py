@@ -7,8 +7,10 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
-from integration.gateway.harness import DOMAIN, placement, until
 from tritonclient.grpc import service_pb2
+
+from integration.gateway.harness import DOMAIN, until
+from unit.gateway.objects import placement
 
 HOST = f"digits.demo.{DOMAIN}"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -57,7 +59,9 @@ async def test_tritonclient_is_held_and_answered(gateway, upstream):
 
 @pytest.mark.parametrize("size_bytes", [0, 10, 65_000, 5_000_000])
 async def test_messages_of_any_size_pass_unharmed(shared, upstream, stub, size_bytes):
-    message = service_pb2.ModelInferRequest(model_name="digits", id="a", raw_input_contents=[b"x" * size_bytes] * 2)
+    message = service_pb2.ModelInferRequest(
+        model_name="digits", id="a", raw_input_contents=[b"x" * size_bytes] * 2
+    )
     message.inputs.add(name="IN", datatype="UINT8", shape=[size_bytes])
     message.parameters["priority"].int64_param = -5
     assert (await stub.ModelInfer(message)).id == "a"
@@ -76,7 +80,11 @@ async def test_a_message_that_names_a_neighbour_does_not_reach_it(shared, upstre
 async def test_a_held_message_that_names_a_neighbour_does_not_reach_it(gateway, upstream, stub):
     gateway.service("digits")
     call = asyncio.create_task(
-        refusal(stub.ModelInfer(service_pb2.ModelInferRequest(model_name="review", raw_input_contents=[b"x" * 10])))
+        refusal(
+            stub.ModelInfer(
+                service_pb2.ModelInferRequest(model_name="review", raw_input_contents=[b"x" * 10])
+            )
+        )
     )
     await until(lambda: gateway.pilot.holding, "held")
     gateway.host(upstream.address, placement("digits-1", "demo/digits"), placement("review-1", "demo/review"))
@@ -113,30 +121,69 @@ CRAFTED = {
 
 @pytest.mark.parametrize("body", CRAFTED.values(), ids=CRAFTED.keys())
 async def test_no_encoding_gets_around_the_guard(shared, upstream, body):
-    stub, channel = shared.stub(HOST)
+    _stub, channel = shared.stub(HOST)
     async with channel:
         call = channel.unary_unary(INFER)  # bytes in, bytes out
         await refusal(call(body))
     assert not any(model == "review" for _, model, _ in upstream.seen)
 
 
-async def test_split_frames_and_extra_frames_do_not_get_around_the_guard(shared, upstream):
-    """A hostile HTTP/2 client: DATA frames of a few bytes, and a second message behind the first."""
-    first = OWN
-    second = OTHER
-    data = b"".join(b"\0" + struct.pack(">I", len(part)) + part for part in (first, second))
-    stub, channel = shared.stub(HOST)
-    async with channel:
-        for path in (INFER, "/inference.GRPCInferenceService/ModelStreamInfer"):
-            call = channel.stream_stream(path)()
-            await call.write(first)
-            await call.write(second)
-            await call.done_writing()
-            with pytest.raises(grpc.aio.AioRpcError):
-                while await call.read() is not grpc.aio.EOF:
-                    pass
-                raise grpc.aio.AioRpcError(await call.code(), None, None)
-    assert data
+def frame(message):
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+class RawHttp2:
+    """One gRPC request over hand-made HTTP/2, its bytes in DATA frames of any size."""
+
+    def __init__(self, target, path):
+        self.address, self.port = target.split(":")
+        headers = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": path,
+            ":authority": HOST,
+            "content-type": "application/grpc",
+            "te": "trailers",
+        }
+        literal = [
+            b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in headers.items()
+        ]
+        self.head = b"".join(literal)
+
+    @staticmethod
+    def _frame(kind, flags, stream, payload=b""):
+        return (
+            struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+        )
+
+    async def send(self, data, chunk_bytes):
+        """Return once the answer to the request has ended."""
+        reader, writer = await asyncio.open_connection(self.address, self.port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self._frame(4, 0, 0))
+        writer.write(self._frame(1, 4, 1, self.head))
+        for start in range(0, len(data), chunk_bytes):
+            writer.write(self._frame(0, 0, 1, data[start : start + chunk_bytes]))
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        writer.write(self._frame(0, 1, 1))
+        async with asyncio.timeout(10):
+            while True:
+                head = await reader.readexactly(9)
+                await reader.readexactly(int.from_bytes(head[:3], "big"))
+                ended = head[3] in (0, 1) and head[4] & 1
+                if int.from_bytes(head[5:], "big") == 1 and (ended or head[3] == 3):
+                    writer.close()
+                    return
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3, 7, 1000])
+async def test_the_guard_reads_frames_however_they_are_cut(shared, upstream, chunk_bytes):
+    request = RawHttp2(shared.target, INFER)
+    good = OWN + field(7, 2, b"x" * 50)
+    await request.send(frame(good), chunk_bytes)
+    assert upstream.seen == [("grpc", "digits", len(good))]
+    for bad in (frame(OTHER), frame(good + OTHER), frame(OWN) + frame(OTHER)):
+        await request.send(bad, chunk_bytes)
     assert not any(model == "review" for _, model, _ in upstream.seen)
 
 

@@ -4,7 +4,9 @@ import asyncio
 import time
 
 import aiohttp
-from integration.gateway.harness import DOMAIN, host_object, placement, until
+
+from integration.gateway.harness import DOMAIN, until
+from unit.gateway.objects import host_object, placement
 
 HOST = f"digits.demo.{DOMAIN}"
 

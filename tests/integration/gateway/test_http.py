@@ -4,7 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from integration.gateway.harness import DOMAIN, placement, until
+
+from integration.gateway.harness import DOMAIN, until
+from unit.gateway.objects import placement
 
 HOST = f"digits.demo.{DOMAIN}"
 
@@ -121,16 +123,16 @@ async def test_the_internal_headers_do_not_reach_the_model_after_a_wake(gateway,
     assert not any(name.lower().startswith("x-lull") for name in upstream.headers[0])
 
 
-@pytest.mark.parametrize(
-    "host", [HOST.upper(), f"{HOST}:8080", f"{HOST}.", f"Digits.DEMO.{DOMAIN}:1"]
-)
+@pytest.mark.parametrize("host", [HOST.upper(), f"{HOST}:8080", f"{HOST}.", f"Digits.DEMO.{DOMAIN}:1"])
 @pytest.mark.parametrize("asleep", [False, True])
 async def test_spellings_of_a_host_are_one_host(gateway, upstream, host, asleep):
     gateway.service("digits")
     if not asleep:
         gateway.host(upstream.address, placement("digits-1", "demo/digits"))
         await gateway.routed("demo/digits")
-    request = asyncio.create_task(gateway.ask("/v2/models/digits/infer", host=host, method="POST", data=b"{}"))
+    request = asyncio.create_task(
+        gateway.ask("/v2/models/digits/infer", host=host, method="POST", data=b"{}")
+    )
     if asleep:
         await until(lambda: gateway.pilot.holding, "held")
         gateway.host(upstream.address, placement("digits-1", "demo/digits"))

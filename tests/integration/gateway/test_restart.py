@@ -1,4 +1,4 @@
-"""A pilot that is killed: awake models do not notice, held requests are answered, and no claim is made too soon."""
+"""A pilot that is killed: awake models do not notice, held requests are answered, no claim comes too soon."""
 
 import asyncio
 import json
@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from integration.gateway.harness import Gateway, host_object, placement, service_object, until
+
+from integration.gateway.harness import Gateway, until
+from unit.gateway.objects import host_object, placement, service_object
 
 SCRIPT = Path(__file__).with_name("pilot_process.py")
 

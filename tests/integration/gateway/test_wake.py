@@ -2,7 +2,8 @@
 
 import asyncio
 
-from integration.gateway.harness import placement, until
+from integration.gateway.harness import until
+from unit.gateway.objects import placement
 
 
 async def test_a_held_request_is_answered_after_the_wake(gateway, upstream):

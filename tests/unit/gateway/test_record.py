@@ -1,0 +1,158 @@
+"""The ModelGateway: made before anything else, written at once for a wake, and made again when taken away."""
+
+import asyncio
+import time
+
+import pytest
+
+from lull.gateway import record as record_module
+from lull.gateway.record import PodGoneError, Record
+from lull.kube import MODELGATEWAYS, PODS, ApiError
+
+
+class Api:
+    """One Pod and one ModelGateway, as the API server keeps them."""
+
+    def __init__(self, pod_uid="pod-1"):
+        self.pod = {"metadata": {"uid": pod_uid}} if pod_uid else None
+        self.gateway = None
+        self.made = 0
+        self.writes = []
+        self.away = False
+
+    async def get(self, resource, _name, _namespace):
+        self._answer()
+        return {PODS: self.pod, MODELGATEWAYS: self.gateway}[resource]
+
+    async def create(self, _resource, body):
+        self._answer()
+        self.made += 1
+        self.gateway = {**body, "metadata": {**body["metadata"], "uid": f"gateway-{self.made}"}}
+        return self.gateway
+
+    async def delete(self, _resource, _name, _namespace, *, uid):
+        self._answer()
+        assert uid == self.gateway["metadata"]["uid"]
+        self.gateway = None
+        return True
+
+    async def merge_patch(self, _resource, _name, _namespace, body, *, subresource):
+        await asyncio.sleep(0)
+        self._answer()
+        assert subresource == "status"
+        if self.gateway is None:
+            raise ApiError(404, "NotFound", "gone")
+        if body["metadata"]["uid"] != self.gateway["metadata"]["uid"]:
+            raise ApiError(409, "Conflict", "another uid")
+        self.writes.append((time.monotonic(), body["status"]))
+        return self.gateway
+
+    def _answer(self):
+        if self.away:
+            raise ApiError(0, "Unreachable", "no answer")
+
+
+@pytest.fixture
+def api():
+    return Api()
+
+
+@pytest.fixture
+def wanted():
+    return {"held": [], "drained": []}
+
+
+@pytest.fixture
+async def record(api, wanted):
+    ours = Record(
+        api,
+        "gateway-1",
+        "lull-system",
+        address="10.0.0.9",
+        held=lambda: wanted["held"],
+        drained=lambda: wanted["drained"],
+    )
+    await ours.ensure()
+    running = asyncio.create_task(ours.run())
+    await until(lambda: api.writes)
+    yield ours
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+async def test_it_is_owned_by_its_pod(api, record):
+    (owner,) = api.gateway["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", "gateway-1", "pod-1")
+
+
+async def test_an_earlier_pods_is_replaced_and_its_own_kept(api, record):
+    await record.ensure()
+    assert api.made == 1
+    api.pod = {"metadata": {"uid": "pod-2"}}
+    await record.ensure()
+    assert api.made == 2
+
+
+async def test_without_its_pod_it_is_not_made(api):
+    api.pod = None
+    ours = Record(api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list)
+    with pytest.raises(PodGoneError, match="POD_NAME"):
+        await ours.ensure()
+
+
+async def test_a_demand_is_written_at_once(api, record, wanted):
+    wanted["held"] = ["demo/b", "demo/a"]
+    start = time.monotonic()
+    record.urgent()
+    await until(lambda: len(api.writes) == 2)
+    at, status = api.writes[-1]
+    assert at - start < 0.05
+    assert status["held"] == ["demo/a", "demo/b"]
+    assert status["renewTime"].endswith("Z")
+    assert status["address"] == "10.0.0.9"
+
+
+async def test_what_can_wait_is_one_write(api, record, wanted):
+    for i in range(50):
+        wanted["drained"].append(f"d.{i}")
+        record.changed()
+    await until(lambda: len(api.writes) == 2)
+    assert len(api.writes[-1][1]["drained"]) == 50
+
+
+async def test_the_heartbeat_goes_on_by_itself(api, wanted, monkeypatch):
+    monkeypatch.setattr(record_module, "GATEWAY_HEARTBEAT_SECONDS", 0.02)
+    ours = Record(api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list)
+    await ours.ensure()
+    running = asyncio.create_task(ours.run())
+    await until(lambda: len(api.writes) >= 3)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len({status["renewTime"] for _, status in api.writes}) == len(api.writes)
+
+
+@pytest.mark.parametrize("left", [None, {"metadata": {"uid": "somebody's", "ownerReferences": []}}])
+async def test_it_is_made_again_when_somebody_takes_it_away(api, record, wanted, left):
+    api.gateway = left
+    wanted["held"] = ["demo/a"]
+    record.urgent()
+    await until(lambda: len(api.writes) == 2)
+    assert api.made == 2
+    assert api.writes[-1][1]["held"] == ["demo/a"]
+
+
+async def test_a_demand_outlives_an_absent_api_server(api, record, wanted):
+    api.away = True
+    wanted["held"] = ["demo/a"]
+    record.urgent()
+    await asyncio.sleep(0.05)
+    api.away = False
+    await until(lambda: len(api.writes) == 2)
+    assert api.writes[-1][1]["held"] == ["demo/a"]

@@ -1,0 +1,114 @@
+"""The pilot's view follows the watch: any order of events ends where the newest objects say."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lull.gateway.settings import HOLD_LIMIT_SECONDS
+from lull.gateway.view import Lease, View
+from unit.gateway.objects import host_object, placement, service_object
+
+
+def view(*services):
+    fresh = View()
+    for service in services:
+        fresh.set_service(f"demo/{service}", service_object(service))
+    return fresh
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "address", "routed"),
+    [
+        ("Loaded", "Ready", "10.0.0.1", True),
+        ("Loaded", "Loading", "10.0.0.1", False),
+        ("Loaded", None, "10.0.0.1", False),
+        ("Draining", "Ready", "10.0.0.1", False),
+        ("Resident", "Ready", "10.0.0.1", False),
+        ("Loaded", "Ready", None, False),
+        ("Loaded", "Ready", "no address", False),
+        ("Loaded", "Ready", "fd00::1", True),
+    ],
+)
+def test_routed_means_loaded_and_ready_at_an_address(state, status, address, routed):
+    ours = view("digits")
+    ours.set_host("h", host_object(address, placement("d-1", "demo/digits", state=state, status=status)))
+    assert bool(ours.routed("demo/digits")) is routed
+
+
+def test_without_its_service_nothing_is_routed():
+    ours = view()
+    ours.set_host("h", host_object("10.0.0.1", placement("d-1", "demo/digits")))
+    assert ours.routed("demo/digits") == []
+    assert ours.set_service("demo/digits", service_object("digits"))
+    assert [item.lease for item in ours.routed("demo/digits")] == [Lease("d-1", 1)]
+
+
+hosts = st.dictionaries(
+    st.sampled_from(["d-1", "d-2", "r-1"]),
+    st.tuples(st.integers(1, 3), st.sampled_from(["Loaded", "Draining"]), st.sampled_from(["Ready", None])),
+)
+
+
+@given(events=st.lists(st.tuples(st.sampled_from(["h1", "h2"]), st.none() | hosts), max_size=12))
+def test_only_the_newest_state_of_each_host_counts(events):
+    def item(host, models):
+        return host_object(
+            "10.0.0.1",
+            *(
+                placement(
+                    f"{id_}-{host}",
+                    "demo/digits" if id_[0] == "d" else "demo/review",
+                    epoch=epoch,
+                    state=state,
+                    status=status,
+                )
+                for id_, (epoch, state, status) in models.items()
+            ),
+        )
+
+    ours, newest = view("digits", "review"), {}
+    for host, models in events:
+        newest[host] = models
+        ours.set_host(host, None if models is None else item(host, models))
+    fresh = view("digits", "review")
+    for host, models in newest.items():
+        if models is not None:
+            fresh.set_host(host, item(host, models))
+    for service in ("demo/digits", "demo/review"):
+        assert ours.routed(service) == fresh.routed(service)
+    assert set(ours.placements()) == set(fresh.placements())
+
+
+def test_an_unchanged_object_is_no_change():
+    ours = view("digits")
+    assert not ours.set_service("demo/digits", service_object("digits"))
+    item = host_object("10.0.0.1", placement("d-1", "demo/digits"))
+    assert ours.set_host("h", item) == {"demo/digits"}
+    assert ours.set_host("h", item) == set()
+    assert ours.set_host("h", None) == {"demo/digits"}
+
+
+def test_a_hold_is_never_longer_than_envoy_waits():
+    ours = View()
+    ours.set_service("demo/digits", service_object("digits", hold={"timeout": "24h", "max": 5}))
+    service = ours.services["demo/digits"]
+    assert (service.hold_seconds, service.hold_max) == (HOLD_LIMIT_SECONDS, 5)
+
+
+@pytest.mark.parametrize(("observed", "refused"), [(2, True), (1, False)])
+def test_a_service_is_stalled_only_as_of_its_newest_spec(observed, refused):
+    item = service_object("digits")
+    item["metadata"]["generation"] = 2
+    condition = {"type": "Stalled", "status": "True", "reason": "TooLarge", "message": "m"}
+    item["status"] = {"conditions": [{**condition, "observedGeneration": observed}]}
+    ours = View()
+    ours.set_service("demo/digits", item)
+    assert (ours.services["demo/digits"].refusal is not None) is refused
+
+
+@given(id_=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True), epoch=st.integers(1, 10**9))
+def test_a_clusters_name_tells_its_lease(id_, epoch):
+    lease = Lease(id_, epoch)
+    assert Lease.of_cluster(lease.cluster("grpc")) == lease
+    assert Lease.of_cluster(f"{id_}|ftp") is None
+    assert Lease.of_cluster("pilot") is None
