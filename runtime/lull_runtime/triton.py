@@ -30,7 +30,11 @@ KEY_HEADER = "lull-control"
 GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 
 _RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
+ROUTED = "routed"
+"""The file beside the key that is there while the ModelHost's spec says that a model is routed."""
 _KEY_WAIT_SECONDS = 120.0
+_DRAIN_SECONDS = 300.0
+"""Within the Pod's grace period, with time left for Triton's own exit."""
 _EXIT_SECONDS = 30
 
 _WHERE_SUPPORTED = ("--allow-client-shm=false", "--allow-sagemaker=false", "--allow-vertex-ai=false")
@@ -38,8 +42,11 @@ _WHERE_SUPPORTED = ("--allow-client-shm=false", "--allow-sagemaker=false", "--al
 
 
 def main() -> None:
-    """Wait for the control key, then become Triton."""
+    """Wait for the control key, then become Triton; `lull-triton drain` is the container's preStop hook."""
     environment = dict(os.environ)
+    if sys.argv[1:] == ["drain"]:
+        wait_until_unrouted(Path(environment["LULL_CONTROL"]) / ROUTED, _DRAIN_SECONDS)
+        return
     key = wait_for_key(Path(environment["LULL_CONTROL"]) / "key", _KEY_WAIT_SECONDS)
     server = environment.get("LULL_TRITON_SERVER", "/opt/tritonserver/bin/tritonserver")
     libraries = [environment.get(name, "") for name in ("LULL_TRITON_LIBRARIES", "LD_LIBRARY_PATH")]
@@ -49,6 +56,13 @@ def main() -> None:
         os.chdir(packages)
     arguments = [server, *flags(environment, key, _help_of(server, environment))]
     os.execve(server, arguments, environment)  # noqa: S606  no shell is wanted
+
+
+def wait_until_unrouted(marker: Path, timeout_seconds: float) -> None:
+    """Keep Triton alive while a gateway may still send it requests: the agent takes the marker away."""
+    deadline = time.monotonic() + timeout_seconds
+    while marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def wait_for_key(path: Path, timeout_seconds: float) -> str:

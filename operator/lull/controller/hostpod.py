@@ -125,6 +125,8 @@ def _triton(spec: Object, image: str) -> Object:
         "name": "triton",
         "image": image,
         "command": ["lull-triton"],
+        # A Pod that is deleted (evicted, say) goes on serving until the gateways have let go of it.
+        "lifecycle": {"preStop": {"exec": {"command": ["lull-triton", "drain"]}}},
         "env": _env(env),
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
         "startupProbe": _probe(live, TRITON_HTTP_PORT, period_seconds=1, failures=300),

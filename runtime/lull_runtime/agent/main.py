@@ -24,6 +24,7 @@ from lull_runtime.agent.status import StatusWriter
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
 from lull_runtime.measure.accelerator import Accelerator, read_accelerator
+from lull_runtime.triton import ROUTED
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Agent:
     def take_in(self, item: dict[str, Any] | None) -> None:
         """Follow a change of the ModelHost. Without one nothing is unloaded: the Pod goes with it anyway."""
         if item is None:
+            self._mark_routed(False)
             log.info("the ModelHost is gone; keeping what is loaded until this Pod goes too")
             return
         try:
@@ -107,9 +109,18 @@ class Agent:
         except ValidationError as error:
             log.error("this ModelHost is not understood, the one before it stays in force: %s", error)
             return
+        self._mark_routed(any(model.state != "Resident" for model in host.spec.models))
         self.host.set_desired(host.spec.models)
         if host.status is None or host.status.address is None:
             self._writer.forget()
+
+    def _mark_routed(self, routed: bool) -> None:
+        """Tell Triton's preStop hook whether requests may still come: a deleted Pod is drained first."""
+        marker = self._settings.control / ROUTED
+        if routed:
+            marker.touch()
+        else:
+            marker.unlink(missing_ok=True)
 
     def status(self) -> dict[str, Any]:
         """What the ModelHost's status should say now."""

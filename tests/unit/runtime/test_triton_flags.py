@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lull_runtime.agent.settings import control_key
-from lull_runtime.triton import flags, wait_for_key
+from lull_runtime.triton import flags, wait_for_key, wait_until_unrouted
 
 ENVIRONMENT = {"POD_IP": "127.1.2.3", "LULL_REPOSITORY": "/models"}
 
@@ -57,3 +57,15 @@ def test_the_key_outlives_the_agent_and_is_its_users_alone(tmp_path: Path):
     key = control_key(tmp_path)
     assert control_key(tmp_path) == key
     assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+
+
+def test_triton_stays_until_its_agent_says_that_nothing_is_routed_to_it(tmp_path: Path):
+    marker = tmp_path / "routed"
+    marker.touch()
+    waiting = threading.Thread(target=wait_until_unrouted, args=(marker, 30))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    marker.unlink()
+    waiting.join(5)
+    assert not waiting.is_alive()
