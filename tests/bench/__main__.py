@@ -36,6 +36,7 @@ async def _on_a_cluster(cluster) -> list[Figure]:
         figures = []
         for what, part in (
             ("first answer from no host at all", cold_start.measure),
+            ("writes to the API server", wake.measure_api),
             ("wakes on a serving host", wake.measure_asleep),
             ("wakes of Resident models", wake.measure_resident),
             ("through the gateway beside Triton directly", triton_direct.measure),

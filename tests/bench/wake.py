@@ -1,15 +1,19 @@
 """What a wake costs beside Triton's own work: the answer time of a held request, less load and inference."""
 
 import time
+from functools import partial
 from statistics import median
 
 from bench.figures import Figure, percentile
 from e2e.load import OK, HttpClient
-from e2e.world import Service, World
+from e2e.world import NAMESPACE, Service, World
+from lull.kube import Resource
 
 SERVICES = 10
 ROUNDS = 6
 P50_BAR_MS, P99_BAR_MS = 25.0, 75.0
+API_WRITES = 200
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 POOL = "bench-wake"
 
 
@@ -33,19 +37,32 @@ async def measure_asleep(lull: World) -> list[Figure]:
 
 async def measure_resident(lull: World) -> list[Figure]:
     """Wakes of models that are still loaded: a hop through the controller, and no load."""
-    services = await _services(lull, idle_after="500ms")
+    services = await _services(lull, idle_after="2s")
     overheads, warm = [], []
     async with HttpClient() as client:
         for service in services:
             await _timed(client, service)
         for _ in range(ROUNDS):
+            # All of them first, so that no drain of one falls into the wake of another.
             for service in services:
-                await lull.until(lambda service=service: _is_resident(service), f"{service.name} is Resident")
+                await lull.until(partial(_is_resident, service), f"{service.name} is Resident")
+            for service in services:
                 answered = await _timed(client, service)
                 warm_ms = await _warm_ms(client, service)
                 overheads.append(answered - warm_ms)
                 warm.append(warm_ms)
     return _figures("wake overhead, Resident", overheads, "a warm request", median(warm))
+
+
+async def measure_api(lull: World) -> list[Figure]:
+    """What one write to the API server takes here: a wake is two of them, and three with a load."""
+    took = []
+    for number in range(API_WRITES):
+        began = time.perf_counter()
+        body = {"metadata": {"annotations": {"bench": str(number)}}}
+        await lull.kube.merge_patch(NAMESPACES, NAMESPACE, None, body)
+        took.append(1000 * (time.perf_counter() - began))
+    return [Figure(f"one write to the API server, p{p}", percentile(took, p), "ms") for p in (50, 99)]
 
 
 async def _services(lull: World, idle_after: str) -> list[Service]:
