@@ -200,7 +200,9 @@ def write(folder: Path) -> list[Path]:
     paths = []
     for definition in DEFINITIONS:
         path = folder / f"{GROUP}_{definition.plural}.yaml"
-        text = yaml.safe_dump(custom_resource_definition(definition), sort_keys=False, width=110, allow_unicode=True)
+        text = yaml.safe_dump(
+            custom_resource_definition(definition), sort_keys=False, width=110, allow_unicode=True
+        )
         path.write_text(f"# Generated from lull.api by `make generate`; do not edit.\n{text}")
         paths.append(path)
     return paths
