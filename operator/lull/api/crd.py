@@ -1,7 +1,7 @@
 """CustomResourceDefinitions from the pydantic models: `python -m lull.api.crd crds/`.
 
 The API server asks for a structural schema: no `$ref`, no `anyOf … null`, no `additionalProperties: false`;
-and it refuses CEL rules over strings and lists without a bound, so every one has its `maxLength` or `maxItems`.
+and it refuses CEL rules over strings and lists without a bound, so each has its `maxLength` or `maxItems`.
 """
 
 import sys

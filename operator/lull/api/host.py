@@ -35,7 +35,7 @@ class HostModel(Model):
         1, description="Raised each time the placement is routed again; a drain is claimed for one epoch."
     )
     state: Literal["Loaded", "Draining", "Resident"] = Field(
-        description="Loaded: routed. Draining: being taken out of the gateways. Resident: fenced, still loaded."
+        description="Loaded: routed. Draining: leaving the gateways. Resident: fenced, still loaded."
     )
 
 
