@@ -98,6 +98,11 @@ def placed(placement: Placement) -> Fact:
     return placement.state, placement.claim
 
 
+def waits(service: str) -> Fact:
+    """The fact that a gateway holds requests for a service."""
+    return "Waits", service
+
+
 def serves_nobody(host: Host) -> bool:
     """Tell whether nothing on a host is routed or may be on its way out of the gateways."""
     return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
@@ -106,6 +111,7 @@ def serves_nobody(host: Host) -> bool:
 def _facts(fleet: Fleet) -> Iterator[Fact]:
     for gateway in fleet.gateways.values():
         yield renewed(gateway)
+        yield from (waits(service) for service in gateway.held)
     for host in fleet.hosts.values():
         if serves_nobody(host):
             yield empty(host)

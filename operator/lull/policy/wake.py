@@ -4,7 +4,7 @@ from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
 from lull.policy.demand import backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
-from lull.policy.notes import Notes
+from lull.policy.notes import Notes, waits
 from lull.policy.packing import evictable, name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
 
 MAKING_ROOM = "MakingRoom"
@@ -19,8 +19,8 @@ def wake(fleet: Fleet, notes: Notes, now: float) -> list[Change]:
 
 
 def wake_held(draft: Draft) -> None:
-    """Give every held service a placement, where that is possible."""
-    for key in sorted(draft.held):
+    """Give every held service a placement, where that is possible: who waits longest chooses first."""
+    for key in sorted(draft.held, key=lambda key: (draft.notes.since.get(waits(key), draft.now), key)):
         service = draft.fleet.services.get(key)
         if (
             service

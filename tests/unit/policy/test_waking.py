@@ -213,3 +213,22 @@ def test_more_replicas_go_to_different_hosts():
     told = decide(fleet(service("a/one", min_replicas=2, max_replicas=2)))
     assert len(created(told)) == 2
     assert after(told) is None
+
+
+def test_who_waits_longest_gets_the_room():
+    early = service("a/zulu", gib=4)
+    late = service("a/alpha", gib=4)
+    one_host = {"pools": [pool(max_hosts=1)]}
+    waiting = observe(NOTHING_NOTED, fleet(early, late, held=["a/zulu"], **one_host), NOW - 5)
+    (change,) = woken(fleet(early, late, host("h1"), held=["a/alpha", "a/zulu"], **one_host), waiting)
+    assert [p.service for p in change.after] == ["a/zulu"]
+
+
+def test_a_cordoned_host_takes_nothing_and_its_models_move():
+    cordoned = host("h1", placement(ONE), cordoned=True)
+    (moved,) = created(decide(fleet(ONE, cordoned)))
+    assert [p.service for p in moved.placements] == ["a/one"]
+    arrived = host("h2", placement(ONE, id_="there"))
+    assert [p.state for p in after(decide(fleet(ONE, cordoned, arrived)))] == [State.DRAINING]
+    riding = host("h1", placement(ONE, state=State.RESIDENT), cordoned=True)
+    assert after(decide(fleet(ONE, riding))) == ()
