@@ -6,22 +6,27 @@ SHELL := bash
 
 CACHE := $(if $(LULL_CACHE),$(LULL_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/lull)
 UV_VERSION := 0.13.9
+UV_HOME := $(CACHE)/uv-$(UV_VERSION)
 # uv from PATH, else from its package, installed once into the cache.
-UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
+UV := $(or $(shell command -v uv),$(UV_HOME)/bin/uv)
 RUN := $(UV) run --no-sync
 
 .PHONY: help
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-$(CACHE)/uv-$(UV_VERSION)/bin/uv:
-	@echo "==> installing uv $(UV_VERSION) into $(CACHE)"
-	python3 -m venv $(CACHE)/uv-$(UV_VERSION) || python3 -m venv --without-pip $(CACHE)/uv-$(UV_VERSION)
-	if [ -x $(CACHE)/uv-$(UV_VERSION)/bin/pip ]; \
-	then $(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION); \
-	else python3 -m pip install --quiet --no-deps --prefix $(CACHE)/uv-$(UV_VERSION) --ignore-installed uv==$(UV_VERSION); fi
+# Debian keeps venv and pip in packages of their own: either will do.
+$(UV_HOME)/bin/uv:
+	@echo "==> installing uv $(UV_VERSION) into $(UV_HOME)"
+	@rm -rf $(UV_HOME)
+	@{ python3 -m venv $(UV_HOME) && $(UV_HOME)/bin/pip install --quiet uv==$(UV_VERSION); } \
+	|| { rm -rf $(UV_HOME); python3 -m pip install --quiet --target $(UV_HOME) uv==$(UV_VERSION); } || true
+	@test -x $@ || { echo "uv could not be installed. Install it (https://docs.astral.sh/uv), or Python's venv" \
+	"or pip (Debian: apt install python3-venv), see that PyPI is reachable, and run make again." >&2; exit 1; }
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
+	@$(UV) python find --quiet --system > /dev/null || { echo "Lull needs Python 3.11 or 3.12, and found neither." \
+	"Install one (apt install python3.12, or $(UV) python install 3.12) and run make again." >&2; exit 1; }
 	@echo "==> installing the Python packages (once; torch is large)"
 	$(UV) sync --frozen --all-extras
 	@touch $@
