@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from sysconfig import get_path
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from rich.table import Table
 from lull.api.names import HOSTS_NAMESPACE
 from lull.cli import stack
 from lull.local.cluster import Cluster
+from lull.local.commands import explained
+from lull.local.errors import LocalClusterError
 
 NAMESPACE, SERVICE = "demo", "digits"
 NAMESPACE_MANIFEST = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
@@ -36,6 +39,7 @@ class Answer:
     seconds: float
 
 
+@explained
 def demo(
     name: Annotated[str, typer.Option(help="Name of the local cluster.")] = "lull",
 ) -> None:
@@ -80,13 +84,21 @@ def demo(
 
 
 def publish_digits(cluster: Cluster) -> str:
-    """Train and publish the sample where `file:` URIs point, by `lull publish` itself; returns its digest."""
+    """Train and publish the sample where `file:` URIs point, by `lull publish` itself; returns its digest.
+
+    Raises:
+        LocalClusterError: it failed, having said why on standard error, or took longer than 300 s.
+    """
     out = stack.files(cluster) / "digits.tar"
-    command = ["lull", "publish", "--sample", "digits", "--out", str(out), "-o", "json"]
+    lull = f"{get_path('scripts')}/lull"
+    command = [lull, "publish", "--sample", "digits", "--out", str(out), "-o", "json"]
     console.print("   [dim]$ lull publish --sample digits --out digits.tar[/dim]")
-    done = subprocess.run(  # noqa: S603  (our own command)
-        command, stdout=subprocess.PIPE, text=True, timeout=PUBLISH_TIMEOUT_SECONDS, check=True
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  (our own command)
+            command, stdout=subprocess.PIPE, text=True, timeout=PUBLISH_TIMEOUT_SECONDS, check=True
+        )
+    except subprocess.SubprocessError as error:
+        raise LocalClusterError(f"{error} Run `lull demo` again; the cluster stays up.") from error
     result = json.loads(done.stdout)
     console.print(f"   {result['accuracy']:.1%} of the held-out digits are told right", soft_wrap=True)
     console.print(f"   {result['digest']}", soft_wrap=True)
@@ -102,7 +114,11 @@ def held_out_digit() -> tuple[np.ndarray[Any, Any], int]:
 
 
 def ask(gateway: str, image: np.ndarray[Any, Any], digit: int) -> Answer:
-    """Send one image through the gateway as any Triton client does, over gRPC, by host name."""
+    """Send one image through the gateway as any Triton client does, over gRPC, by host name.
+
+    Raises:
+        NotInTimeError: there was no answer within 90 s, or it was an error.
+    """
     import tritonclient.grpc as triton
 
     authority = f"{SERVICE}.{NAMESPACE}.lull.localhost"
@@ -110,7 +126,13 @@ def ask(gateway: str, image: np.ndarray[Any, Any], digit: int) -> Answer:
     tensor = triton.InferInput("input", list(image.shape), "FP32")
     tensor.set_data_from_numpy(image)
     started = time.monotonic()
-    result = client.infer(SERVICE, [tensor], client_timeout=HOLD_SECONDS)
+    try:
+        result = client.infer(SERVICE, [tensor], client_timeout=HOLD_SECONDS)
+    except triton.InferenceServerException as error:
+        raise stack.NotInTimeError(
+            f"the digit was not answered: {error}; "
+            f"kubectl describe modelservice {SERVICE} -n {NAMESPACE} says why"
+        ) from error
     seconds = time.monotonic() - started
     output = result.get_response().outputs[0].name
     return Answer(digit, int(np.argmax(result.as_numpy(output))), seconds)

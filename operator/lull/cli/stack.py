@@ -8,6 +8,7 @@ from sysconfig import get_path
 
 from lull.api.names import GATEWAY_PORT, SYSTEM_NAMESPACE
 from lull.local.cluster import Cluster, Nodes
+from lull.local.errors import LocalClusterError
 from lull.local.node.images import Table, read_table
 
 ROOT = Path(__file__).parents[3]
@@ -15,7 +16,7 @@ OVERLAY = ROOT / "manifests" / "overlays" / "local"
 READY_TIMEOUT_SECONDS = 90
 
 
-class NotInTimeError(Exception):
+class NotInTimeError(LocalClusterError):
     """Something that was waited for did not come; the message says what, and where to look."""
 
 

@@ -25,25 +25,25 @@ Name = Annotated[str, typer.Option(help="Which cluster; several can run side by 
 P = ParamSpec("P")
 
 
-def _explained(command: Callable[P, None]) -> Callable[P, None]:
+def explained(command: Callable[P, None]) -> Callable[P, None]:
     """A command whose errors are one message to the user and exit code 1."""
 
     @wraps(command)
-    def explained(*args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except LocalClusterError as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from error
 
-    return explained
+    return run
 
 
 @app.command(
     epilog="Examples:  lull local up  |  lull local up --gpu-nodes 1 --gpus-per-node 2 --images images.yaml"
     " --manifests manifests/overlays/local"
 )
-@_explained
+@explained
 def up(
     name: Name = "lull",
     cpu_nodes: Annotated[int | None, typer.Option(min=0, help="Nodes without a GPU. [default: 1]")] = None,
@@ -86,14 +86,14 @@ def up(
 
 
 @app.command(epilog="Example:  lull local down --name test")
-@_explained
+@explained
 def down(name: Name = "lull") -> None:
     """End every process of the cluster and remove its folder."""
     Cluster(name).down()
 
 
 @app.command(epilog="Example:  lull local status -o json")
-@_explained
+@explained
 def status(
     name: Name = "lull",
     output: Annotated[str, typer.Option("-o", "--output", help="table or json")] = "table",
@@ -106,7 +106,7 @@ def status(
 
 
 @app.command(epilog="Example:  export KUBECONFIG=$(lull local kubeconfig)")
-@_explained
+@explained
 def kubeconfig(name: Name = "lull") -> None:
     """Print the path of the administrator's kubeconfig."""
     cluster = Cluster(name)
@@ -116,7 +116,7 @@ def kubeconfig(name: Name = "lull") -> None:
 
 
 @app.command(epilog="Example:  lull local logs kube-apiserver -f")
-@_explained
+@explained
 def logs(
     program: Annotated[str, typer.Argument(help="A program of the control plane, or `nodes`.")],
     name: Name = "lull",
