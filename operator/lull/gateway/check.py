@@ -114,6 +114,9 @@ class Checker:
             current = self._view.services.get(key)
             if current is None:
                 return gate.unknown_service(key, self._domain)
+            if current.model != service.model:
+                # The request was judged by the old name, which may be a neighbour's where the service is now.
+                return gate.other_model(current.model)
             leases = self._desk.open_leases(key)
             if leases:
                 return self._ok(current, leases, grpc_call)

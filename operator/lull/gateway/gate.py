@@ -70,7 +70,7 @@ def judge_http(path: str, model: str) -> Call | Refused:
         return {"/v2/health/live": Call.LIVE, "/v2/health/ready": Call.READY}.get(path, Call.MODEL)
     named = _MODEL_NAME.fullmatch(path)
     if named and named[1] != model:
-        return _not_found(f"this host serves the model {model!r} and no other")
+        return other_model(model)
     if _MODEL.fullmatch(path):
         return Call.READY if path.endswith("/ready") else Call.MODEL
     return _not_found(f"no such path; try /v2/models/{model} or /v2/models/{model}/infer")
@@ -95,6 +95,11 @@ def unknown_service(host: str, domain: str) -> Refused:
         f"no service answers at {host[:253]!r}; a service's host is <name>.<namespace>.{domain}, "
         "its path /<namespace>/<name>/v2/..."
     )
+
+
+def other_model(model: str) -> Refused:
+    """Return the answer to a request for any other model than the host's."""
+    return _not_found(f"this host serves the model {model!r} and no other")
 
 
 def _not_found(message: str) -> Refused:

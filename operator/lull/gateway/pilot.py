@@ -249,11 +249,7 @@ class Pilot:
         await asyncio.sleep(_FENCE_SECONDS)
 
     def _wanted(self) -> Iterator[Placement]:
-        return (
-            placement
-            for placement in self._view.placements()
-            if placement.routed and placement.service in self._view.services
-        )
+        return (placement for service in self._view.services for placement in self._view.routed(service))
 
     def _routed(self) -> frozenset[Lease] | None:
         """Return what a route table names that Envoy may be using; None where that cannot be known."""

@@ -127,11 +127,15 @@ class View:
         return changed
 
     def routed(self, service: str) -> list[Placement]:
-        """Return the placements that may get requests of `service`, in a stable order."""
-        if service not in self.services:
+        """Return the placements that may get requests of `service`, in a stable order.
+
+        A placement loaded under an earlier wire name gets none: the new name may be a neighbour's on its host.
+        """
+        known = self.services.get(service)
+        if known is None:
             return []
-        placements = self._of_service.get(service, {})
-        return [placements[id_] for id_ in sorted(placements) if placements[id_].routed]
+        placements = sorted(self._of_service.get(service, {}).items())
+        return [item for _, item in placements if item.routed and item.model == known.model]
 
     def placements(self) -> Iterator[Placement]:
         """Yield every placement of every host."""

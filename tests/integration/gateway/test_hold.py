@@ -5,7 +5,8 @@ import time
 
 import aiohttp
 
-from integration.gateway.harness import DOMAIN, until
+from integration.gateway.harness import DOMAIN, Upstream, until
+from lull.gateway.view import Lease
 from unit.gateway.objects import host_object, placement
 
 HOST = f"digits.demo.{DOMAIN}"
@@ -158,3 +159,41 @@ async def test_a_connection_full_of_held_uploads_still_carries_an_awake_service(
     gateway.host(upstream.address, placement("review-1", "demo/review"), placement("digits-1", "demo/digits"))
     assert all(answer.model_name == "digits" for answer in await asyncio.gather(*held))
     await asleep.close()
+
+
+async def test_renaming_a_model_after_its_neighbour_does_not_lead_there(gateway, upstream):
+    gateway.service("digits")
+    gateway.service("review", namespace="victim")
+    gateway.host(
+        upstream.address, placement("digits-1", "demo/digits"), placement("review-1", "victim/review")
+    )
+    await gateway.routed("demo/digits")
+    gateway.service("digits", model="review")
+    await until(
+        lambda: gateway.pilot._routed() == {Lease("review-1", 1)}, "the old placement is routed no more"
+    )
+    infer = gateway.ask("/v2/models/review/infer", host=HOST, method="POST", data=b"{}")
+    request = asyncio.create_task(infer)
+    await until(lambda: set(gateway.pilot.held()) == {"demo/digits"}, "held until the new name is loaded")
+    assert not upstream.seen
+    alone = await Upstream({"review"}).start()
+    gateway.host(alone.address, placement("digits-2", "demo/digits", "review"))
+    assert (await request)[0] == 200
+    await alone.stop()
+    assert (len(alone.seen), upstream.seen) == (1, [])
+
+
+async def test_a_request_held_under_an_old_name_does_not_wake_into_a_neighbour(gateway, upstream):
+    gateway.service("digits", model="review")
+    request = asyncio.create_task(
+        gateway.ask("/v2/models/review/infer", host=HOST, method="POST", data=b"{}")
+    )
+    await until(lambda: gateway.pilot.holding, "held")
+    gateway.service("digits")
+    gateway.host(
+        upstream.address, placement("digits-1", "demo/digits"), placement("review-1", "victim/review")
+    )
+    status, _, body = await request
+    assert status == 404
+    assert "'digits'" in body["error"]
+    assert not upstream.seen

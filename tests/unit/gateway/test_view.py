@@ -43,6 +43,15 @@ def test_without_its_service_nothing_is_routed():
     assert [item.lease for item in ours.routed("demo/digits")] == [Lease("d-1", 1)]
 
 
+def test_under_a_new_wire_name_the_placements_of_the_old_one_are_not_routed():
+    ours = view("digits")
+    ours.set_host("h", host_object("10.0.0.1", placement("d-1", "demo/digits")))
+    ours.set_service("demo/digits", service_object("digits", model="review"))
+    assert ours.routed("demo/digits") == []
+    ours.set_host("h", host_object("10.0.0.1", placement("d-2", "demo/digits", "review")))
+    assert [item.lease for item in ours.routed("demo/digits")] == [Lease("d-2", 1)]
+
+
 hosts = st.dictionaries(
     st.sampled_from(["d-1", "d-2", "r-1"]),
     st.tuples(st.integers(1, 3), st.sampled_from(["Loaded", "Draining"]), st.sampled_from(["Ready", None])),
