@@ -1,10 +1,13 @@
 """Tells an artifact from a TritonRepository, and either from what is no model."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
@@ -16,11 +19,33 @@ CARD, NETWORK, GOLDEN, CONFIG = "lull.json", "model.onnx", "golden.bin", "config
 
 _CARD_BYTES = 1 << 20
 _CONFIG_BYTES = 1 << 20
-_DATA_BACKENDS = frozenset({"onnxruntime", "openvino", "tensorrt"})
+_DATA_BACKENDS = frozenset({"onnxruntime", "tensorrt"})
 """Backends whose models are data. All others run what the model brings, or (TorchScript) nearly so."""
 _PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
+_DATA_PARAMETERS = frozenset(
+    (
+        "intra_op_thread_count",
+        "inter_op_thread_count",
+        "execution_mode",
+        "enable_mem_arena",
+        "enable_mem_pattern",
+        "memory.enable_memory_arena_shrinkage",
+        "gpu_mem_limit",
+        "arena_extend_strategy",
+        "cudnn_conv_algo_search",
+        "cudnn_conv_use_max_workspace",
+        "do_copy_in_default_stream",
+        "precision_mode",
+        "max_workspace_size_bytes",
+        "max_cached_engines",
+        "minimum_segment_size",
+    )
+)
+"""Parameters that name no file. Others may: Triton's batch strategies and several backends load libraries."""
 _LIBRARY = re.compile(r"\.(so(\.[0-9.]+)?|dll|dylib|py|pyc|pt2?)$", re.IGNORECASE)
-_CODE_SETTINGS = re.compile(r"op_library_filename|EXECUTION_ENV_PATH", re.IGNORECASE)
+_ELF = b"\x7fELF"
+_NAMES = frozenset({"name", "input_name", "output_name", "target_name", "source_input"})
+"""Fields that name tensors, which may well begin with a `/`."""
 
 
 class Format(StrEnum):
@@ -90,8 +115,7 @@ def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
         ModelError: the configuration cannot be read, names another model, or points outside its directory;
             there is no version; or it is code and the pool does not allow that.
     """
-    text = _read(folder / CONFIG, _CONFIG_BYTES)
-    config = _parse(text)
+    config = _parse(_read(folder / CONFIG, _CONFIG_BYTES))
     if config.name and config.name != name:
         raise ModelError(
             Reason.NOT_A_MODEL,
@@ -100,13 +124,13 @@ def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
         )
     if not any(path.is_dir() and path.name.isdecimal() and path.name != "0" for path in folder.iterdir()):
         raise ModelError(Reason.NOT_A_MODEL, "there is no version folder (1/) beside config.pbtxt")
-    if ".." in text:
+    if outside := next(_paths_outside(config), ""):
         raise ModelError(
-            Reason.NOT_A_MODEL, f"{CONFIG} holds a path with '..'; a model stays in its directory"
+            Reason.NOT_A_MODEL, f"{CONFIG} holds the path {outside!r}; a model stays in its directory"
         )
     if config.HasField("ensemble_scheduling") or config.HasField("model_repository_agents"):
         raise ModelError(Reason.NOT_A_MODEL, "ensembles and repository agents are not served")
-    why = _why_code(folder, config, text)
+    why = _why_code(folder, config)
     if why and not allow_code:
         raise ModelError(
             Reason.CODE_NOT_ALLOWED,
@@ -126,21 +150,55 @@ def is_partial(folder: Path) -> bool:
     return not config.input or not config.output
 
 
-def _why_code(folder: Path, config: model_config_pb2.ModelConfig, text: str) -> str:
-    backend = config.backend or _PLATFORMS.get(config.platform, config.platform) or "unnamed"
-    if backend not in _DATA_BACKENDS:
-        return f"its backend ({backend}) runs code that the model brings"
-    if _CODE_SETTINGS.search(text):
+def _why_code(folder: Path, config: model_config_pb2.ModelConfig) -> str:
+    backends = {config.backend, _PLATFORMS.get(config.platform, config.platform)} - {""} or {"unnamed"}
+    if strange := backends - _DATA_BACKENDS:
+        return f"its backend ({', '.join(sorted(strange))}) runs code that the model brings"
+    if config.runtime or config.HasField("model_operations"):
         return f"{CONFIG} names a library to load"
+    for name, value in _fields(config):
+        if name == "parameters" and (strange := set(value) - _DATA_PARAMETERS):
+            return f"{CONFIG} has parameters that may load code ({', '.join(sorted(strange))})"
     for path in folder.rglob("*"):
-        if _LIBRARY.search(path.name):
+        if _LIBRARY.search(path.name) or (path.is_file() and _is_elf(path)):
             return f"{path.relative_to(folder)} is code"
     return ""
 
 
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ELF)) == _ELF
+
+
+def _paths_outside(config: model_config_pb2.ModelConfig) -> Iterator[str]:
+    """Values that, taken as paths, leave the model's directory: values, as the text may be escaped."""
+    for name, value in _fields(config):
+        for text in filter(lambda one: isinstance(one, str), _values(value)):
+            path = PurePosixPath(text)
+            if ".." in path.parts or (path.is_absolute() and name not in _NAMES):
+                yield text
+
+
+def _fields(message: Message) -> Iterator[tuple[str, Any]]:
+    """The name and value of each field that is set, at every depth."""
+    for field, value in message.ListFields():
+        yield field.name, value
+        for one in _values(value):
+            if isinstance(one, Message):
+                yield from _fields(one)
+
+
+def _values(value: Any) -> Sequence[Any]:  # noqa: ANN401  what a field holds
+    """What a field holds: one value, those of a list, or those of a map."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
 def _parse(text: str) -> model_config_pb2.ModelConfig:
+    """The configuration, all of it known: a field that is skipped here is one that Triton may heed."""
     try:
-        return text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
     except (text_format.ParseError, RecursionError) as error:
         raise ModelError(Reason.NOT_A_MODEL, f"{CONFIG} cannot be read: {error}") from error
 

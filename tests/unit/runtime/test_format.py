@@ -109,6 +109,14 @@ def test_an_onnx_directory_is_data(tmp_path: Path):
     assert inspect_repository(directory(tmp_path, model_onnx=""), "m", allow_code=False) is False
 
 
+def test_tensors_may_be_called_as_onnx_calls_them_and_harmless_parameters_set(tmp_path: Path):
+    config = (
+        'backend: "onnxruntime" input [ { name: "/in/x..0" } ] output [ { name: "/fc/Gemm_output_0" } ] '
+        'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
+    )
+    assert inspect_repository(directory(tmp_path, config, model_onnx=""), "m", allow_code=False) is False
+
+
 @pytest.mark.parametrize(
     ("config", "files"),
     [
@@ -119,6 +127,16 @@ def test_an_onnx_directory_is_data(tmp_path: Path):
         (ONNX, {"model_onnx": "", "extra_so": ""}),
         (ONNX, {"model_onnx": "", "helper_py": ""}),
         (ONNX + ' model_operations { op_library_filename: "x" }', {"model_onnx": ""}),
+        (ONNX + ' runtime: "weights.bin"', {"model_onnx": ""}),
+        (ONNX + ' parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "x" } }', {}),
+        (
+            ONNX + ' optimization { execution_accelerators { cpu_execution_accelerator { name: "openvino" '
+            'parameters { key: "extension" value: "x" } } } }',
+            {},
+        ),
+        ('backend: "openvino"', {"model_xml": ""}),
+        (ONNX + ' backend: "python"', {"model_onnx": ""}),
+        (ONNX, {"model_onnx": "", "weights_bin": "\x7fELF\x02"}),
     ],
 )
 def test_what_runs_code_is_code(tmp_path: Path, config: str, files: dict[str, str]):
@@ -131,6 +149,11 @@ def test_what_runs_code_is_code(tmp_path: Path, config: str, files: dict[str, st
     "config",
     [
         ONNX + ' default_model_filename: "../../other/1/model.onnx"',
+        ONNX + r' default_model_filename: "\056\056/other/1/model.onnx"',
+        ONNX + ' default_model_filename: "." "./other/1/model.onnx"',
+        ONNX + ' default_model_filename: "/etc/passwd"',
+        ONNX + ' cc_model_filenames { key: "name" value: "/etc/passwd" }',
+        ONNX + " a_field_of_a_newer_triton: 1",
         ONNX + ' name: "other"',
         ONNX + " ensemble_scheduling { }",
         ONNX + " model_repository_agents { }",
