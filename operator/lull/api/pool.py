@@ -132,5 +132,14 @@ class ModelPoolStatus(Model):
 class ModelPool(Model):
     """What a host is, how many there may be, and what they may load."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",
+                "the name is part of its hosts' names: at most 63 of a-z, 0-9 and -, no dots",
+            )
+        )
+    )
+
     spec: ModelPoolSpec = Field(description="What is wanted.")
     status: ModelPoolStatus | None = Field(None, description="What is observed; written by Lull.")

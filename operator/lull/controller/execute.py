@@ -24,8 +24,12 @@ T = TypeVar("T")
 
 TRIES = 7
 """How often a write without a definite answer is tried (about 13 s) before a fresh decision is asked for."""
+OUTAGE_REST_SECONDS = 1.0
+"""How long a host rests while the API server gives no definite answer at all."""
 FIRST_REST_SECONDS = 5.0
+"""How long it rests after a refusal; each further one doubles that …"""
 LONGEST_REST_SECONDS = 300.0
+"""… up to this."""
 
 
 class StaleError(Exception):
@@ -61,7 +65,7 @@ class Executor:
         return bool(self._tasks)
 
     def rest_until(self) -> float | None:
-        """Return when the next host that was refused may be written again."""
+        """Return when the next host or pool that was refused may be written again."""
         now = self._clock()
         return min((until for _, until in self._rests.values() if until > now), default=None)
 
@@ -70,10 +74,10 @@ class Executor:
         self._rests.clear()
 
     def submit(self, change: Change) -> None:
-        """Assume a change and start to write it, unless its host is being written or rests."""
+        """Assume a change and start to write it, unless its host is being written or rests, or its pool does."""
         name = change.host
-        _, until = self._rests.get(name, (0, 0.0))
-        if name in self._tasks or until > self._clock():
+        pool = _pool_rest(change.pool) if isinstance(change, CreateHost) else name
+        if name in self._tasks or self._rests_now(name) or self._rests_now(pool):
             return
         self._assume(change)
         self._tasks[name] = asyncio.get_running_loop().create_task(self._write(change))
@@ -102,8 +106,11 @@ class Executor:
         except StaleError as error:
             log.info("%s changed under a decision: %s", name, error)
         except ApiError as error:
-            self._rest(name)
+            self._rest(change, definite=not _indefinite(error))
             log.warning("host %s: %s", name, error)
+        except Exception:  # nothing may be tried again without a rest
+            self._rest(change, definite=True)
+            log.exception("host %s", name)
         finally:
             self._tasks.pop(name, None)
             self._view.settle(name)
@@ -111,10 +118,20 @@ class Executor:
                 self._rests.pop(name, None)
             self._on_done()
 
-    def _rest(self, name: str) -> None:
-        count, _ = self._rests.get(name, (0, 0.0))
-        seconds = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(count, 16))
-        self._rests[name] = (count + 1, self._clock() + seconds)
+    def _rests_now(self, who: str) -> bool:
+        _, until = self._rests.get(who, (0, 0.0))
+        return until > self._clock()
+
+    def _rest(self, change: Change, *, definite: bool) -> None:
+        """Let a host rest; one that could not even be made comes back under a new name: its pool rests."""
+        who = change.host
+        if isinstance(change, CreateHost) and who not in self._view.raw[MODELHOSTS]:
+            who = _pool_rest(change.pool)
+        count, _ = self._rests.get(who, (0, 0.0))
+        seconds = OUTAGE_REST_SECONDS
+        if definite:
+            seconds = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(count, 16))
+        self._rests[who] = (count + definite, self._clock() + seconds)
 
     async def _apply(self, change: Change) -> None:
         match change:
@@ -184,6 +201,7 @@ class Executor:
             if found is None:
                 raise StaleError("it was deleted at once") from error
             answer = found
+        self._rests.pop(_pool_rest(change.pool), None)
         self._view.offer(MODELHOSTS, answer)
         await self._create_pod(change.host)
 
@@ -192,7 +210,11 @@ class Executor:
         pool = self._view.raw[MODELPOOLS].get(host["spec"]["pool"])
         if pool is None or self._view.hosts[name].pod is not Pod.MISSING:
             raise StaleError("its pool is gone, or its Pod is there")
-        pod = host_pod(host, pool, self._image)
+        try:
+            pod = host_pod(host, pool, self._image)
+        except Exception as error:
+            self._view.refuse(name, f"its Pod cannot be built; correct spec.template of its pool: {error}")
+            raise
         try:
             answer = await _insist(lambda: self._kube.create(PODS, pod))
         except ApiError as error:
@@ -282,7 +304,17 @@ async def _insist(call: Callable[[], Coroutine[None, None, T]]) -> T:
         try:
             return await call()
         except ApiError as error:
-            if attempt == TRIES - 1 or not (error.status in (0, 429) or error.status >= 500):
+            if attempt == TRIES - 1 or not _indefinite(error):
                 raise
             await backoff(attempt)
     raise AssertionError("the last try returns or raises")
+
+
+def _indefinite(error: ApiError) -> bool:
+    """Tell whether an error says nothing about the write itself: no answer, or a server in trouble."""
+    return error.status in (0, 429) or error.status >= 500
+
+
+def _pool_rest(pool: str) -> str:
+    """Return the key under which a pool rests; a host's is its name, which has no slash."""
+    return f"pool/{pool}"

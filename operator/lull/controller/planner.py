@@ -55,11 +55,12 @@ class Planner:
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event; where it may concern a held request, wake at once."""
         before = self._view.gateways.get(key) if kind is MODELGATEWAYS else None
+        generation = _generation(self._view.raw[kind].get(key))
         if item is None:
             self._view.forget(kind, key)
         elif not self._view.offer(kind, item):
             return
-        if kind is MODELPOOLS:
+        if kind is MODELPOOLS and _generation(item) != generation:
             self._executor.end_rests()
         if kind is MODELSERVICES and item is None:
             self._wakes.forget(key)
@@ -132,6 +133,11 @@ class Planner:
         while self._changed.is_set() and self._clock() < deadline:
             self._changed.clear()
             await asyncio.sleep(IDLE_WINDOW_SECONDS)
+
+
+def _generation(item: Object | None) -> int | None:
+    """Return the version of an object's spec; our own writes of its status leave it alone."""
+    return item["metadata"].get("generation") if item else None
 
 
 def _count(decided: Plan) -> None:

@@ -119,7 +119,7 @@ def _next_of_stalled(draft: Draft, service: Service, message: str) -> tuple[str,
 
 
 def _message(draft: Draft, service: Service, state: str, placements: list[tuple[Host, Placement]]) -> str:
-    hosts = ", ".join(sorted(h.name for h, p in placements if p.state is not State.RESIDENT))
+    hosts = ", ".join(sorted(_called(draft, h) for h, p in placements if p.state is not State.RESIDENT))
     riding = ", ".join(sorted(h.name for h, p in placements if p.state is State.RESIDENT))
     if state == "Serving":
         return f"on {hosts}"
@@ -130,3 +130,8 @@ def _message(draft: Draft, service: Service, state: str, placements: list[tuple[
     if state == "Suspended":
         return "spec.suspend is true"
     return f"still in memory on {riding}" if riding else "not loaded anywhere"
+
+
+def _called(draft: Draft, host: Host) -> str:
+    """Name a host; one that is not made yet has no name to rely on, as it is made under another if refused."""
+    return host.name if host.name in draft.fleet.hosts else "a new host"

@@ -402,3 +402,55 @@ async def test_a_new_revision_is_ready_before_the_old_one_goes(world):
 
     await world.until(done, "the new revision")
     assert all(gaps)
+
+
+async def test_a_host_that_is_refused_for_good_is_tried_rarely(world):
+    tries = []
+
+    def refuse(verb, kind, _name):
+        if (verb, kind) == ("create", "modelhosts"):
+            tries.append(world.time)
+            raise ApiError(403, "Forbidden", "exceeded quota")
+
+    world.api.before = refuse
+    world.hold()
+    await world.until(lambda: tries)
+    await world.rest()
+    assert len(tries) == 1
+    for _ in range(6):
+        await world.advance(5)
+        await world.rest()
+    assert len(tries) == 3, "5 s, then 10 s, then 20 s"
+    assert "a new host" in world.condition("Active")["message"]
+    world.api.before = lambda *_: None
+    world.api.put(MODELPOOLS, pool(most=4))
+    await world.until(world.routed)
+
+
+async def test_an_outage_of_the_api_is_forgotten_within_a_second(world):
+    down = [True]
+
+    def refuse(verb, kind, _name):
+        if down and (verb, kind) == ("create", "modelhosts"):
+            raise ApiError(503, "ServiceUnavailable", "etcd is away")
+
+    world.api.before = refuse
+    world.hold()
+    for _ in range(8):
+        await world.advance(2)
+        await world.rest()
+    down.clear()
+    await world.advance(1)
+    await world.until(world.routed)
+
+
+async def test_a_template_that_no_pod_can_be_built_from_is_said_and_tried_rarely(world):
+    world.api.put(MODELPOOLS, pool(template={"metadata": "not a map"}))
+    world.hold()
+    await world.until(lambda: len(world.hosts()) == 1)
+    await world.rest()
+    await world.advance(31)
+    await world.until(lambda: world.condition("Stalled").get("reason") == "HostUnschedulable")
+    assert "spec.template" in world.condition("Stalled")["message"]
+    world.api.put(MODELPOOLS, pool())
+    await world.until(world.routed)
