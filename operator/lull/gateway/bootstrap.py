@@ -22,7 +22,7 @@ PILOT_CLUSTER = "pilot"
 
 Config = dict[str, Any]
 
-_HEAP_LIMIT_BYTES = 2 * 1024**3
+_HEAP_LIMIT_BYTES = 1536 * 1024**2  # below the container's memory limit in the manifests
 _CONNECTION_LIMIT = 40_000
 _CHECK_SECONDS = HOLD_LIMIT_SECONDS + 30
 _STREAM_IDLE_SECONDS = HOLD_LIMIT_SECONDS + 60
@@ -166,12 +166,10 @@ def _connection_manager(settings: Settings) -> Config:
             },
         ],
         "early_header_mutation_extensions": [_drop_internal_headers()],
-        # Two names of one host are one host: ports and dots go here, case in Envoy's matching.
+        # Two spellings of one host are one host: ports and dots go here, case in Envoy's matching. Paths are
+        # not normalized: the allowed ones are listed, and whatever is spelled differently is not among them.
         "strip_any_host_port": True,
         "strip_trailing_host_dot": True,
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "stream_idle_timeout": f"{_STREAM_IDLE_SECONDS}s",
         "request_headers_timeout": "10s",
         "max_request_headers_kb": 32,
@@ -197,6 +195,13 @@ def _check() -> Config:
             "@type": _TYPE + "extensions.filters.http.ext_authz.v3.ExtAuthz",
             "transport_api_version": "V3",
             "clear_route_cache": True,
+            # A path-style request to an awake service (path_style.lua) asks nobody.
+            "filter_enabled_metadata": {
+                "filter": "lull",
+                "path": [{"key": "awake"}],
+                "value": {"bool_match": True},
+                "invert": True,
+            },
             # 403 is the default, and would tell clients of a restarting pilot that they are forbidden.
             "status_on_error": {"code": "ServiceUnavailable"},
             "allowed_headers": {"patterns": [{"exact": "content-type"}]},

@@ -11,5 +11,9 @@ function envoy_on_request(handle)
   if namespace and namespace ~= "v2" and string.match(rest, "^/v2[/?]?") then
     headers:replace(":authority", name .. "." .. namespace .. "." .. DOMAIN)
     headers:replace(":path", rest)
+    -- Filters were chosen by the route before: the check is here, and has to be told that it is not needed.
+    if handle:metadata():get("awake") then
+      handle:streamInfo():dynamicMetadata():set("lull", "awake", true)
+    end
   end
 end

@@ -135,18 +135,21 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
 class Gateway:
     """One gateway: a pilot in this process, Envoy beside it."""
 
-    def __init__(self):
+    def __init__(self, name="gateway-1"):
         self.folder = Path(tempfile.mkdtemp(prefix="lull-gw-", dir="/tmp"))
-        self.settings = Settings("gateway-1", "lull-system", loopback(), DOMAIN, self.folder)
+        self.settings = Settings(name, "lull-system", loopback(), DOMAIN, self.folder)
         self.url = f"http://{self.settings.address}:{self.settings.inference_port}"
         self.target = f"{self.settings.address}:{self.settings.inference_port}"
         self.journal = Journal()
         self.envoy = None
 
-    async def start(self, *, pilot=True):
+    def open_session(self):
         self.session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(limit=0)
         )
+
+    async def start(self, *, pilot=True):
+        self.open_session()
         self.settings.bootstrap_file.write_text(yaml.safe_dump(bootstrap(self.settings)))
         self.admin = Admin(self.settings.admin_socket)
         if pilot:
