@@ -94,7 +94,11 @@ class Cluster:
         self._wait_usable()
 
     def down(self) -> None:
-        """Ends every process of the cluster and removes its folder. Nothing to do is fine."""
+        """Ends every process of the cluster and removes its folder. Nothing to do is fine.
+
+        Raises:
+            LocalClusterError: some did not end; the folder stays, so that `down` finds them again.
+        """
         with self._lock():
             if not self.exists:
                 return
@@ -104,6 +108,10 @@ class Cluster:
             self._progress("ending the control plane")
             self._control_plane().stop()
             processes.stop(list(processes.strays(self.folder)), STRAYS_GRACE_SECONDS)
+            if left := [str(record.pid) for record in processes.strays(self.folder)]:
+                raise LocalClusterError(
+                    f"Processes {', '.join(left)} did not end. Try again, or end them yourself."
+                )
             shutil.rmtree(self.folder)
 
     def apply(self, folder: Path) -> None:

@@ -35,10 +35,13 @@ class Record:
         return self.boot == _boot() and _started(self.pid) == self.started
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signals the process and all that it started in its session's process group."""
+        """Signals the process and the group that it leads, even where only the group is left."""
         if self.boot == _boot() and _started(self.pid) in (self.started, None):
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+                try:
+                    os.killpg(self.pid, number)
+                except ProcessLookupError:  # it leads none: a stray whose leader has died
+                    os.kill(self.pid, number)
 
     def save(self, path: Path) -> None:
         """Writes the record to a file."""

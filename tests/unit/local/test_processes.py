@@ -52,8 +52,9 @@ def test_stop_asks_first_and_kills_what_does_not_listen(tmp_path):
     assert not record.alive()
 
 
-def test_strays_are_found_by_the_mark_that_they_inherited(tmp_path):
-    script = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"
+@pytest.mark.parametrize("leads_its_group", [True, False])
+def test_strays_are_found_by_the_mark_that_they_inherited_and_ended(tmp_path, leads_its_group):
+    script = f"import subprocess; subprocess.Popen(['sleep', '60'], start_new_session={leads_its_group})"
     record = processes.start(
         tmp_path / "p.json",
         ["python3", "-c", script],
