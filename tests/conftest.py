@@ -26,8 +26,8 @@ def home() -> Iterator[Path]:
 def api_server(home: Path) -> Iterator[Cluster]:
     """A real control plane with Lull's base applied, and no node: what the API server itself says."""
     cluster = Cluster("api", home=home)
-    cluster.up(Nodes(cpu=0, gpu=0))
     try:
+        cluster.up(Nodes(cpu=0, gpu=0))
         root = Path(__file__).parents[1]
         cluster.apply(root / "crds")
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")

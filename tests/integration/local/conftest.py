@@ -21,9 +21,11 @@ def cluster(home: Path) -> Iterator[Cluster]:
     cluster = Cluster("nodes", home=home)
     kubectl = str(cluster.binaries["kubectl"].parent)
     image = {"path": [str(Path(sys.executable).parent), kubectl], "env": {"FROM_IMAGE": "yes"}}
-    cluster.up(Nodes(cpu=1, gpu=1, gpus_per_node=2, images={"test/python": image}))
-    yield cluster
-    cluster.down()
+    try:
+        cluster.up(Nodes(cpu=1, gpu=1, gpus_per_node=2, images={"test/python": image}))
+        yield cluster
+    finally:
+        cluster.down()
 
 
 class Space:

@@ -43,8 +43,8 @@ def listening(pid):
 def test_up_starts_within_its_time_what_then_is_ready_and_status_says_so(home, cluster):
     fresh = Cluster("fresh", home=home)
     began = time.monotonic()
-    fresh.up(Nodes(cpu=1))
     try:
+        fresh.up(Nodes(cpu=1))
         assert time.monotonic() - began < WARM_START_SECONDS
         status = fresh.status()
         assert status["ready"]
@@ -77,8 +77,8 @@ def test_everything_listens_on_loopback_only(cluster):
 
 def test_two_clusters_side_by_side_do_not_see_each_other(home, cluster):
     other = Cluster("other", home=home)
-    other.up(Nodes(cpu=0))
     try:
+        other.up(Nodes(cpu=0))
         assert other.address != cluster.address
         other.kubectl("create", "namespace", "only-here")
         with pytest.raises(LocalClusterError, match="NotFound"):
@@ -98,18 +98,20 @@ def test_two_clusters_side_by_side_do_not_see_each_other(home, cluster):
 
 def test_down_leaves_no_process_no_port_and_no_folder(home, cluster, container, eventually):
     gone = Cluster("gone", home=home)
-    gone.up(Nodes(cpu=1, images={"test/python": {"path": [os.path.dirname(os.sys.executable)]}}))
     # A program that leaves a child in a session of its own behind: the hardest kind to find.
     script = (
         "import subprocess,time; subprocess.Popen(['sleep','600'], start_new_session=True); time.sleep(600)"
     )
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "leaves"}}
-    gone.kubectl("create", "-f", "-", stdin=json.dumps(pod | {"spec": {"containers": [container(script)]}}))
-    gone.kubectl("wait", "--for=condition=Ready", "pod/leaves", "--timeout=30s")
-    address = gone.address
-    eventually(lambda: len(pids(gone)) >= 7)
-
-    gone.down()
+    pod["spec"] = {"containers": [container(script)]}
+    try:
+        gone.up(Nodes(cpu=1, images={"test/python": {"path": [os.path.dirname(os.sys.executable)]}}))
+        gone.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+        gone.kubectl("wait", "--for=condition=Ready", "pod/leaves", "--timeout=30s")
+        address = gone.address
+        eventually(lambda: len(pids(gone)) >= 7)
+    finally:
+        gone.down()
 
     assert pids(gone) == set()
     assert not gone.folder.exists()
@@ -144,8 +146,8 @@ def test_a_folder_too_long_for_unix_sockets_is_refused_with_what_to_do(tmp_path)
 
 def test_up_brings_everything_back_after_a_crash_of_the_machine(home, cluster):
     crashed = Cluster("crashed", home=home)
-    crashed.up(Nodes(cpu=0))
     try:
+        crashed.up(Nodes(cpu=0))
         crashed.kubectl("create", "namespace", "kept")
         records = list(processes.strays(crashed.folder))
         for record in records:
