@@ -135,8 +135,7 @@ class Checker:
     def _ok(self, service: Service, leases: Sequence[Lease], grpc_call: bool) -> Message:
         lease = random.choice(leases)  # noqa: S311  (spreads load; no secret)
         self._desk.sent(lease)
-        model = UNGUARDED if service.dedicated else service.model
-        return _pass({CLUSTER_HEADER: lease.cluster(GRPC if grpc_call else HTTP)}, model)
+        return _pass({CLUSTER_HEADER: lease.cluster(GRPC if grpc_call else HTTP)}, service.model)
 
     def _key(self, host: str) -> str:
         """Return `namespace/name` of a host, or nothing that any service is called."""

@@ -114,8 +114,8 @@ def virtual_host(service: Service, leases: Sequence[Lease], domain: str) -> byte
         routes=[
             # The two hot paths first and as exact matches; the rest shares one expression per protocol.
             _http_route({"path": f"{model}/infer"}, leases),
-            _grpc_route({"path": f"{grpc}ModelInfer"}, leases, service),
-            _grpc_route(_regex(f"{grpc}({methods})".replace(".", r"\.")), leases, service),
+            _grpc_route({"path": f"{grpc}ModelInfer"}, leases, service.model),
+            _grpc_route(_regex(f"{grpc}({methods})".replace(".", r"\.")), leases, service.model),
             _http_route(_regex(f"{gate.HTTP_SERVER_PATHS}|{model}{gate.HTTP_MODEL_SUFFIX}"), leases),
             _asking_route(),
         ],
@@ -163,17 +163,12 @@ def _http_route(match: dict[str, Any], leases: Sequence[Lease]) -> route_compone
     return route
 
 
-def _grpc_route(
-    match: dict[str, Any], leases: Sequence[Lease], service: Service
-) -> route_components_pb2.Route:
+def _grpc_route(match: dict[str, Any], leases: Sequence[Lease], model: str) -> route_components_pb2.Route:
     route = _route({**match, "grpc": {}}, _spread(leases, GRPC))
     _pass_check(route)
-    if service.dedicated:
-        _set(route, GUARD_FILTER, route_components_pb2.FilterConfig(disabled=True))
-    else:
-        context = lua_pb2.LuaPerRoute()
-        context.filter_context.update({"model": service.model})
-        _set(route, GUARD_FILTER, context)
+    context = lua_pb2.LuaPerRoute()
+    context.filter_context.update({"model": model})
+    _set(route, GUARD_FILTER, context)
     return route
 
 

@@ -71,14 +71,12 @@ class Service:
     Attributes:
         key: `namespace/name`.
         model: the model's name on the wire.
-        dedicated: no other service's model ever shares its hosts.
         refusal: set where holding is in vain: suspended, or stalled as of its newest spec.
         waiting: what its status says about a wake that takes long.
     """
 
     key: str
     model: str
-    dedicated: bool
     hold_seconds: float
     hold_max: int
     refusal: Refusal | None
@@ -129,7 +127,7 @@ class View:
     def routed(self, service: str) -> list[Placement]:
         """Return the placements that may get requests of `service`, in a stable order.
 
-        A placement loaded under an earlier wire name gets none: the new name may be a neighbour's on its host.
+        One loaded under an earlier wire name gets none: the new name may be a neighbour's on its host.
         """
         known = self.services.get(service)
         if known is None:
@@ -149,7 +147,6 @@ def _service(key: str, item: Object) -> Service:
     return Service(
         key=key,
         model=spec["model"].get("name") or item["metadata"]["name"],
-        dedicated=spec.get("isolation") == "Dedicated",
         hold_seconds=min(parse_duration_seconds(hold.get("timeout", "60s")), HOLD_LIMIT_SECONDS),
         hold_max=hold.get("max", 1000),
         refusal=_refusal(item),

@@ -209,12 +209,22 @@ async def test_compressed_messages_are_refused_with_what_to_do(shared, upstream,
     assert not upstream.seen
 
 
-async def test_a_dedicated_host_takes_any_encoding(gateway, upstream, stub):
+@pytest.mark.parametrize("asleep", [False, True])
+async def test_a_dedicated_service_is_guarded_too_as_neighbours_may_not_have_left_yet(
+    gateway, upstream, stub, asleep
+):
     gateway.service("digits", isolation="Dedicated")
-    gateway.host(upstream.address, placement("digits-1", "demo/digits"))
-    await gateway.routed("demo/digits")
-    message = service_pb2.ModelInferRequest(model_name="digits", raw_input_contents=[b"x" * 10_000])
-    await stub.ModelInfer(message, compression=grpc.Compression.Gzip)
+    placements = placement("digits-1", "demo/digits"), placement("review-1", "demo/review")
+    if not asleep:
+        gateway.host(upstream.address, *placements)
+        await gateway.routed("demo/digits")
+    request = service_pb2.ModelInferRequest(model_name="review")
+    call = asyncio.create_task(refusal(stub.ModelInfer(request)))
+    if asleep:
+        await until(lambda: gateway.pilot.holding, "held")
+        gateway.host(upstream.address, *placements)
+    assert "serves another model" in (await call).details()
+    assert not any(model == "review" for _, model, _ in upstream.seen)
 
 
 @pytest.mark.parametrize("asleep", [False, True])
