@@ -20,6 +20,7 @@ KUBELET_PORT = 10250
 
 _PORTS = (API_SERVER_PORT, CONTROLLER_MANAGER_PORT, SCHEDULER_PORT, KUBELET_PORT)
 _FIRST_RANGE, _LAST_RANGE = 16, 254  # below are 127.0.0.0 and what people use by hand
+_UNUSED_ADDRESS = "127.255.0.1"  # in the range after the last: no cluster is ever there
 _HOSTS_PER_BLOCK = 254
 
 
@@ -43,20 +44,30 @@ def choose_range(folder: Path, remembered: int | None) -> int:
     first = zlib.crc32(str(folder).encode()) % count
     candidates = [_FIRST_RANGE + (first + step) % count for step in range(count)]
     for candidate in [remembered, *candidates] if remembered else candidates:
-        if _free(control_plane_address(candidate)):
+        if not _taken(control_plane_address(candidate)):
             return candidate
+    # A listener on 0.0.0.0 takes its port from every range, so that one is to blame, not clusters.
+    if taken := _taken(_UNUSED_ADDRESS):
+        ports = " and ".join(map(str, taken))
+        raise LocalClusterError(
+            f"Port {ports} is taken on all addresses. End what listens there; `ss -ltnp` shows it."
+        )
     raise LocalClusterError(
         "No loopback range is free: every 127.x.0.1 has a listener. End some clusters with "
         "`lull local down --name NAME`."
     )
 
 
-def _free(address: str) -> bool:
-    for port in _PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                return False
+def _taken(address: str) -> list[int]:
+    """Those of the control plane's ports on which somebody listens at this address."""
+    return [port for port in _PORTS if not _free(address, port)]
+
+
+def _free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
     return True
