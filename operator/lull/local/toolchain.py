@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Tool:
     version: str
     packages: dict[str, str]
     ldflags: str
-    go_mod: Callable[[Path], str]
+    go_mod: Callable[[Path, Progress], str]
 
 
 def cache_folder() -> Path:
@@ -113,79 +113,69 @@ def _build(tool: Tool, folder: Path, progress: Progress) -> None:
     progress(f"building {tool.name} {tool.version} (once; kept in {folder.parent})")
     with tempfile.TemporaryDirectory(prefix=f".{tool.name}-", dir=folder.parent) as temporary:
         work = Path(temporary)
-        (work / "go.mod").write_text(tool.go_mod(go))
+        (work / "go.mod").write_text(tool.go_mod(go, progress))
         (work / "bin").mkdir()
-        progress(f"{tool.name}: downloading Go modules")
         for name, package in tool.packages.items():
+            deps = _run_go(
+                [go, "list", "-mod=mod", "-deps", package], work, f"{name}: downloading modules", progress
+            )
             # -p bounds the compilers that run at once: each may take 1 GiB.
-            command: list[str | Path] = [
-                go,
-                "build",
-                "-mod=mod",
-                "-v",
-                "-trimpath",
-                "-p",
-                str(min(4, _cores())),
-            ]
+            command: list[str | Path] = [go, "build", "-mod=mod", "-v", "-trimpath"]
+            command += ["-p", str(min(4, _cores()))]
             command += ["-ldflags", f"-s -w {tool.ldflags}", "-o", f"bin/{name}", package]
-            _run_go(command, work, name, _count_packages(go, package, work), progress)
+            total = len(set(deps.splitlines()))
+            _run_go(command, work, f"{name}: compiling at most {total} packages", progress)
         (work / "bin").rename(folder)
     progress(f"built {tool.name} {tool.version} in {time.monotonic() - began:.0f} s")
 
 
-def _count_packages(go: Path, package: str, work: Path) -> int:
-    """How many Go packages a binary is made of; downloads their modules on the way."""
-    return len(set(_output([go, "list", "-mod=mod", "-deps", package], work).splitlines()))
+def _run_go(command: Sequence[str | Path], work: Path, what: str, progress: Progress) -> str:
+    """Runs Go and returns its output, telling now and then how many modules or packages it has reported.
 
-
-def _run_go(command: Sequence[str | Path], work: Path, what: str, total: int, progress: Progress) -> None:
-    """Runs `go build -v`, telling every few seconds how many packages it has compiled."""
-    deadline = time.monotonic() + BUILD_TIMEOUT_SECONDS
-    next_line = time.monotonic() + PROGRESS_EVERY_SECONDS
-    progress(f"{what}: compiling (at most {total} packages)")
-    lines: list[str] = []
-    with subprocess.Popen(command, cwd=work, env=_go_env(), stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr or ():
-            lines.append(line)
-            now = time.monotonic()
-            if now > deadline:
-                process.kill()
-                raise LocalClusterError(f"{what}: the build took longer than an hour. Try again.")
-            if now > next_line:
-                progress(f"{what}: {len(lines)} of at most {total} packages compiled")
-                next_line = now + PROGRESS_EVERY_SECONDS
+    Raises:
+        LocalClusterError: it failed, with the end of what it said, or took longer than an hour.
+    """
+    progress(what)
+    began = time.monotonic()
+    # Into files: a pipe that is not read blocks its writer, and one that is read cannot be left in time.
+    out, log = work / "go.out", work / "go.log"
+    with out.open("wb") as stdout, log.open("wb") as stderr:
+        process = subprocess.Popen(command, cwd=work, env=_go_env(), stdout=stdout, stderr=stderr)
+        try:
+            while not _ended(process, PROGRESS_EVERY_SECONDS):
+                seconds = time.monotonic() - began
+                if seconds > BUILD_TIMEOUT_SECONDS:
+                    raise LocalClusterError(
+                        f"{what} took longer than {seconds:.0f} s. Run the command again."
+                    )
+                reported = len(log.read_bytes().splitlines())
+                progress(f"{what}: {reported} after {seconds:.0f} s")
+        finally:
+            process.kill()
+            process.wait()
     if process.returncode:
-        raise LocalClusterError(_failed(what, "".join(lines[-20:])))
+        raise LocalClusterError(
+            f"{what} failed:\n{log.read_text(errors='replace')[-2000:]}\n"
+            "Check that the Go module proxy (GOPROXY) is reachable and the disk has 6 GB, "
+            "then run the command again."
+        )
+    return out.read_text()
 
 
-def _output(command: Sequence[str | Path], work: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=work,
-        env=_go_env(),
-        capture_output=True,
-        text=True,
-        timeout=BUILD_TIMEOUT_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise LocalClusterError(_failed(" ".join(map(str, command[1:3])), done.stderr[-2000:]))
-    return done.stdout
-
-
-def _failed(what: str, tail: str) -> str:
-    return (
-        f"{what} failed:\n{tail}\n"
-        "Check that the Go module proxy (GOPROXY) is reachable and the disk has 6 GB, "
-        "then run the command again."
-    )
+def _ended(process: subprocess.Popen[bytes], timeout_seconds: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_seconds)
+    return process.returncode is not None
 
 
 def _go_env() -> dict[str, str]:
+    caches: dict[str, str] = {}
+    if not os.access(os.environ.get("HOME", ""), os.W_OK):  # where Go keeps them
+        caches = {"GOPATH": str(cache_folder() / "go-path"), "GOCACHE": str(cache_folder() / "go-build")}
     # No workspace or flags of the user's may change what is built; the toolchain that go.mod asks for is
     # downloaded where the installed one is older.
     own = {"GOWORK": "off", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
-    return {**os.environ, **own}
+    return {**caches, **os.environ, **own}
 
 
 def _cores() -> int:
@@ -240,7 +230,7 @@ def _install_go(folder: Path, progress: Progress) -> None:
         target.rename(folder)
 
 
-def _kubernetes_go_mod(go: Path) -> str:
+def _kubernetes_go_mod(go: Path, progress: Progress) -> str:
     """A go.mod that builds k8s.io/kubernetes from outside its repository.
 
     Its own go.mod replaces the staging modules by folders of the repository; each of them is
@@ -248,7 +238,8 @@ def _kubernetes_go_mod(go: Path) -> str:
     """
     query: list[str | Path] = [go, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES_VERSION}"]
     with tempfile.TemporaryDirectory() as nowhere:
-        upstream = Path(json.loads(_output(query, Path(nowhere)))["GoMod"]).read_text()
+        found = json.loads(_run_go(query, Path(nowhere), "kubernetes: downloading its module", progress))
+    upstream = Path(found["GoMod"]).read_text()
     staging = re.findall(r"(k8s\.io/[\w-]+) => \./staging/", upstream)
     version = KUBERNETES_VERSION.removeprefix("1.")
     return "\n".join(
@@ -274,7 +265,7 @@ ETCD = Tool(
     version=ETCD_VERSION,
     packages={"etcd": "go.etcd.io/etcd/server/v3"},
     ldflags="",
-    go_mod=lambda _go: (
+    go_mod=lambda _go, _progress: (
         f"module lull.dev/toolchain\ngo 1.24\nrequire go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n"
     ),
 )

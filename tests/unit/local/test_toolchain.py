@@ -1,5 +1,7 @@
 """Where the binaries come from."""
 
+from pathlib import Path
+
 import pytest
 
 from lull.local import toolchain
@@ -42,3 +44,24 @@ def test_a_build_that_fails_leaves_nothing_behind_and_says_what_to_do(monkeypatc
     with pytest.raises(LocalClusterError, match=r"no network[\s\S]*GOPROXY"):
         toolchain.binaries(lambda _line: None)
     assert [path.name for path in cache.iterdir()] == [".etcd.lock"]
+
+
+def test_a_build_that_hangs_tells_how_long_it_takes_and_is_ended_at_its_deadline(monkeypatch, tmp_path):
+    monkeypatch.setattr(toolchain, "PROGRESS_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(toolchain, "BUILD_TIMEOUT_SECONDS", 0.3)
+    told = []
+    hangs = ["sh", "-c", "echo $$ > pid; echo one module >&2; exec sleep 60"]
+    with pytest.raises(LocalClusterError, match=r"kubectl took longer than 0 s\. Run the command again"):
+        toolchain._run_go(hangs, tmp_path, "kubectl", told.append)
+    assert "kubectl: 1 after 0 s" in told
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_what_go_keeps_goes_to_the_cache_where_home_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.setenv("LULL_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("GOPATH", "/the/users/own")
+    monkeypatch.delenv("GOCACHE", raising=False)
+    environment = toolchain._go_env()
+    assert environment["GOCACHE"] == str(tmp_path / "go-build")
+    assert environment["GOPATH"] == "/the/users/own"
