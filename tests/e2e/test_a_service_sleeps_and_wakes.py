@@ -88,11 +88,7 @@ async def test_a_deleted_service_leaves_nothing(lull: World, sleeper: Service) -
         target = sleeper.targets()[0]
         assert (await client.infer(target, 1.0)).outcome == OK
         await sleeper.delete()
-
-        async def gone() -> bool:
-            return not await sleeper.placements()
-
-        await lull.until(gone, "its placement is gone", 30)
+        await sleeper.wait_gone()
         assert (await client.infer(target, 2.0)).outcome == "404"
 
 
@@ -106,7 +102,7 @@ async def test_suspended_it_answers_503_and_wakes_again_when_it_is_not(lull: Wor
         assert refused.outcome == "503"
         assert "Suspended" in refused.detail
         assert int(refused.headers["Retry-After"]) > 0
-        assert not await sleeper.placements()
+        await sleeper.wait_gone()
         await sleeper.patch(suspend=False)
         await sleeper.wait("Asleep")
         assert (await client.infer(target, 3.0)).outcome == OK

@@ -261,6 +261,14 @@ class Service:
 
         await self.world.until(so, f"{self.name} is {state}", timeout_seconds)
 
+    async def wait_gone(self, timeout_seconds: float = 30.0) -> None:
+        """Wait until no host holds it."""
+
+        async def so() -> bool:
+            return not await self.placements()
+
+        await self.world.until(so, f"no host holds {self.name}", timeout_seconds)
+
     async def wait_stalled(self, reason: str, timeout_seconds: float = 60.0) -> str:
         """Wait until it says that it cannot serve for this reason, and return the message."""
 
