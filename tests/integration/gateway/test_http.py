@@ -167,6 +167,28 @@ async def test_a_path_to_nobody_is_not_found(awake, upstream, path):
     assert body["error"]
 
 
+@pytest.mark.parametrize("rest", ["", "/", "?a=b"])
+async def test_a_path_ends_after_its_version_or_goes_on_with_a_slash(awake, rest):
+    assert (await awake.ask(f"/demo/digits/v2{rest}"))[0] == 200
+    status, _, body = await awake.ask(f"/demo/digits/v2evil{rest}")
+    assert status == 404
+    assert "no service" in body["error"]
+
+
+@pytest.mark.parametrize("host", [HOST, HOST.upper(), f"review.demo.{DOMAIN}", f"nobody.demo.{DOMAIN}"])
+@pytest.mark.parametrize("asleep", [False, True])
+async def test_a_services_own_host_takes_no_path_to_a_service(gateway, upstream, host, asleep):
+    gateway.service("digits")
+    gateway.service("review")
+    if not asleep:
+        gateway.host(upstream.address, placement("digits-1", "demo/digits"))
+        await gateway.routed("demo/digits")
+    status, _, body = await gateway.ask("/demo/digits/v2/health/live", host=host)
+    assert status == 404
+    assert body["error"]
+    assert not upstream.seen
+
+
 async def test_random_hosts_and_paths_are_not_found_and_leave_nothing(gateway):
     gateway.service("digits")
 
