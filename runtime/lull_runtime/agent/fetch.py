@@ -119,7 +119,7 @@ async def _follow(session: aiohttp.ClientSession, uri: str, out: Path, sources: 
         _check_literal(check_uri(uri, sources.allowed), sources.allowed)
         async with session.get(uri, allow_redirects=False) as response:
             if response.status in (301, 302, 303, 307, 308):
-                uri = urljoin(uri, response.headers.get("Location", ""))
+                uri = _joined(uri, response.headers.get("Location", ""))
                 continue
             if response.status >= 500 or response.status == 429:
                 raise _TryAgainError(f"the server answered {response.status} {response.reason}")
@@ -129,6 +129,15 @@ async def _follow(session: aiohttp.ClientSession, uri: str, out: Path, sources: 
                 )
             return await _receive(response, out, sources.most_bytes)
     raise ModelError(Reason.UNREACHABLE, f"{uri}: more than {_REDIRECTS} redirects")
+
+
+def _joined(uri: str, location: str) -> str:
+    try:
+        return urljoin(uri, location)
+    except ValueError as error:
+        raise ModelError(
+            Reason.UNREACHABLE, f"{uri}: it redirects to {location!r}, which is no URI"
+        ) from error
 
 
 async def _receive(response: aiohttp.ClientResponse, out: Path, most_bytes: int) -> str:

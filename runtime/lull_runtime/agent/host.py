@@ -221,7 +221,7 @@ class Host:
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
             return
-        placement.task = self._spawn(self._fetch(placement, digest))
+        placement.task = self._spawn(self._guarded(placement, self._fetch(placement, digest)))
         self._on_change(False)
 
     def _adopt(self, placement: Placement) -> None:
@@ -241,13 +241,15 @@ class Host:
         placement.held = True
         if placement.model is None:
             raise RuntimeError(f"{placement.want.id} waits for its load without having been opened")
-        placement.task = self._spawn(self._load(placement, placement.model))
+        placement.task = self._spawn(self._guarded(placement, self._load(placement, placement.model)))
         self._on_change(False)
 
     def _start_unload(self, placement: Placement) -> None:
+        if placement.task is not None:
+            placement.task.cancel()  # it may be unloading too, and would go on to unload a successor
         placement.phase = Phase.UNLOADING
         placement.reason = placement.message = None
-        placement.task = self._spawn(self._unload(placement))
+        placement.task = self._spawn(self._guarded(placement, self._unload(placement)))
         self._on_change(False)
 
     def _forget(self, placement: Placement) -> None:
@@ -257,6 +259,15 @@ class Host:
         self._on_change(True)
 
     # ── What takes time ──
+
+    async def _guarded(self, placement: Placement, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work; what nobody foresaw fails this placement, which would be on its way for ever else."""
+        try:
+            await work
+        except Exception as error:
+            log.exception("%s: nobody foresaw this", placement.want.id)
+            message = f"the agent failed at it ({error!r}): see its log, and report it"
+            await self._fail_and_take_out(placement, Reason.LOAD_FAILED, message)
 
     async def _fetch(self, placement: Placement, digest: str) -> None:
         try:
@@ -287,8 +298,8 @@ class Host:
 
     async def _load(self, placement: Placement, model: Model) -> None:
         name = placement.want.name
-        self._journal.drop(name)
         try:
+            self._journal.drop(name)
             if not self._repository.has(name, model):
                 await asyncio.to_thread(self._repository.lay, name, model)
             started = time.perf_counter()
@@ -305,10 +316,7 @@ class Host:
             placement.held = False
             self._fail(placement, Reason.LOAD_FAILED, str(error))
         except ModelError as error:
-            self._fail(placement, error.reason, error.message)
-            await self._take_out(name)
-            placement.held = False
-            self._on_change(True)
+            await self._fail_and_take_out(placement, error.reason, error.message)
         else:
             placement.activity = Activity(Usage(own, 0, 0.0))
             self._become_ready(placement)
@@ -351,11 +359,18 @@ class Host:
 
     async def _evict(self, name: str) -> None:
         log.info("unloading %s, which nobody wants", name)
-        self._journal.drop(name)
         try:
+            self._journal.drop(name)
             await self._take_out(name)
         finally:
             self._evicting.discard(name)
+
+    async def _fail_and_take_out(self, placement: Placement, reason: Reason, message: str) -> None:
+        self._fail(placement, reason, message)
+        if placement.held:
+            await self._take_out(placement.want.name)
+            placement.held = False
+            self._on_change(True)
 
     async def _take_out(self, name: str) -> None:
         """Unload a model and wait until Triton says that it is gone: until its memory is free."""

@@ -1,9 +1,12 @@
 """What Triton holds and for whom, on disk: how an agent that was restarted knows what to adopt."""
 
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
+        """Write all; where that fails (a full disk) leave none: a stale one would have a model adopted."""
         fresh = self._path.with_suffix(".fresh")
-        fresh.write_text(json.dumps({name: asdict(entry) for name, entry in self.entries.items()}))
-        os.replace(fresh, self._path)
+        try:
+            fresh.write_text(json.dumps({name: asdict(entry) for name, entry in self.entries.items()}))
+            os.replace(fresh, self._path)
+        except OSError as error:
+            log.warning("no journal is kept: %s", error)
+            self._path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Entry]:

@@ -137,17 +137,20 @@ class Triton:
         """Run one inference and return all outputs.
 
         Raises:
-            TritonError: the model refused or failed.
+            TritonError: the model refused or failed, or an output is of strings.
         """
         request = service_pb2.ModelInferRequest(model_name=name)
         for tensor, array in inputs.items():
             request.inputs.add(name=tensor, datatype=datatypes[tensor], shape=array.shape)
             request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
         answer = await self._call(self._stub.ModelInfer, request, _INFER_SECONDS)
-        return {
-            output.name: np.frombuffer(raw, numpy_type(output.datatype)).reshape(output.shape)
-            for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
-        }
+        try:
+            return {
+                output.name: np.frombuffer(raw, numpy_type(output.datatype)).reshape(output.shape)
+                for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+            }
+        except (KeyError, ValueError) as error:
+            raise TritonError(f"its outputs are not all tensors of fixed-size numbers: {error}") from error
 
     async def _call(self, method: _Method, request: object, timeout_seconds: float) -> Any:  # noqa: ANN401  no types
         try:

@@ -59,6 +59,7 @@ def _split(uri: str) -> SplitResult:
     try:
         parts = urlsplit(uri)
         _ = parts.port  # is only checked when read
+        (parts.hostname or "").encode("idna")  # what a resolver would do, and fail at
     except ValueError as error:
         raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri} is no URI: {error}") from error
     return parts

@@ -112,6 +112,8 @@ def _members(file: IO[bytes], bounds: Bounds) -> list[tarfile.TarInfo]:
         if not member.isreg() or member.issparse():
             raise _refused(f"{member.name!r} is a link, a device or a sparse file; pack plain files only")
         name = _safe_name(member.name, bounds)
+        if member.size < 0:  # an extended header may say so
+            raise _refused(f"{name!r} is of negative size")
         total_bytes += member.size
         if name in names:
             raise _refused(f"it holds {name!r} twice")

@@ -171,6 +171,20 @@ async def test_a_redirect_to_elsewhere_is_refused(server, sources, tmp_path, tar
     assert server.requests == 1
 
 
+async def test_a_redirect_to_what_is_no_uri_is_the_server_s_fault(server, sources, tmp_path):
+    async def away(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "http://[::1"})
+
+    server.answer = away
+    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.UNREACHABLE
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_host_that_no_resolver_takes_is_no_uri(host: str):
+    with pytest.raises(ModelError):
+        check_uri(f"https://{host}/m", ["https://"])
+
+
 async def test_redirects_in_a_circle_end(server, sources, tmp_path):
     async def round_and_round(request: web.Request) -> web.Response:
         raise web.HTTPFound(request.path)

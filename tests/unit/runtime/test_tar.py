@@ -94,6 +94,14 @@ def test_too_many_files_are_refused(tmp_path: Path):
     assert "10 files" in refused(tmp_path, archive, Bounds(files=10)).message
 
 
+def test_a_negative_size_is_refused(tmp_path: Path):
+    with tarfile.open(tmp_path / "t", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a")
+        member.pax_headers = {"size": "-1"}
+        archive.addfile(member, io.BytesIO())
+    refused(tmp_path, tmp_path / "t")
+
+
 def test_too_many_bytes_are_refused(tmp_path: Path):
     archive = tar_of(tmp_path / "t", file("a"), content=b"x" * 2000)
     assert refused(tmp_path, archive, Bounds(total_bytes=1000)).reason is Reason.TOO_LARGE

@@ -1,0 +1,167 @@
+"""The host's bookkeeping, with a Triton that does as each test says."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2
+
+from lull.api.host import HostModel
+from lull_runtime.agent.fetch import Sources
+from lull_runtime.agent.host import Host, Limits
+from lull_runtime.agent.journal import Journal
+from lull_runtime.agent.repository import Repository
+from lull_runtime.agent.store import Store
+from lull_runtime.agent.triton import Triton, TritonError, Usage
+from lull_runtime.artifact.pack import pack_repository
+
+CONFIG = 'backend: "onnxruntime" input [ { name: "x" } ] output [ { name: "y" } ]'
+
+
+class FakeTriton:
+    """Loads and unloads by the name, and counts."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.on_load: Callable[[str], None] = lambda name: None
+        self.unloading = asyncio.Event()
+        self.unloading.set()
+
+    async def live(self) -> bool:
+        return True
+
+    async def index(self) -> dict[str, str]:
+        return dict(self.states)
+
+    async def usage(self) -> dict[str, Usage]:
+        return {name: Usage(0, 0, 0.0) for name, state in self.states.items() if state}
+
+    async def disconnected(self) -> None:
+        await asyncio.Event().wait()
+
+    async def load(self, name: str, timeout_seconds: float) -> None:
+        self.calls.append(f"load {name}")
+        self.on_load(name)
+        self.states[name] = "READY"
+
+    async def unload(self, name: str) -> None:
+        self.calls.append(f"unload {name}")
+        await self.unloading.wait()
+        self.states[name] = ""
+
+
+class World:
+    """One host in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.triton = FakeTriton()
+        for name in ("files", "artifacts"):
+            (folder / name).mkdir()
+        self.store = Store(
+            folder / "artifacts",
+            Sources(folder / "files", ["file:///"]),
+            allow_code=False,
+            most_bytes=1 << 30,
+            in_use=lambda: self.host.digests(),
+        )
+        self.journal = Journal(folder / "artifacts" / "journal.json")
+        self.repository = Repository(folder / "repository", folder / "backends")
+        self.host = Host(
+            self.triton, self.store, self.repository, self.journal, Limits(), lambda urgent: None
+        )
+
+    def model(self, name: str, number: int = 1, content: bytes = b"network") -> HostModel:
+        """A placement of a model that is there."""
+        source = self.folder / f"{name}-{hashlib.sha256(content).hexdigest()}"
+        if not source.exists():
+            (source / "1").mkdir(parents=True)
+            (source / "config.pbtxt").write_text(CONFIG)
+            (source / "1" / "model.onnx").write_bytes(content)
+        digest = pack_repository(self.folder / "files" / source.name, source)
+        return HostModel(
+            id=f"{name}-{number}",
+            service=f"demo/{name}",
+            name=name,
+            revision=str(number),
+            uri=f"file:///{source.name}",
+            digest=digest,
+            state="Loaded",
+        )
+
+    def state(self, placement: str) -> str | None:
+        return next((s.state for s in self.host.status() if s.id == placement), None)
+
+    async def until(self, placement: str, state: str | None) -> None:
+        await eventually(lambda: self.state(placement) == state)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def world(tmp_path: Path):
+    world = World(tmp_path)
+    running = asyncio.create_task(world.host.run())
+    yield world
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_fetch_that_fails_as_nobody_foresaw_fails_the_placement(world: World, monkeypatch):
+    async def get(*_):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(world.store, "get", get)
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Failed")
+    assert "unforeseen" in world.host.status()[0].message
+    world.host.set_desired([])
+    await world.until("a-1", None)
+
+
+async def test_a_load_that_fails_as_nobody_foresaw_is_taken_out_again(world: World):
+    def fail(name: str) -> None:
+        world.triton.states[name] = "READY"
+        raise KeyError("unforeseen")
+
+    world.triton.on_load = fail
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Failed")
+    await eventually(lambda: world.triton.states["a"] == "")
+    world.triton.on_load = lambda name: None
+    world.host.set_desired([world.model("a"), world.model("b")])
+    await world.until("b-1", "Ready")
+
+
+async def test_a_full_disk_costs_the_journal_and_no_model(world: World, monkeypatch):
+    (world.folder / "artifacts" / "journal.json").write_text("{}")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Ready")
+    await eventually(lambda: not (world.folder / "artifacts" / "journal.json").exists())
+    world.host.set_desired([])
+    await world.until("a-1", None)
+
+
+async def test_an_output_of_strings_is_an_error_of_the_model(monkeypatch):
+    answer = service_pb2.ModelInferResponse(raw_output_contents=[b"x"])
+    answer.outputs.add(name="y", datatype="BYTES", shape=[1])
+
+    async def call(*_):
+        return answer
+
+    triton = Triton("127.0.0.1:9", "key")
+    monkeypatch.setattr(triton, "_call", call)
+    with pytest.raises(TritonError, match="BYTES"):
+        await triton.infer("m", {"x": np.ones((1, 1))}, {"x": "FP64"})
+    await triton.close()
