@@ -74,7 +74,7 @@ class Executor:
         self._rests.clear()
 
     def submit(self, change: Change) -> None:
-        """Assume a change and start to write it, unless its host is being written or rests, or its pool does."""
+        """Assume a change and start to write it, unless its host is being written or rests, or its pool."""
         name = change.host
         pool = _pool_rest(change.pool) if isinstance(change, CreateHost) else name
         if name in self._tasks or self._rests_now(name) or self._rests_now(pool):
@@ -97,6 +97,8 @@ class Executor:
             self._view.assume(change.host, None)
         elif isinstance(change, SetModels) and host:
             self._view.assume(change.host, replace(host, placements=change.after))
+        elif host:
+            self._view.assume(change.host, host)
 
     async def _write(self, change: Change) -> None:
         name = change.host
@@ -159,7 +161,7 @@ class Executor:
         except ApiError as error:
             await self._refetch(change.host, error, generation)
             raise
-        self._view.offer(MODELHOSTS, answer)
+        self._view.update(MODELHOSTS, answer)
         for placement in change.cut:
             self._on_cut(placement.service)
 
@@ -171,8 +173,8 @@ class Executor:
         """
         gateways = await self._gateways.fresh()
         for item in gateways:
-            self._view.offer(MODELGATEWAYS, item)
-        read = [gateway_from(item) for item in gateways]
+            self._view.update(MODELGATEWAYS, item)
+        read = [gateway_from(item) for item in gateways if not self._view.gateway_ended(item)]
         open_ = [p.id for p in change.proofs if not fenced(p, read)]
         if open_:
             raise StaleError(f"a gateway still routes to {', '.join(open_)}")
@@ -272,7 +274,7 @@ class Executor:
         if found is None:
             self._view.forget(MODELHOSTS, name)
             raise StaleError("it is gone") from error
-        self._view.offer(MODELHOSTS, found)
+        self._view.update(MODELHOSTS, found)
         if generation is None or found["metadata"]["generation"] != generation:
             raise StaleError("somebody wrote before") from error
 

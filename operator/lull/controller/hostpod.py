@@ -75,6 +75,7 @@ def _pod_spec(spec: Object, image: str) -> Object:
             "runAsUser": USER_ID,
             "runAsGroup": USER_ID,
             "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",  # a large `files` volume is not walked at every wake
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [_agent(spec, image)],

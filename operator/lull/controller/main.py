@@ -26,6 +26,9 @@ from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
 
 log = logging.getLogger(__name__)
 
+GATEWAY_SELECTOR = "app.kubernetes.io/name=lull-gateway"
+"""The label that every gateway's Deployment gives its Pods."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -106,6 +109,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
         _reflector(kube, MODELGATEWAYS, SYSTEM_NAMESPACE, planner),
         _reflector(kube, PODS, HOSTS_NAMESPACE, planner, label_selector=LABEL_HOST),
+        _reflector(kube, PODS, SYSTEM_NAMESPACE, planner, label_selector=GATEWAY_SELECTOR),
     ]
 
     async def decide() -> None:
@@ -127,7 +131,8 @@ def _reflector(
     kube: Kube, kind: Resource, namespace: str, planner: Planner, *, label_selector: str | None = None
 ) -> Reflector:
     def changed(key: tuple[str, str], item: Object | None) -> None:
-        planner.see(kind, key[1], item)
+        both = kind is PODS and namespace == SYSTEM_NAMESPACE
+        planner.see(kind, "/".join(key) if both else key[1], item)
 
     return Reflector(kube, kind, namespace, on_change=changed, label_selector=label_selector)
 

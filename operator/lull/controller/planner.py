@@ -66,8 +66,8 @@ class Planner:
             self._wakes.forget(key)
         if kind is MODELGATEWAYS:
             after = self._view.gateways.get(key)
-            if before and after and before.held == after.held and before.drained == after.drained:
-                return  # a heartbeat
+            if before and after and before.drained == after.drained and not before.held and not after.held:
+                return  # a mere heartbeat; that of one that holds requests may make it count again
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
             self._wakes.look(self._view.hosts[key])
         self.wake()

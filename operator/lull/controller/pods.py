@@ -12,16 +12,22 @@ _CANNOT_START = (
     "InvalidImageName",
     "RunContainerError",
 )
+_ENDED = ("Failed", "Succeeded")
+"""Phases that no Pod ever leaves."""
+
+
+def pod_ended(pod: Object) -> bool:
+    """Tell whether a Pod has ended: none of its containers runs, or ever will again."""
+    return (pod.get("status") or {}).get("phase") in _ENDED
 
 
 def pod_state(host: Object, pod: Object | None, *, ran: bool) -> Pod:
     """Tell how the Pod of a ModelHost is; `ran` where it has been ready before."""
     if pod is None:
         return Pod.GONE if (host.get("status") or {}).get("address") else Pod.MISSING
-    status = pod.get("status") or {}
     if pod["metadata"].get("deletionTimestamp") or not _owned(host, pod):
         return Pod.TERMINATING
-    if status.get("phase") in ("Failed", "Succeeded"):
+    if pod_ended(pod):
         return Pod.GONE
     if _condition(pod, "Ready").get("status") == "True":
         return Pod.RUNNING

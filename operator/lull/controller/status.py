@@ -113,7 +113,7 @@ class StatusWriter:
             self._wanted.setdefault((kind, key), status)
             self._poke.set()
             return
-        self._view.offer(kind, answer)
+        self._view.update(kind, answer)
 
     def _want(self, kind: Resource, key: str, item: Object, status: Object) -> None:
         mark = (kind.plural, item["metadata"]["uid"])

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from lull.api.names import ANNOTATION_DRAIN
+from lull.api.names import ANNOTATION_DRAIN, SYSTEM_NAMESPACE
 from lull.api.quantities import parse_bytes
-from lull.controller.pods import pod_state, pod_trouble
+from lull.controller.pods import pod_ended, pod_state, pod_trouble
 from lull.controller.wire import (
     Object,
     gateway_from,
@@ -42,7 +42,7 @@ class View:
     """The newest known state of every object, raw and as the policy reads it.
 
     Attributes:
-        raw: the objects by kind and key (`namespace/name`, or the name alone for pools).
+        raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
     """
 
@@ -65,7 +65,7 @@ class View:
             MODELPOOLS: self._read_pool,
             MODELHOSTS: self._read_host,
             MODELGATEWAYS: self._read_gateway,
-            PODS: self._read_host,
+            PODS: self._read_pod,
         }
 
     def fleet(self, seed: str) -> Fleet:
@@ -86,6 +86,20 @@ class View:
         self.raw[kind][key] = item
         self._readers[kind](key)
         return True
+
+    def update(self, kind: Resource, item: Object) -> None:
+        """Take the answer of a call of ours, unless the object went meanwhile: an answer may be old."""
+        if _key(kind, item) in self.raw[kind]:
+            self.offer(kind, item)
+
+    def gateway_ended(self, item: Object) -> bool:
+        """Tell whether a gateway routes no more, though it is in the API: its Pod has ended, as by eviction.
+
+        Sound on a stale cache, as no Pod comes back from that. Gateways of deleted Pods go with them.
+        """
+        pod = self.raw[PODS].get(f"{SYSTEM_NAMESPACE}/{item['metadata']['name']}")
+        owners = [owner["uid"] for owner in item["metadata"].get("ownerReferences") or ()]
+        return pod is not None and pod["metadata"]["uid"] in owners and pod_ended(pod)
 
     def forget(self, kind: Resource, key: str) -> None:
         """Take note that an object is gone."""
@@ -133,10 +147,14 @@ class View:
 
     def _read_gateway(self, key: str) -> None:
         gateway = self._read(MODELGATEWAYS, key, gateway_from)
-        if gateway is None:
+        if gateway is None or self.gateway_ended(self.raw[MODELGATEWAYS][key]):
             self.gateways.pop(key, None)
         else:
             self.gateways[key] = gateway
+
+    def _read_pod(self, key: str) -> None:
+        namespace, _, name = key.rpartition("/")
+        (self._read_gateway if namespace else self._read_host)(name)
 
     def _read_host(self, key: str) -> None:
         """Show a host anew; its Pod and its ModelHost have the same name."""
@@ -170,6 +188,8 @@ class View:
         } | known
         pod = self.raw[PODS].get(name)
         state = pod_state(item, pod, ran=name in self._ran)
+        if pod is None and name in self._assumed:
+            state = Pod.MISSING  # it may be being made, and its agent's word arrive before it does
         if state is Pod.RUNNING:
             self._ran.add(name)
         total = (status.get("accelerator") or {}).get("memoryTotal")
@@ -224,7 +244,8 @@ class View:
 
 def _key(kind: Resource, item: Object) -> str:
     """Hosts, their Pods and gateways live in one namespace each, so their names are keys."""
-    return key_of(item) if kind is MODELSERVICES else str(item["metadata"]["name"])
+    gateway_pod = kind is PODS and item["metadata"].get("namespace") == SYSTEM_NAMESPACE
+    return key_of(item) if kind is MODELSERVICES or gateway_pod else str(item["metadata"]["name"])
 
 
 def _newer(item: Object, held: Object) -> bool:

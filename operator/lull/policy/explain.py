@@ -133,5 +133,5 @@ def _message(draft: Draft, service: Service, state: str, placements: list[tuple[
 
 
 def _called(draft: Draft, host: Host) -> str:
-    """Name a host; one that is not made yet has no name to rely on, as it is made under another if refused."""
+    """Name a host; one that is not made yet has no name to rely on: refused, it gets another."""
     return host.name if host.name in draft.fleet.hosts else "a new host"

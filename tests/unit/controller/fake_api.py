@@ -244,4 +244,6 @@ class FakeApi:
 
 
 def _selected(item, selector):
-    return selector is None or selector in item["metadata"].get("labels", {})
+    labels = item["metadata"].get("labels", {})
+    name, equals, value = (selector or "").partition("=")
+    return selector is None or (name in labels and (not equals or labels[name] == value))

@@ -454,3 +454,74 @@ async def test_a_template_that_no_pod_can_be_built_from_is_said_and_tried_rarely
     assert "spec.template" in world.condition("Stalled")["message"]
     world.api.put(MODELPOOLS, pool())
     await world.until(world.routed)
+
+
+def gateway_pod(name, phase):
+    labels = {"app.kubernetes.io/name": "lull-gateway"}
+    return {
+        "metadata": {"name": name, "namespace": "lull-system", "labels": labels},
+        "status": {"phase": phase},
+    }
+
+
+async def test_an_evicted_gateway_blocks_no_fence_and_a_silent_one_does(world):
+    evicted = world.api.put(PODS, gateway_pod("gw-old", "Running"))
+    owner = {"uid": evicted["metadata"]["uid"]}
+    metadata = {"name": "gw-old", "namespace": "lull-system", "ownerReferences": [owner]}
+    world.api.put(MODELGATEWAYS, {"metadata": metadata, "spec": {}})
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.idle.add("demo/digits")
+    await world.rest()
+    await world.advance(400)
+    await world.until(lambda: world.state() == ["Draining"])
+    await world.rest()
+    assert world.state() == ["Draining"]
+    world.api.set_status(PODS, "gw-old", "lull-system", {"phase": "Failed", "reason": "Evicted"})
+    await world.until(lambda: world.state() == ["Resident"])
+
+
+async def test_a_gateway_that_deletion_races_with_the_fresh_list_is_no_ghost(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    world.idle.add("demo/digits")
+    await world.rest()
+    listed = world.api.list
+    gone = {"metadata": {"name": "gw-gone", "namespace": "lull-system", "resourceVersion": "1"}}
+
+    async def late(kind, *args, **fields):
+        items, version = await listed(kind, *args, **fields)
+        drained = world.api.objects["modelgateways", "lull-system", "gw-a"]["status"]["drained"]
+        return [*items, gone | {"status": {"drained": drained}}] if kind is MODELGATEWAYS else items, version
+
+    world.api.list = late
+    await world.advance(400)
+    await world.until(lambda: world.state() == ["Resident"])
+    assert set(world.parts.view.gateways) == {"gw-a", "gw-b"}
+
+
+async def test_a_held_request_is_served_when_its_silent_gateway_beats_again(world):
+    world.hold()
+    world.silent = {"gw-a", "gw-b"}
+    await world.until(world.asleep)
+    name = "gw-a"
+    stale = {"renewTime": "old", "held": ["demo/digits"]}
+    down = [True]
+
+    def refuse(verb, kind, _name):
+        if down and (verb, kind) == ("create", "modelhosts"):
+            raise ApiError(503, "ServiceUnavailable", "etcd is away")
+
+    world.api.before = refuse
+    world.api.set_status(MODELGATEWAYS, name, "lull-system", stale)
+    await world.rest()
+    await world.advance(25)
+    await world.rest()
+    down.clear()
+    await world.advance(25)
+    await world.rest()
+    assert not world.hosts()
+    world.api.set_status(MODELGATEWAYS, name, "lull-system", stale | {"renewTime": "new"})
+    await world.until(world.routed)

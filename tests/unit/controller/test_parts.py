@@ -314,3 +314,15 @@ def test_the_kinds_that_the_view_knows_are_those_it_is_shown():
         "ModelGateway",
         PODS.kind,
     }
+
+
+def test_an_answer_of_ours_brings_nothing_back_that_went_meanwhile():
+    view = View()
+    gateway = {"metadata": {"name": "gw", "namespace": "lull-system", "resourceVersion": "1"}}
+    view.offer(MODELGATEWAYS, gateway)
+    newer = {"metadata": gateway["metadata"] | {"resourceVersion": "2"}, "status": {"renewTime": "later"}}
+    view.update(MODELGATEWAYS, newer)
+    assert view.gateways["gw"].renewed == "later"
+    view.forget(MODELGATEWAYS, "gw")
+    view.update(MODELGATEWAYS, newer)
+    assert not view.gateways
