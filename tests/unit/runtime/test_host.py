@@ -29,8 +29,9 @@ class FakeTriton:
         self.states: dict[str, str] = {}
         self.calls: list[str] = []
         self.on_load: Callable[[str], None] = lambda name: None
-        self.unloading = asyncio.Event()
-        self.unloading.set()
+        self.unloads = 0
+        self.may_unload = asyncio.Event()
+        self.may_unload.set()
 
     async def live(self) -> bool:
         return True
@@ -51,7 +52,11 @@ class FakeTriton:
 
     async def unload(self, name: str) -> None:
         self.calls.append(f"unload {name}")
-        await self.unloading.wait()
+        self.unloads += 1
+        try:
+            await self.may_unload.wait()
+        finally:
+            self.unloads -= 1
         self.states[name] = ""
 
 
@@ -143,10 +148,35 @@ async def test_a_load_that_fails_as_nobody_foresaw_is_taken_out_again(world: Wor
     await world.until("b-1", "Ready")
 
 
+async def test_a_model_is_unloaded_by_one_task_so_that_its_successor_is_spared(world: World):
+    def fail(name: str) -> None:
+        world.triton.states[name] = "READY"
+        raise KeyError("unforeseen")
+
+    world.triton.on_load = fail
+    world.triton.may_unload.clear()
+    world.host.set_desired([world.model("a")])
+    await eventually(lambda: world.triton.unloads == 1)
+    world.host.set_desired([])
+    await eventually(lambda: world.triton.calls.count("unload a") == 2)
+    assert world.triton.unloads == 1
+
+    world.triton.on_load = lambda name: None
+    world.triton.may_unload.set()
+    world.host.set_desired([world.model("a", 2)])
+    await world.until("a-2", "Ready")
+    assert world.triton.calls[-1] == "load a"
+
+
 async def test_a_full_disk_costs_the_journal_and_no_model(world: World, monkeypatch):
     (world.folder / "artifacts" / "journal.json").write_text("{}")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    world.host.set_desired([world.model("a")])
+    model = world.model("a")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    world.host.set_desired([model])
     await world.until("a-1", "Ready")
     await eventually(lambda: not (world.folder / "artifacts" / "journal.json").exists())
     world.host.set_desired([])
