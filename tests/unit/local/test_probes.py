@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import pytest
 from aiohttp import web
 
@@ -89,7 +90,6 @@ async def test_verdicts_come_at_their_thresholds():
 
 
 async def test_grpc_health_is_asked_over_the_wire():
-    grpc = pytest.importorskip("grpc")
     asked = []
 
     async def check(request, _context):
