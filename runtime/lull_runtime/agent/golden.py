@@ -1,5 +1,7 @@
 """Asks a loaded model what its network answered before it was shipped, and compares."""
 
+import asyncio
+
 import numpy as np
 
 from lull.api.reasons import Reason
@@ -9,6 +11,8 @@ from lull_runtime.artifact.card import Golden, GoldenCase, tensor
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import GOLDEN
 
+_SILENT = "it loads, but does not answer in time once loaded: try it in a Triton of your own"
+
 
 async def validate(triton: Triton, name: str, model: Model) -> int:
     """Run the golden cases, which warms the model up too; return how many they were.
@@ -16,7 +20,7 @@ async def validate(triton: Triton, name: str, model: Model) -> int:
     Raises:
         ModelError: WrongShapes, LoadFailed, or NotAModel: the model takes or gives nothing.
     """
-    if model.partial and not await triton.has_signature(name):
+    if model.partial and not await _has_signature(triton, name):
         raise ModelError(
             Reason.NOT_A_MODEL,
             "its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton "
@@ -24,17 +28,26 @@ async def validate(triton: Triton, name: str, model: Model) -> int:
         )
     if model.card is None:
         return 0
-    blob = (model.root / GOLDEN).read_bytes()
+    blob = await asyncio.to_thread((model.root / GOLDEN).read_bytes)
     for case in model.card.golden.cases:
         await _run(triton, name, case, blob, model.card.golden)
     return len(model.card.golden.cases)
+
+
+async def _has_signature(triton: Triton, name: str) -> bool:
+    try:
+        return await triton.has_signature(name)
+    except TritonTimeoutError as error:
+        raise ModelError(Reason.LOAD_FAILED, _SILENT) from error
 
 
 async def _run(triton: Triton, name: str, case: GoldenCase, blob: bytes, golden: Golden) -> None:
     inputs = {entry.name: tensor(blob, entry) for entry in case.inputs}
     try:
         answer = await triton.infer(name, inputs, {entry.name: entry.datatype for entry in case.inputs})
-    except (TritonError, TritonTimeoutError) as error:
+    except TritonTimeoutError as error:
+        raise ModelError(Reason.LOAD_FAILED, _SILENT) from error
+    except TritonError as error:
         message = f"it does not take its own golden inputs: {error}"
         raise ModelError(Reason.WRONG_SHAPES, message) from error
     for entry in case.outputs:

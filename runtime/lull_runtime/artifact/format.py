@@ -19,6 +19,8 @@ CARD, NETWORK, GOLDEN, CONFIG = "lull.json", "model.onnx", "golden.bin", "config
 
 _CARD_BYTES = 1 << 20
 _CONFIG_BYTES = 1 << 20
+_GOLDEN_BYTES = 64 << 20
+"""The agent holds it in memory, and Triton a copy of each of its tensors."""
 _DATA_BACKENDS = frozenset({"onnxruntime", "tensorrt"})
 """Backends whose models are data. All others run what the model brings, or (TorchScript) nearly so."""
 _PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
@@ -101,6 +103,11 @@ def read_card(folder: Path) -> Card:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ModelError(Reason.NOT_A_MODEL, f"{CARD}: {where}: {first['msg']}; publish it again") from error
     size_bytes = (folder / GOLDEN).stat().st_size
+    if size_bytes > _GOLDEN_BYTES:
+        raise ModelError(
+            Reason.NOT_A_MODEL,
+            f"{GOLDEN} is larger than {_GOLDEN_BYTES >> 20} MiB; publish it again with fewer examples",
+        )
     for case in card.golden.cases:
         for entry in (*case.inputs, *case.outputs):
             if entry.offset + entry.size_bytes > size_bytes:

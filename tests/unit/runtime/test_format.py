@@ -1,6 +1,7 @@
 """What a folder holds: an artifact, a Triton model directory, or no model."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_a_card_whose_golden_tensor_claims_terabytes_is_no_model(tmp_path: Path)
     card["golden"]["cases"][0]["inputs"][0]["shape"] = [2**40, 2**40]
     (tmp_path / "lull.json").write_text(json.dumps(card))
     assert reason(lambda: read_card(tmp_path)) is Reason.NOT_A_MODEL
+
+
+def test_a_golden_file_that_would_fill_the_agent_s_memory_is_no_model(tmp_path: Path):
+    artifact(tmp_path)
+    os.truncate(tmp_path / "golden.bin", (64 << 20) + 1)
+    with pytest.raises(ModelError, match="fewer examples"):
+        read_card(tmp_path)
 
 
 def test_files_that_no_artifact_has_are_refused(tmp_path: Path):

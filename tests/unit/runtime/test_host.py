@@ -16,7 +16,7 @@ from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
-from lull_runtime.agent.triton import Triton, TritonError, Usage
+from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
 from lull_runtime.artifact.pack import pack_repository
 
 CONFIG = 'backend: "onnxruntime" input [ { name: "x" } ] output [ { name: "y" } ]'
@@ -81,12 +81,14 @@ class World:
             self.triton, self.store, self.repository, self.journal, Limits(), lambda urgent: None
         )
 
-    def model(self, name: str, number: int = 1, content: bytes = b"network") -> HostModel:
+    def model(
+        self, name: str, number: int = 1, content: bytes = b"network", config: str = CONFIG
+    ) -> HostModel:
         """A placement of a model that is there."""
         source = self.folder / f"{name}-{hashlib.sha256(content).hexdigest()}"
         if not source.exists():
             (source / "1").mkdir(parents=True)
-            (source / "config.pbtxt").write_text(CONFIG)
+            (source / "config.pbtxt").write_text(config)
             (source / "1" / "model.onnx").write_bytes(content)
         digest = pack_repository(self.folder / "files" / source.name, source)
         return HostModel(
@@ -181,6 +183,17 @@ async def test_a_full_disk_costs_the_journal_and_no_model(world: World, monkeypa
     await eventually(lambda: not (world.folder / "artifacts" / "journal.json").exists())
     world.host.set_desired([])
     await world.until("a-1", None)
+
+
+async def test_a_model_that_is_loaded_and_then_silent_is_no_load_timeout(world: World):
+    async def silent(name: str) -> bool:
+        raise TritonTimeoutError("deadline")
+
+    world.triton.has_signature = silent
+    world.host.set_desired([world.model("a", config='backend: "onnxruntime"')])
+    await world.until("a-1", "Failed")
+    assert world.host.status()[0].reason == "LoadFailed"  # a timed out load would taint the host
+    await eventually(lambda: world.triton.states["a"] == "")
 
 
 async def test_an_output_of_strings_is_an_error_of_the_model(monkeypatch):
