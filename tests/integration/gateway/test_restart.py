@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.gateway.harness import Gateway, until
+from integration.gateway.harness import DEADLINE_SECONDS, Gateway, until
 from unit.gateway.objects import host_object, placement, service_object
 
 SCRIPT = Path(__file__).with_name("pilot_process.py")
@@ -31,6 +31,14 @@ class KillableGateway(Gateway):
         fresh = self.folder / "view.new"
         fresh.write_text(json.dumps(view))
         fresh.replace(self.folder / "view.json")
+
+    async def routed(self, service):
+        """Wait until Envoy has the service's virtual host: the pilot is not here to be asked."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        query = {"resource": "dynamic_route_configs"}
+        while f'"{service}"'.encode() not in await self.admin._ask("GET", "/config_dump", query):
+            assert time.monotonic() < end, f"{service} is not routed"
+            await asyncio.sleep(0.01)
 
     def record(self):
         path = self.folder / "record.json"
@@ -72,7 +80,7 @@ async def test_awake_models_do_not_notice_that_the_pilot_is_gone(killable, upstr
         for _ in range(50):
             assert (await killable.infer())[0] == 200
 
-    await asyncio.sleep(0.5)  # the virtual host follows the first answer
+    await killable.routed("demo/digits")  # the virtual host follows the first answer
     await answered_without_pilot()
     await killable.run_pilot()
     for _ in range(50):
