@@ -26,6 +26,8 @@ _HEAP_LIMIT_BYTES = 1536 * 1024**2  # below the container's memory limit in the 
 _CONNECTION_LIMIT = 40_000
 _CHECK_SECONDS = HOLD_LIMIT_SECONDS + 30
 _STREAM_IDLE_SECONDS = HOLD_LIMIT_SECONDS + 60
+# Envoy's own back-off grows to 30 s, in which a pilot that is back could wake nothing.
+_RECONNECT = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
 _TYPE = "type.googleapis.com/envoy."
 
 
@@ -39,7 +41,9 @@ def bootstrap(settings: Settings) -> Config:
                 "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": PILOT_CLUSTER}}],
+                "grpc_services": [
+                    {"envoy_grpc": {"cluster_name": PILOT_CLUSTER, "retry_policy": _RECONNECT}}
+                ],
             },
             # 0: wait for ever. Before the pilot has spoken this gateway must not answer anything.
             "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},

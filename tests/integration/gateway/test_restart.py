@@ -1,6 +1,7 @@
 """A pilot that is killed: awake models do not notice, held requests are answered, no claim comes too soon."""
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -110,3 +111,25 @@ async def test_a_new_pilot_claims_nothing_before_envoy_let_go_of_the_old_ones_ro
     assert (await upload)[0] == 200
     await until(lambda: killable.record()["drained"] == ["digits-1.1"], "claimed in the end")
     assert time.monotonic() - started > 1
+
+
+async def test_envoy_looks_for_its_pilot_every_second_however_long_it_is_gone(gateway):
+    looks = []
+
+    def look(_reader, writer):
+        looks.append(time.monotonic())
+        writer.close()
+
+    await gateway.server.stop(0)
+    gateway.settings.xds_socket.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(look, gateway.settings.xds_socket)
+    await until(lambda: len(looks) >= 15, "Envoy looked 15 times", seconds=20)
+    server.close()
+    await server.wait_closed()
+    assert max(later - earlier for earlier, later in itertools.pairwise(looks)) < 2
+
+
+async def test_envoy_stays_connected_to_a_pilot_that_has_nothing_to_say(gateway):
+    stream = gateway.pilot.ads.stream
+    await asyncio.sleep(2.5)  # longer than its pause between two looks for the pilot
+    assert (gateway.pilot.ads.connected, gateway.pilot.ads.stream) == (True, stream)
