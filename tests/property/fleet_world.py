@@ -57,6 +57,7 @@ class FleetWorld:
         self.notes = NOTHING_NOTED
         self.beats = 0
         self.seeds = 0
+        self.ailing = set()
         self.lost = set()
 
     # The controller.
@@ -142,9 +143,16 @@ class FleetWorld:
         if host.pod is Pod.RUNNING:
             self.hosts[name] = replace(host, pod=Pod.UNREADY)
 
+    def pod_terminates(self, name):
+        host = self.hosts[name]
+        if host.pod in (Pod.RUNNING, Pod.UNREADY):
+            self.hosts[name] = replace(host, pod=Pod.TERMINATING)
+            self.ailing.add(name)
+
     def pod_dies(self, name):
         self.hosts[name] = replace(self.hosts[name], pod=Pod.GONE)
         self.machines[name] = Machine()
+        self.ailing.add(name)
         self.lost.add(name)
 
     def agent_acts(self, name):
@@ -237,7 +245,7 @@ class FleetWorld:
             assert len(names) == len(set(names.values())), f"two models of one wire name on {name}"
 
     def check_hosts(self):
-        assert len(self.hosts) <= self.pool.max_hosts
+        assert len(self.hosts.keys() - self.lost) <= self.pool.max_hosts
 
     def everybody_acts(self, idle=frozenset()):
         """One calm round in which nobody is late."""
@@ -246,6 +254,10 @@ class FleetWorld:
             self.agent_acts(name)
             self.unload_ends(name)
             self.agent_reports(name, idle)
+            if self.hosts[name].pod is Pod.TERMINATING and not any(
+                map(self.routed_anywhere, self.hosts[name].placements)
+            ):
+                self.pod_dies(name)
         for name in self.gateways:
             self.gateway_looks(name)
             self.heartbeat(name)

@@ -92,7 +92,7 @@ class Fleets(RuleBasedStateMachine):
             self.world.pod_starts(name)
 
     @precondition(lambda self: self.world.hosts)
-    @rule(data=st.data(), how=st.sampled_from(["pod_unready", "pod_dies"]))
+    @rule(data=st.data(), how=st.sampled_from(["pod_unready", "pod_terminates", "pod_dies"]))
     def host_is_lost(self, data, how):
         getattr(self.world, how)(data.draw(st.sampled_from(sorted(self.world.hosts))))
 
@@ -109,8 +109,10 @@ class Fleets(RuleBasedStateMachine):
     def pass_time(self, seconds):
         self.world.now += seconds
         for name, host in self.world.hosts.items():
-            since = self.world.notes.since.get(("Unready", name))
-            if host.pod is Pod.UNREADY and since is not None and self.world.now - since >= 10:
+            since = self.world.notes.since.get(("Unready", name), self.world.now)
+            if host.pod is Pod.UNREADY and self.world.now - since >= 10:
+                self.world.ailing.add(name)
+            if host.pod is Pod.UNREADY and self.world.now - since >= 60:
                 self.world.lost.add(name)
 
     @rule(first=st.sampled_from(["wake", "plan"]), crash=st.booleans())
@@ -133,7 +135,7 @@ class Fleets(RuleBasedStateMachine):
             if p.service == key
             and p.state is State.LOADED
             and h.says(p, Report.READY)
-            and h.name not in self.world.lost
+            and h.name not in self.world.ailing
             and not h.reports[p.id].idle
         }
 

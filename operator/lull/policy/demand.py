@@ -7,8 +7,10 @@ from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import placed, troubled, unready
 from lull.policy.packing import capacity_bytes
 
-LOST_AFTER_SECONDS = 10.0
-"""How long a Pod that has served may be not ready before its placements are given up."""
+AILING_AFTER_SECONDS = 10.0
+"""How long a Pod that has served may be not ready before its models are wanted elsewhere."""
+LOST_AFTER_SECONDS = 60.0
+"""How long before it is given up: until then it may just be slow, and is fenced like any other."""
 UNSCHEDULABLE_AFTER_SECONDS = 30.0
 """How long a Pod may wait for the scheduler before that is called a failure."""
 
@@ -22,8 +24,8 @@ def wanted(draft: Draft, service: Service) -> int:
 
 
 def active(draft: Draft, host: Host, placement: Placement) -> bool:
-    """Tell whether a placement is used, or is on its way to be."""
-    if placement.state is not State.LOADED:
+    """Tell whether a placement is used, or is on its way to be: what failed is neither."""
+    if placement.state is not State.LOADED or host.says(placement, Report.FAILED):
         return False
     if stuck(draft, host):
         return False
@@ -42,13 +44,20 @@ def idle(draft: Draft, host: Host, placement: Placement) -> bool:
     return draft.due(turned + placement.idle_after_seconds)
 
 
+def ailing(draft: Draft, host: Host) -> bool:
+    """Tell whether a host has not been ready for so long that its models are wanted elsewhere."""
+    return _away(draft, host, AILING_AFTER_SECONDS)
+
+
 def lost(draft: Draft, host: Host) -> bool:
     """Tell whether a host is given up: its placements need no fence, its status is not believed."""
-    if host.pod is Pod.GONE:
-        return True
+    return _away(draft, host, LOST_AFTER_SECONDS)
+
+
+def _away(draft: Draft, host: Host, seconds: float) -> bool:
     if host.pod is not Pod.UNREADY:
-        return False
-    return draft.due(draft.notes.since.get(unready(host), draft.now) + LOST_AFTER_SECONDS)
+        return host.pod is Pod.GONE
+    return draft.due(draft.notes.since.get(unready(host), draft.now) + seconds)
 
 
 def stuck(draft: Draft, host: Host) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lull.api.quantities import format_duration
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
-from lull.policy.demand import lost, refusal, stuck, wanted
+from lull.policy.demand import ailing, refusal, stuck, wanted
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
 from lull.policy.packing import capacity_bytes, charged_bytes
 
@@ -66,7 +66,7 @@ def explain_pool(draft: Draft, pool: Pool) -> PoolExplanation:
 
 
 def _routed(draft: Draft, host: Host, placement: Placement) -> bool:
-    return placement.state is State.LOADED and host.says(placement, Report.READY) and not lost(draft, host)
+    return placement.state is State.LOADED and host.says(placement, Report.READY) and not ailing(draft, host)
 
 
 def _state(draft: Draft, service: Service, placements: list[tuple[Host, Placement]], ready: int) -> str:

@@ -1,20 +1,24 @@
 """Hosts: kept at the pool's minimum, let go when they serve nobody."""
 
 from lull.policy.changes import CreatePod, Draft
+from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
-from lull.policy.notes import empty, serves_nobody
+from lull.policy.notes import empty, ending, serves_nobody
 
 DEFAULT_EMPTY_AFTER_SECONDS = 60.0
 """How long a host that serves nobody is kept in a pool without `emptyAfter`."""
+ENDING_SECONDS = 60.0
+"""How long the Pod of a host that serves nobody may take to end; on a dead node it never does."""
 
 
 def let_go(draft: Draft) -> None:
     """Delete hosts whose Pod is gone, that cannot be used again, or that served nobody for long enough."""
+    for host in list(draft.hosts.values()):  # first, so that none of them counts for the minimum
+        if lost(draft, host):
+            draft.delete(host, "its Pod is gone, or has not been ready for too long")
     for host in sorted(draft.hosts.values(), key=lambda h: h.name):
-        if host.pod is Pod.GONE:
-            draft.delete(host, "its Pod is gone")
-        elif serves_nobody(host) and host.pod is not Pod.TERMINATING:
-            _let_go_of_empty(draft, host)
+        if serves_nobody(host):
+            (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_empty)(draft, host)
 
 
 def keep_minimum(draft: Draft) -> None:
@@ -50,6 +54,11 @@ def _let_go_of_empty(draft: Draft, host: Host) -> None:
     after = empty_after_seconds(pool)
     if draft.due(draft.notes.since.get(empty(host), draft.now) + after):
         draft.delete(host, "it served nobody for its pool's emptyAfter")
+
+
+def _let_go_of_ending(draft: Draft, host: Host) -> None:
+    if draft.due(draft.notes.since.get(ending(host), draft.now) + ENDING_SECONDS):
+        draft.delete(host, "its Pod does not end, though it serves nobody")
 
 
 def _count(draft: Draft, pool: Pool) -> int:

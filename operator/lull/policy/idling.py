@@ -1,23 +1,24 @@
-"""Letting go: who falls asleep, who was replaced, and what failed or was lost."""
+"""Letting go: who falls asleep, who was replaced, and what failed."""
 
 from dataclasses import replace
 
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
-from lull.policy.demand import idle, lost, wanted
-from lull.policy.fleet import Host, Placement, Report, Service, State
+from lull.policy.demand import ailing, idle, lost, wanted
+from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
 from lull.policy.packing import evictable, need_bytes, room_bytes, room_soon_bytes
-from lull.policy.wake import sound
+from lull.policy.wake import MAKING_ROOM, sound
 
 
 def good(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
-    """Tell whether a placement is what the service wants: loaded, of this revision, in this pool, sound."""
+    """Tell whether a placement is what the service wants: its revision and pool, sound, alone if so asked."""
     return (
         placement.state is State.LOADED
         and same_model(placement, service.model)
         and host.pool == service.pool
         and sound(draft, host)
         and not host.says(placement, Report.FAILED)
+        and not (service.dedicated and any(p.service != service.key for p in host.placements))
     )
 
 
@@ -40,14 +41,11 @@ def retire(draft: Draft) -> None:
 
 
 def give_up(draft: Draft) -> None:
-    """Take out what failed and what is lost. Neither is routed or believed, so neither needs a fence.
+    """Take out what failed: it is not routed, so it needs no fence.
 
     A load that ran into its deadline stays in the list, as its memory stays taken until its host is let go.
     """
     for host in list(draft.hosts.values()):
-        if lost(draft, host):
-            draft.put(host, ())
-            continue
         for placement in host.placements:
             report = host.report(placement)
             if report and report.state is Report.FAILED and report.reason != Reason.LOAD_TIMEOUT:
@@ -84,8 +82,11 @@ def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
 
 
 def _dispensable(draft: Draft, host: Host, placement: Placement, service: Service, target: int) -> bool:
-    """Tell whether a loaded placement may go: never the last ready one of a service that is wanted."""
-    if target == 0:
+    """Tell whether a loaded placement may go: never the last ready one of a service that is wanted.
+
+    From a host that ails it goes at once: requests wait for its replacement rather than for that host.
+    """
+    if target == 0 or ailing(draft, host):
         return True
     peers = [(h, p) for h, p in draft.of(service.key) if good(draft, h, p, service)]
     if good(draft, host, placement, service):
@@ -104,11 +105,14 @@ def _first_to_go(draft: Draft, placement: Placement, peers: list[tuple[Host, Pla
 
 
 def _swap_held(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
-    """Tell whether an old revision has to make room for the new one, as no other host can be had for it.
+    """Tell whether a placement has to make room for the next one, as no other host can be had for that.
 
-    Requests are held meanwhile. Nobody swaps for a revision that has failed.
+    It is of an old revision, or its host ends anyway. Requests are held meanwhile. Nobody swaps for a
+    revision that has failed.
     """
     reason, _ = draft.blocked.get(service.key, ("", ""))
+    if host.pod is Pod.TERMINATING:
+        return reason not in ("", MAKING_ROOM)
     failed = draft.notes.failure(service.key, service.generation)
     return (
         reason == Reason.NO_CAPACITY

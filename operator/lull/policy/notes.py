@@ -83,6 +83,11 @@ def empty(host: Host) -> Fact:
     return "Empty", host.name
 
 
+def ending(host: Host) -> Fact:
+    """The fact that a host's Pod is ending, and serves nobody."""
+    return "Ending", host.name
+
+
 def unready(host: Host) -> Fact:
     """The fact that a host's Pod is not ready."""
     return "Unready", host.name
@@ -114,7 +119,7 @@ def _facts(fleet: Fleet) -> Iterator[Fact]:
         yield from (waits(service) for service in gateway.held)
     for host in fleet.hosts.values():
         if serves_nobody(host):
-            yield empty(host)
+            yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
         if host.pod is Pod.UNREADY:
             yield unready(host)
         if host.trouble:

@@ -1,8 +1,10 @@
 """The wake: give every held service a placement. Called at once, so small; it never waits for a plan."""
 
+from collections.abc import Callable
+
 from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
-from lull.policy.demand import backing_off, lost, refusal, stuck
+from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, waits
 from lull.policy.packing import evictable, name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
@@ -43,18 +45,23 @@ def serves(draft: Draft, host: Host, placement: Placement, service: Service) -> 
 
 def sound(draft: Draft, host: Host) -> bool:
     """Tell whether a host may keep what it has."""
-    leaves = host.tainted or host.cordoned or host.pod is Pod.TERMINATING
-    return not leaves and not lost(draft, host)
+    return not host.tainted and not host.cordoned and lives(draft, host)
+
+
+def lives(draft: Draft, host: Host) -> bool:
+    """Tell whether a host serves, though it may be about to be emptied."""
+    return host.pod is not Pod.TERMINATING and not ailing(draft, host)
 
 
 def wake_one(draft: Draft, service: Service) -> bool:
-    """Turn a placement back to Loaded, or make one; tell whether that was possible."""
-    for state in (State.DRAINING, State.RESIDENT):
-        for host, placement in draft.of(service.key):
-            if placement.state is state and _can_return(draft, host, placement, service):
-                draft.turn(host, placement, State.LOADED)
-                return True
-    return add_replica(draft, service)
+    """Turn a placement back to Loaded, or make one; tell whether that was possible.
+
+    Without room elsewhere, one on a host that should be emptied is better than none.
+    """
+    if _turn_back(draft, service, sound) or add_replica(draft, service):
+        return True
+    full = draft.blocked.get(service.key, ("",))[0] == Reason.NO_CAPACITY
+    return full and _turn_back(draft, service, lives)
 
 
 def add_replica(draft: Draft, service: Service) -> bool:
@@ -71,11 +78,20 @@ def add_replica(draft: Draft, service: Service) -> bool:
     return why is None
 
 
-def _can_return(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+def _turn_back(draft: Draft, service: Service, fit: Callable[[Draft, Host], bool]) -> bool:
+    """Turn a placement on a fit host back to Loaded; tell whether there was one."""
+    for state in (State.DRAINING, State.RESIDENT):
+        for host, placement in draft.of(service.key):
+            if placement.state is state and fit(draft, host) and _is_current(host, placement, service):
+                draft.turn(host, placement, State.LOADED)
+                return True
+    return False
+
+
+def _is_current(host: Host, placement: Placement, service: Service) -> bool:
     return (
         same_model(placement, service.model)
         and host.pool == service.pool
-        and sound(draft, host)
         and not host.says(placement, Report.FAILED)
     )
 
@@ -112,7 +128,7 @@ def _evict(draft: Draft, hosts: list[Host], need: int) -> bool:
 
 def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
     pool = draft.fleet.pools[service.pool]
-    hosts = [host for host in draft.hosts.values() if host.pool == pool.name]
+    hosts = [host for host in draft.hosts.values() if host.pool == pool.name and not lost(draft, host)]
     waiting = next((host for host in hosts if host.trouble), None)
     if waiting:  # one more would wait beside it
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lull.policy import CreatePod, SetModels
+from lull.policy import NOTHING_NOTED, CreatePod, SetModels, observe
 from unit.policy.fleets import (
     GIB,
     NOW,
@@ -140,13 +140,59 @@ def test_a_host_with_a_hanging_load_is_emptied_elsewhere_first_and_then_recycled
     assert deleted(decide(fleet(ONE, TWO, empty, host("h2", moved)))) == ["h1"]
 
 
-def test_a_lost_host_is_emptied_without_a_fence_and_its_services_go_elsewhere():
+def test_a_host_that_is_long_not_ready_is_drained_behind_the_fence_while_its_services_go_elsewhere():
     p = placement(ONE)
     of = fleet(ONE, host("h1", p, pod=Pod.UNREADY))
     assert decide(of, seen_at=NOW - 9).next_at == NOW + 1
     told = decide(of, seen_at=NOW - 10)
-    assert after(told) == ()
+    assert states(told) == [State.DRAINING]
     assert len(created(told)) == 1
+
+
+def test_a_host_that_is_not_ready_for_a_minute_is_lost_and_goes_without_a_fence():
+    p = placement(ONE, state=State.DRAINING)
+    of = fleet(ONE, host("h1", p, pod=Pod.UNREADY), pools=[pool(min_hosts=1, max_hosts=1)], held=["a/one"])
+    beating = replace(of, gateways={"g": Gateway("g", "later", frozenset(["a/one"]))})
+    notes = observe(NOTHING_NOTED, of, NOW - 59)
+    told = decide(beating, notes=notes)
+    assert (deleted(told), created(told)) == ([], [])
+    told = decide(beating, seen_at=None, notes=notes, now=NOW + 1)
+    assert deleted(told) == ["h1"]
+    assert [p.service for c in created(told) for p in c.placements] == ["a/one"]
+
+
+def test_a_pod_that_serves_nobody_and_does_not_end_is_not_waited_for():
+    of = fleet(host("h1", pod=Pod.TERMINATING), pools=[pool(min_hosts=1)])
+    assert decide(of, seen_at=NOW - 59).next_at == NOW + 1
+    assert deleted(decide(of, seen_at=NOW - 60)) == ["h1"]
+    routed = fleet(ONE, host("h1", placement(ONE), pod=Pod.TERMINATING))
+    assert not deleted(decide(routed, seen_at=NOW - 900))
+
+
+def test_without_another_host_a_terminating_one_is_drained_while_requests_wait():
+    p = placement(ONE)
+    full = [pool(max_hosts=1)]
+    assert states(decide(fleet(ONE, host("h1", p, pod=Pod.TERMINATING), pools=full))) == [State.DRAINING]
+    leaving = host("h2", reports=[reported(placement(service("a/big", gib=4)), Report.UNLOADING)])
+    waits = fleet(service("a/one", gib=4), host("h1", p, pod=Pod.TERMINATING), leaving)
+    assert states(decide(waits)) is None, "room is being made: its next placement is Ready first"
+
+
+def test_a_service_that_asks_to_be_alone_moves_and_its_neighbours_stay():
+    alone = replace(ONE, dedicated=True)
+    shared = host("h1", placement(ONE), placement(TWO))
+    told = decide(fleet(alone, TWO, shared))
+    assert [p.service for c in created(told) for p in c.placements] == ["a/one"]
+    assert after(told) is None
+    there = host("h2", placement(ONE, id_="there"))
+    assert states(decide(fleet(alone, TWO, shared, there))) == [State.DRAINING, State.LOADED]
+
+
+def test_a_hanging_model_that_nobody_asks_for_is_not_tried_again():
+    hanging = placement(ONE)
+    stuck = host("h1", hanging, reports=[reported(hanging, Report.FAILED, reason="LoadTimeout")])
+    told = decide(fleet(ONE, stuck), notes=failing(at=NOW - 900))
+    assert (created(told), told.services["a/one"].desired) == ([], 0)
 
 
 def test_a_host_whose_pod_is_gone_goes_at_once():

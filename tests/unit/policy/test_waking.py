@@ -55,6 +55,16 @@ def test_what_is_still_loaded_is_turned_back_with_a_new_epoch(state):
     assert [(p.state, p.epoch) for p in change.after] == [(State.LOADED, 2)]
 
 
+@pytest.mark.parametrize("state", [State.RESIDENT, State.DRAINING])
+def test_without_room_elsewhere_it_returns_on_a_host_that_should_be_emptied(state):
+    cordoned = host("h1", placement(ONE, state=state), cordoned=True)
+    assert created(decide(fleet(ONE, cordoned, held=["a/one"])))
+    (change,) = woken(fleet(ONE, cordoned, held=["a/one"], pools=[pool(max_hosts=1)]))
+    assert [p.state for p in change.after] == [State.LOADED]
+    ending = replace(cordoned, cordoned=False, pod=Pod.TERMINATING)
+    assert not woken(fleet(ONE, ending, held=["a/one"], pools=[pool(max_hosts=1)]))
+
+
 def test_what_is_loading_is_waited_for():
     loading = placement(ONE)
     assert not woken(fleet(ONE, host("h1", loading, reports=[]), held=["a/one"]))
