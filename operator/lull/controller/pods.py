@@ -21,8 +21,8 @@ def pod_ended(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in _ENDED
 
 
-def pod_state(host: Object, pod: Object | None, *, ran: bool) -> Pod:
-    """Tell how the Pod of a ModelHost is; `ran` where it has been ready before."""
+def pod_state(host: Object, pod: Object | None) -> Pod:
+    """Tell how the Pod of a ModelHost is."""
     if pod is None:
         return Pod.GONE if (host.get("status") or {}).get("address") else Pod.MISSING
     if pod["metadata"].get("deletionTimestamp") or not _owned(host, pod):
@@ -31,7 +31,7 @@ def pod_state(host: Object, pod: Object | None, *, ran: bool) -> Pod:
         return Pod.GONE
     if _condition(pod, "Ready").get("status") == "True":
         return Pod.RUNNING
-    return Pod.UNREADY if ran else Pod.STARTING
+    return Pod.UNREADY if _was_ready(pod) else Pod.STARTING
 
 
 def pod_trouble(pod: Object | None) -> str:
@@ -47,6 +47,13 @@ def pod_trouble(pod: Object | None) -> str:
         if waiting.get("reason") in _CANNOT_START:
             return f"container {container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
     return ""
+
+
+def _was_ready(pod: Object) -> bool:
+    """Tell whether a Pod that is not ready has been: else it is unready since before it was initialized."""
+    ready, initialized = _condition(pod, "Ready"), _condition(pod, "Initialized")
+    turned = ready.get("lastTransitionTime", "") > initialized.get("lastTransitionTime", "")
+    return initialized.get("status") == "True" and turned
 
 
 def _owned(host: Object, pod: Object) -> bool:

@@ -59,7 +59,6 @@ class View:
         self._refused: dict[str, str] = {}
         self._measured: dict[str, Measured] = {}
         self._known: dict[str, dict[str, Placement]] = {}
-        self._ran: set[str] = set()
         self._readers: dict[Resource, Callable[[str], None]] = {
             MODELSERVICES: self._read_service,
             MODELPOOLS: self._read_pool,
@@ -164,7 +163,6 @@ class View:
             self._show_host(key)
             self._refused.pop(key, None)
             self._known.pop(key, None)
-            self._ran.discard(key)
 
     def _show_host(self, name: str) -> None:
         actual = self._read(MODELHOSTS, name, self._host_from)
@@ -187,11 +185,9 @@ class View:
             id_: p for id_, p in (self._known.get(name, {}) | known).items() if id_ in reports
         } | known
         pod = self.raw[PODS].get(name)
-        state = pod_state(item, pod, ran=name in self._ran)
+        state = pod_state(item, pod)
         if pod is None and name in self._assumed:
             state = Pod.MISSING  # it may be being made, and its agent's word arrive before it does
-        if state is Pod.RUNNING:
-            self._ran.add(name)
         total = (status.get("accelerator") or {}).get("memoryTotal")
         return Host(
             name=name,

@@ -6,7 +6,7 @@ import pytest
 
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
 
-from .world import World, pool, service
+from .world import World, pool, service, unready
 
 
 @pytest.fixture
@@ -319,23 +319,26 @@ async def test_an_unschedulable_host_is_said_and_not_multiplied(world):
     assert len(world.hosts()) == 1
 
 
-async def test_a_lost_host_s_service_wakes_elsewhere(world):
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_lost_host_s_service_wakes_elsewhere(world, restarted):
     world.hold()
     await world.until(world.routed)
     world.release()
     await world.rest()
     (host,) = world.hosts()
     name = host["metadata"]["name"]
-    pod = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
-    world.api.set_status(PODS, name, "lull-hosts", pod)
+    world.api.set_status(PODS, name, "lull-hosts", unready(since="00:00:09", initialized="00:00:01"))
+    if restarted:
+        await world.stop()
+        await world.start()
     await world.rest()
     await world.advance(11)
     await world.until(
         lambda: [h["metadata"]["name"] for h in world.hosts() if h["spec"]["models"]] not in ([], [name])
     )
-    assert not next((h for h in world.hosts() if h["metadata"]["name"] == name), {"spec": {}})["spec"].get(
-        "models"
-    )
+    await world.rest()
+    await world.advance(51)
+    await world.until(lambda: name not in [h["metadata"]["name"] for h in world.hosts()])
 
 
 async def test_a_pod_that_went_takes_its_host_along(world):

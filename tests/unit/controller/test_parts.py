@@ -23,7 +23,7 @@ from lull.kube import LEASES, MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVIC
 from lull.policy import Placement, Pod, State
 
 from .fake_api import FakeApi
-from .world import pool, service
+from .world import pool, service, unready
 
 HOST = {"metadata": {"name": "h", "uid": "u1"}, "spec": {"pool": "default", "models": []}}
 
@@ -66,23 +66,25 @@ def test_a_revision_changes_with_the_model_and_with_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("found", "ran", "state"),
+    ("found", "state"),
     [
-        (None, False, Pod.MISSING),
-        (pod(), False, Pod.STARTING),
-        (pod(), True, Pod.UNREADY),
-        (pod({"conditions": [{"type": "Ready", "status": "True"}]}), True, Pod.RUNNING),
-        (pod({"phase": "Failed"}), True, Pod.GONE),
-        (pod(deletionTimestamp="now"), True, Pod.TERMINATING),
-        (pod(ownerReferences=[{"uid": "older"}]), True, Pod.TERMINATING),
+        (None, Pod.MISSING),
+        (pod(), Pod.STARTING),
+        (pod(unready(since="00:00:01", initialized=None)), Pod.STARTING),
+        (pod(unready(since="00:00:01", initialized="00:00:03")), Pod.STARTING),
+        (pod(unready(since="00:00:09", initialized="00:00:03")), Pod.UNREADY),
+        (pod({"conditions": [{"type": "Ready", "status": "True"}]}), Pod.RUNNING),
+        (pod({"phase": "Failed"}), Pod.GONE),
+        (pod(deletionTimestamp="now"), Pod.TERMINATING),
+        (pod(ownerReferences=[{"uid": "older"}]), Pod.TERMINATING),
     ],
 )
-def test_a_pod_s_state_is_read(found, ran, state):
-    assert pod_state(HOST, found, ran=ran) is state
+def test_a_pod_s_state_is_read(found, state):
+    assert pod_state(HOST, found) is state
 
 
 def test_a_missing_pod_that_has_run_is_gone():
-    assert pod_state(HOST | {"status": {"address": "127.0.0.1"}}, None, ran=False) is Pod.GONE
+    assert pod_state(HOST | {"status": {"address": "127.0.0.1"}}, None) is Pod.GONE
 
 
 def test_what_keeps_a_pod_from_starting_is_said():

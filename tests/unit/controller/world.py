@@ -29,6 +29,19 @@ def pool(name="default", *, most=3, **spec):
     }
 
 
+def unready(*, since, initialized):
+    """The status of a Pod that is not ready, with times of one day; `initialized` is None before that."""
+    times = {
+        "Ready": ("False", since),
+        "Initialized": ("True" if initialized else "False", initialized or since),
+    }
+    conditions = [
+        {"type": type_, "status": status, "lastTransitionTime": f"2026-01-01T{time}Z"}
+        for type_, (status, time) in times.items()
+    ]
+    return {"phase": "Running", "conditions": conditions}
+
+
 class World:
     """The parts that are not the controller do one step each time they are asked."""
 
