@@ -20,7 +20,7 @@ from lull.gateway.admin import Admin, AdminError
 from lull.gateway.bootstrap import bootstrap
 from lull.gateway.pilot import Pilot
 from lull.gateway.record import PodGoneError, Record
-from lull.gateway.settings import Settings
+from lull.gateway.settings import HOLD_LIMIT_SECONDS, Settings
 from lull.kube import MODELHOSTS, MODELSERVICES, ApiError, Kube, Reflector
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _FINISH_SECONDS = 25.0
 """How long the pilot lets held requests finish after SIGTERM; below the Pod's grace period."""
 _LEAVE_SECONDS = 5.0
 """How long clients and load balancers get to notice that this gateway leaves."""
-_DRAIN_SECONDS = 300.0
-"""How long `drain` waits for clients' requests; the Pod's grace period may cut it earlier."""
+_DRAIN_SECONDS = HOLD_LIMIT_SECONDS + 20
+"""How long `drain` waits for clients' requests, the longest hold included; below the Pod's grace period."""
 
 
 def main() -> None:
