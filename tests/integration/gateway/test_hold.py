@@ -6,6 +6,7 @@ import time
 import aiohttp
 
 from integration.gateway.harness import DOMAIN, Upstream, until
+from lull.gateway import main
 from lull.gateway.view import Lease
 from unit.gateway.objects import host_object, placement
 
@@ -197,3 +198,20 @@ async def test_a_request_held_under_an_old_name_does_not_wake_into_a_neighbour(g
     assert status == 404
     assert "'digits'" in body["error"]
     assert not upstream.seen
+
+
+async def test_a_leaving_gateway_waits_to_be_noticed_and_for_its_held_requests(
+    gateway, upstream, monkeypatch
+):
+    monkeypatch.setattr(main, "_LEAVE_SECONDS", 0.5)
+    start = time.monotonic()
+    await main.drain(gateway.settings)
+    assert 0.5 <= time.monotonic() - start < 5
+    gateway.service("digits")
+    request = asyncio.create_task(gateway.infer())
+    await until(lambda: gateway.pilot.holding, "held")
+    leaving = asyncio.create_task(main.drain(gateway.settings))
+    assert not (await asyncio.wait({leaving}, timeout=1.5))[0]
+    gateway.host(upstream.address, placement("digits-1", "demo/digits"))
+    assert (await request)[0] == 200
+    await asyncio.wait_for(leaving, 5)
