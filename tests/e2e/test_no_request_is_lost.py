@@ -64,29 +64,29 @@ def assert_none_lost(tallies: list[Tally]) -> None:
 
 @pytest.mark.timeout(1800)
 async def test_none_is_lost_when_models_move_to_the_other_host(lull: World, soak: bool) -> None:
-    """An admin drains the host that serves, again and again; each move unloads the model behind it."""
-    wanted = 200 if soak else 10
+    """An admin drains the host that serves, again and again; each move unloads the models behind it."""
+    wanted = 200 if soak else 20
     await lull.pool("moves", hosts={"min": 2, "max": 2}, emptyAfter="120s")
-    service = await lull.service("mover", lull.publish(), pool="moves", idleAfter="60s")
-    await _first_answer(service)
+    model = lull.publish()
+    services = [await lull.service(f"mover-{n}", model, pool="moves", idleAfter="60s") for n in range(4)]
+    for service in services:
+        await _first_answer(service)
 
     async def move(drains: Drains) -> None:
-        """Once it has arrived on one host and left the other, send it back."""
-        found = await service.placements()
-        if len(found) != 1 or found[0][2].get("state") != "Ready":
-            return
-        here = found[0][0]["metadata"]["name"]
-        hosts = [host["metadata"]["name"] for host in await lull.hosts("moves")]
-        for other in hosts:
-            if other != here:
-                await lull.drain(other, wanted=False)
-        if len(hosts) == 2:
-            await lull.drain(here)
+        """Once all have arrived, empty the host where they are."""
+        hosts = {host["metadata"]["name"] for host in await lull.hosts("moves")}
+        found = [placement for service in services for placement in await service.placements()]
+        here = {host["metadata"]["name"] for host, _, _ in found}
+        arrived = all(said.get("state") == "Ready" for _, _, said in found)
+        if len(hosts) == 2 and len(found) == len(services) and arrived:
+            for host in hosts:
+                await lull.drain(host, wanted=host == min(here))
 
-    drains, tallies = await drained_under(lull, [service], 30, wanted, move, 1200 if soak else 150)
+    timeout_seconds = 1200 if soak else 150
+    drains, tallies = await drained_under(lull, services, 8, wanted, move, timeout_seconds)
     assert_none_lost(tallies)
     assert drains.count >= wanted
-    assert drains.unloads >= wanted - 2
+    assert drains.unloads >= wanted - len(services)
 
 
 @pytest.mark.timeout(1800)
