@@ -25,9 +25,15 @@ _RESTRICTED: Object = {
     "readOnlyRootFilesystem": True,
 }
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+_STORE_PATH = "/var/lib/lull/store"
+_REPOSITORY = "repository"
+_STORE_BYTES = 64 << 30
+"""What a host keeps of models, those on their way included."""
+_STORE_SPARE_BYTES = 1 << 30
+"""What the agent does not count: blocks, folders, its journal and Triton's configurations."""
 _PATHS = {
-    "LULL_ARTIFACTS": "/var/lib/lull/artifacts",
-    "LULL_REPOSITORY": "/var/lib/lull/repository",
+    "LULL_ARTIFACTS": f"{_STORE_PATH}/artifacts",
+    "LULL_REPOSITORY": f"{_STORE_PATH}/{_REPOSITORY}",
     "LULL_CONTROL": "/run/lull",
     "LULL_FILES": "/var/lib/lull/files",
 }
@@ -91,6 +97,7 @@ def _agent(spec: Object, image: str) -> Object:
         "LULL_ALLOW_URIS": json.dumps(allow.get("uris", [])),
         "LULL_ALLOW_CODE": "true" if allow.get("code") else "false",
         "LULL_MEMORY_BYTES": str(memory_bytes),
+        "LULL_ARTIFACTS_BYTES": str(_STORE_BYTES),
         **_PATHS,
     }
     return {
@@ -106,8 +113,8 @@ def _agent(spec: Object, image: str) -> Object:
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": _RESTRICTED,
         "volumeMounts": [
-            _mount("artifacts", _PATHS["LULL_ARTIFACTS"]),
-            _mount("repository", _PATHS["LULL_REPOSITORY"]),
+            # One volume, so that models are linked into the repository and not copied.
+            _mount("store", _STORE_PATH),
             _mount("control", _PATHS["LULL_CONTROL"]),
             _mount("files", _PATHS["LULL_FILES"], read_only=True),
             _mount("token", _TOKEN_PATH, read_only=True),
@@ -136,7 +143,7 @@ def _triton(spec: Object, image: str) -> Object:
         "resources": _resources(spec),
         "securityContext": _RESTRICTED,
         "volumeMounts": [
-            _mount("repository", _PATHS["LULL_REPOSITORY"], read_only=True),
+            _mount("store", _PATHS["LULL_REPOSITORY"], read_only=True) | {"subPath": _REPOSITORY},
             _mount("control", _PATHS["LULL_CONTROL"], read_only=True),
             _mount("shm", "/dev/shm"),  # noqa: S108
             _mount("tmp", "/tmp"),  # noqa: S108
@@ -165,11 +172,10 @@ def _volumes() -> list[Object]:
             },
         ]
     }
-    scratch: list[Object] = [
-        {"name": name, "emptyDir": {}} for name in ("artifacts", "repository", "control", "files", "tmp")
-    ]
+    store: Object = {"name": "store", "emptyDir": {"sizeLimit": str(_STORE_BYTES + _STORE_SPARE_BYTES)}}
+    scratch: list[Object] = [{"name": name, "emptyDir": {}} for name in ("control", "files", "tmp")]
     shm: Object = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
-    return [*scratch, shm, {"name": "token", "projected": token}]
+    return [store, *scratch, shm, {"name": "token", "projected": token}]
 
 
 def _env(values: dict[str, str]) -> list[Object]:

@@ -108,6 +108,7 @@ class Host:
         self._triton = triton
         self._store = store
         self._repository = repository
+        repository.keep_only(journal.entries)
         self._journal = journal
         self._limits = limits
         self._on_change = on_change
@@ -256,6 +257,7 @@ class Host:
         if placement.task is not None:
             placement.task.cancel()
         del self.placements[placement.want.id]
+        self._drop(placement.want.name)
         self._on_change(True)
 
     # ── What takes time ──
@@ -276,7 +278,7 @@ class Host:
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
         except OSError as error:
-            self._fail(placement, Reason.UNREACHABLE, f"this host cannot keep the artifact: {error}")
+            self._fail(placement, Reason.LOAD_FAILED, f"this host cannot keep the artifact: {error}")
 
     def _open(self, placement: Placement, digest: str) -> None:
         want = placement.want
@@ -362,6 +364,7 @@ class Host:
         try:
             self._journal.drop(name)
             await self._take_out(name)
+            self._drop(name)
         finally:
             self._evicting.discard(name)
 
@@ -387,6 +390,11 @@ class Host:
                 await asyncio.sleep(_UNLOAD_AGAIN_SECONDS)
         if self._index is not None:
             self._index[name] = ""
+
+    def _drop(self, name: str) -> None:
+        """Remove the directory of a model that is out, unless another of its name is to come."""
+        if not any(p.want.name == name for p in self.placements.values()):
+            self._repository.drop(name)
 
     async def _is_gone(self, name: str, timeout_seconds: float) -> bool:
         deadline = time.monotonic() + timeout_seconds

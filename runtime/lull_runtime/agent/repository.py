@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _SCRATCH = ".scratch-"
 
 
 class Repository:
-    """Triton's model repository. A directory stays when its model is unloaded: a wake need not copy again."""
+    """Triton's model repository, on the store's volume: a model is linked into it, never copied."""
 
     def __init__(self, folder: Path, backends: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,13 +27,24 @@ class Repository:
         """Whether the directory `name` holds this model."""
         return self._laid.get(name) == model.digest and (self._folder / name).is_dir()
 
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove all directories but these: what an agent that was killed left behind."""
+        for folder in self._folder.iterdir():
+            if folder.name not in names:
+                shutil.rmtree(folder)
+
+    def drop(self, name: str) -> None:
+        """Remove a directory, so that the store's eviction frees the space."""
+        self._laid.pop(name, None)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
     def lay(self, name: str, model: Model) -> None:
-        """Have the directory `name` hold this model; large ones are copied, where volumes differ."""
+        """Have the directory `name` hold this model."""
         target = self._folder / name
         scratch = self._folder / f"{_SCRATCH}{name}"
         shutil.rmtree(scratch, ignore_errors=True)
         if model.card is None:
-            shutil.copytree(model.root, scratch, copy_function=_link_or_copy)
+            shutil.copytree(model.root, scratch, copy_function=os.link)
         else:
             self._lay_artifact(scratch, model.root, model.card)
         self._laid.pop(name, None)
@@ -47,7 +59,7 @@ class Repository:
     def _lay_artifact(self, target: Path, root: Path, card: Card) -> None:
         version = target / "1"
         version.mkdir(parents=True)
-        _link_or_copy(root / NETWORK, version / "model.onnx")
+        os.link(root / NETWORK, version / "model.onnx")
         if self._onnx_backend == "python":
             source = resources.files("lull_runtime.backend.onnx_model") / "model.py"
             (version / "model.py").write_text(source.read_text())
@@ -70,11 +82,3 @@ def _tensor(spec: TensorSpec) -> str:
     """A tensor in Triton's words, which leave the batch axis out."""
     dims = ", ".join(map(str, spec.dims[1:]))
     return f'name: "{spec.name}" data_type: TYPE_{spec.datatype} dims: [ {dims} ]'
-
-
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Link where both folders are one volume (no copy, no second page cache), else copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -3,9 +3,12 @@
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch
@@ -16,6 +19,8 @@ from lull_runtime.artifact.format import Format, detect, inspect_repository, is_
 from lull_runtime.artifact.tar import Bounds, unpack
 
 _SCRATCH = ".scratch-"
+_FETCHES = 2
+"""How many models come at once; a bound of disk and network."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,16 @@ class Store:
         self._allow_code = allow_code
         self._most_bytes = most_bytes
         self._in_use = in_use
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._sizes_bytes = {
+            f"sha256:{home.name}": _size_bytes(home) for home in folder.iterdir() if home.is_dir()
+        }
+        self._reserved_bytes: dict[str, int] = {}
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._slots = asyncio.Semaphore(_FETCHES)
 
     def has(self, digest: str) -> bool:
         """Whether a model is here, so that `open` needs no fetch."""
-        return self._home(digest).is_dir()
+        return digest in self._sizes_bytes
 
     def check(self, uri: str) -> None:
         """Check that the pool allows a URI, also where its digest is here: who may not fetch may not have.
@@ -80,13 +90,9 @@ class Store:
             ModelError: it cannot be had, is not what the digest says, or is no tar of a model.
         """
         lock = self._fetching.setdefault(digest, asyncio.Lock())
-        try:
-            async with lock:
-                if not self.has(digest):
-                    await self._fetch(uri, digest)
-        finally:
-            if not lock.locked():
-                self._fetching.pop(digest, None)
+        async with lock, self._slots:
+            if not self.has(digest):
+                await self._fetch(uri, digest)
 
     def open(self, digest: str, declared_format: str, name: str) -> Model:
         """Return a model that is here, checked for being served as `name`.
@@ -103,47 +109,67 @@ class Store:
         return Model(digest, root, found, None, code, is_partial(root))
 
     async def _fetch(self, uri: str, digest: str) -> None:
-        scratch = self._folder / f"{_SCRATCH}{digest.removeprefix('sha256:')}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        scratch = self._scratch()
         try:
-            got = await fetch(uri, scratch / "tar", self._sources)
+            got = await fetch(uri, scratch / "tar", self._sources, partial(self._reserve, digest))
             if got != digest:
                 raise ModelError(
                     Reason.DIGEST_MISMATCH,
                     f"{uri} is {got}, not {digest}: changed or damaged; `lull publish` prints it",
                 )
-            await asyncio.to_thread(self._keep, scratch, digest)
+            size_bytes = await asyncio.to_thread(_unpack, scratch, self._sources.most_bytes)
+            (scratch / "model").rename(self._home(digest))
+            self._sizes_bytes[digest] = size_bytes
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+            self._reserved_bytes.pop(digest, None)
 
-    def _keep(self, scratch: Path, digest: str) -> None:
-        fresh = scratch / "model"
-        fresh.mkdir()
-        unpack(scratch / "tar", fresh, Bounds(total_bytes=self._sources.most_bytes))
-        (scratch / "tar").unlink()
-        self._make_room(_size_bytes(fresh))
-        fresh.rename(self._home(digest))
+    async def _reserve(self, digest: str, tar_bytes: int) -> None:
+        """Keep room for a tar and what is unpacked from it: what nobody uses leaves, the oldest first.
 
-    def _make_room(self, wanted_bytes: int) -> None:
-        keep = {self._home(digest) for digest in self._in_use()}
-        homes = [home for home in self._folder.iterdir() if not home.name.startswith(".") and home.is_dir()]
-        sizes = {home: _size_bytes(home) for home in homes}
-        room = self._most_bytes - sum(sizes.values()) - wanted_bytes
-        for home in sorted(homes, key=lambda home: home.stat().st_mtime):
-            if room >= 0:
-                return
-            if home not in keep:
-                shutil.rmtree(home)
-                room += sizes[home]
-        if room < 0:
+        Who leaves is decided without a pause, so that nothing comes into use meanwhile.
+        """
+        self._reserved_bytes[digest] = 2 * tar_bytes
+        wanted = sum(self._sizes_bytes.values()) + sum(self._reserved_bytes.values()) - self._most_bytes
+        idle = sorted(self._sizes_bytes.keys() - set(self._in_use()), key=self._last_use)
+        leaving = []
+        while wanted > 0 and idle:
+            leaving.append(idle.pop(0))
+            wanted -= self._sizes_bytes[leaving[-1]]
+        if wanted > 0:
             raise ModelError(
                 Reason.TOO_LARGE,
-                f"{wanted_bytes} bytes do not fit this host's disk beside the models it serves",
+                f"{tar_bytes} bytes, twice while it is unpacked, do not fit this host's disk beside the "
+                "models it serves",
             )
+        scratches = [self._set_aside(old) for old in leaving]
+        for scratch in scratches:
+            await asyncio.to_thread(shutil.rmtree, scratch)
+
+    def _set_aside(self, digest: str) -> Path:
+        scratch = self._scratch()
+        self._home(digest).rename(scratch)
+        del self._sizes_bytes[digest]
+        return scratch
+
+    def _scratch(self) -> Path:
+        """A fresh folder, which a thread that nobody waits for any more cannot be writing to."""
+        return Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
+
+    def _last_use(self, digest: str) -> float:
+        return self._home(digest).stat().st_mtime
 
     def _home(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
+
+
+def _unpack(scratch: Path, most_bytes: int) -> int:
+    """Unpack `tar`, which goes, into `model`; return how large that is."""
+    fresh = scratch / "model"
+    fresh.mkdir()
+    unpack(scratch / "tar", fresh, Bounds(total_bytes=most_bytes))
+    (scratch / "tar").unlink()
+    return _size_bytes(fresh)
 
 
 def _size_bytes(folder: Path) -> int:

@@ -121,6 +121,9 @@ def _members(file: IO[bytes], bounds: Bounds) -> list[tarfile.TarInfo]:
             raise ModelError(Reason.TOO_LARGE, f"unpacked it is larger than {bounds.total_bytes} bytes")
         names.add(name)
         files.append(member)
+    for name in names:
+        if parents := names.intersection(map(str, PurePosixPath(name).parents)):
+            raise _refused(f"it holds {min(parents)!r} as a file and as a folder")
     return files
 
 
@@ -142,10 +145,10 @@ def _safe_name(name: str, bounds: Bounds) -> str:
         or not path.parts
         or "\\" in name
         or not name.isprintable()
-        or len(clean) > bounds.name_length
+        or len(clean.encode()) > bounds.name_length
     ):
         raise _refused(
-            f"{name[:80]!r} is not a name that it may hold: relative, without '..', at most 255 long"
+            f"{name[:80]!r} is not a name that it may hold: relative, without '..', at most 255 bytes long"
         )
     return clean
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -20,6 +21,7 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import exact_duration, placement_from, placement_to, pool_from, service_from
 from lull.kube import LEASES, MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
+from lull.local.node.volumes import mounts
 from lull.policy import Placement, Pod, State
 
 from .fake_api import FakeApi
@@ -112,6 +114,28 @@ def test_a_host_pod_meets_the_restricted_standard():
     assert "token" in mounts["agent"]
     assert "token" not in mounts["triton"]
     assert built["metadata"]["ownerReferences"][0]["uid"] == "u1"
+
+
+def test_models_are_on_one_bounded_volume_of_which_triton_reads_its_repository(tmp_path):
+    spec = host_pod(HOST, pool(), "image")["spec"]
+    (agent,), (triton,) = spec["initContainers"], spec["containers"]
+    variables = {entry["name"]: entry.get("value") for entry in agent["env"]}
+    [store] = [volume for volume in spec["volumes"] if volume["name"] == "store"]
+    assert int(store["emptyDir"]["sizeLimit"]) > int(variables["LULL_ARTIFACTS_BYTES"])
+    [mount] = [mount for mount in triton["volumeMounts"] if mount["name"] == "store"]
+    assert mount["readOnly"]
+
+    # As process nodes do it: every path lies beneath a mount of its own container, and all agree.
+    found = []
+    for container in (agent, triton):
+        folders = mounts(container, spec["volumes"], tmp_path)
+        paths = {e["name"]: e["value"] for e in container["env"] if e.get("value", "").startswith("/")}
+        for path in paths.values():
+            assert any(Path(path).is_relative_to(mount) for mount in folders), path
+        path = paths["LULL_REPOSITORY"]
+        [mount] = [m for m in folders if Path(path).is_relative_to(m)]
+        found.append(path.replace(mount, folders[mount]))
+    assert found == [str(tmp_path / "store" / "repository")] * 2
 
 
 def test_an_accelerator_pool_asks_for_accelerators_and_may_let_clocks_idle():

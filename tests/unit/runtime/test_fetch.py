@@ -1,8 +1,10 @@
 """Where models come from: only from where the pool says, whole, bounded and in time."""
 
 import asyncio
+import errno
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from aiohttp import web
 from aiohttp.resolver import ThreadedResolver
 
 from lull.api.reasons import Reason
+from lull_runtime.agent import fetch as fetch_module
 from lull_runtime.agent.fetch import Sources, fetch
 from lull_runtime.agent.uris import check_address, check_uri
 from lull_runtime.artifact import ModelError
@@ -58,25 +61,29 @@ def sources(tmp_path: Path, server: Server) -> Sources:
     return Sources(tmp_path / "files", ["file:///", f"http://127.0.0.1:{server.port}/models/"])
 
 
+async def plenty(size_bytes: int) -> None:
+    """Room for everything."""
+
+
 async def refused(uri: str, tmp_path: Path, sources: Sources) -> ModelError:
     with pytest.raises(ModelError) as caught:
-        await fetch(uri, tmp_path / "out", sources)
+        await fetch(uri, tmp_path / "out", sources, plenty)
     return caught.value
 
 
 async def test_a_download_is_whole_and_hashed_on_the_way(server, sources, tmp_path):
-    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
     assert (tmp_path / "out").read_bytes() == CONTENT
 
 
 async def test_a_pinned_uri_names_the_same_file(server, sources, tmp_path):
-    assert await fetch(f"{server.url()}@{DIGEST}", tmp_path / "out", sources) == DIGEST
+    assert await fetch(f"{server.url()}@{DIGEST}", tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_file_is_relative_to_the_files_volume(sources, tmp_path):
     (sources.files / "sub").mkdir()
     (sources.files / "sub" / "m.tar").write_bytes(CONTENT)
-    assert await fetch("file:///sub/m.tar", tmp_path / "out", sources) == DIGEST
+    assert await fetch("file:///sub/m.tar", tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_link_out_of_the_files_volume_is_refused(sources, tmp_path):
@@ -85,12 +92,82 @@ async def test_a_link_out_of_the_files_volume_is_refused(sources, tmp_path):
     assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
 
 
+async def test_a_link_to_what_the_pool_does_not_allow_is_refused(sources, tmp_path):
+    for name in ("mine", "theirs"):
+        (sources.files / name).mkdir()
+    (sources.files / "theirs" / "m.tar").write_bytes(CONTENT)
+    (sources.files / "mine" / "m.tar").symlink_to("../theirs/m.tar")
+    sources = replace(sources, allowed=["file:///mine/"])
+    assert (await refused("file:///mine/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+
+
+async def test_a_pipe_is_not_waited_for(sources, tmp_path):
+    os.mkfifo(sources.files / "m.tar")
+    sources = replace(sources, deadline_seconds=5)
+    assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.NOT_A_MODEL
+
+
+async def test_a_volume_that_hangs_keeps_nothing_else_waiting(sources, tmp_path, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(fetch_module, "_locate", lambda *_: release.wait(10))
+    sources = replace(sources, deadline_seconds=0.1)
+    try:
+        for _ in range(2):
+            assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.UNREACHABLE
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+        busy = [t for t in threading.enumerate() if t.name.startswith("copy")]
+        assert len(busy) == 2
+    finally:
+        release.set()
+
+
+async def test_a_copy_that_nobody_waits_for_ends(sources, tmp_path):
+    gone = threading.Event()
+    gone.set()
+    (sources.files / "m.tar").write_bytes(CONTENT)
+    with pytest.raises(TimeoutError):
+        fetch_module._copy(sources.files / "m.tar", tmp_path / "out", len(CONTENT), gone)
+
+
+async def test_room_is_reserved_before_it_is_taken(server, sources, tmp_path):
+    async def unannounced(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(CONTENT)
+        return response
+
+    asked: list[int] = []
+
+    async def reserve(size_bytes: int) -> None:
+        asked.append(size_bytes)
+
+    (sources.files / "m.tar").write_bytes(CONTENT)
+    await fetch("file:///m.tar", tmp_path / "a", sources, reserve)
+    await fetch(server.url(), tmp_path / "b", sources, reserve)
+    assert asked == [len(CONTENT)] * 2
+    server.answer = unannounced
+    await fetch(server.url(), tmp_path / "c", sources, reserve)
+    assert asked[-1] >= len(CONTENT)
+
+
+async def test_a_full_disk_is_not_the_source_s_fault(server, sources, tmp_path):
+    async def full(size_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (sources.files / "m.tar").write_bytes(CONTENT)
+    for uri in ("file:///m.tar", server.url()):
+        with pytest.raises(ModelError, match="disk is full"):
+            await fetch(uri, tmp_path / "out", sources, full)
+    assert server.requests == 1
+
+
 async def test_an_error_that_passes_is_tried_again(server, sources, tmp_path):
     async def second_time_lucky(request: web.Request) -> web.Response:
         return web.Response(status=503) if server.requests == 1 else await server.content(request)
 
     server.answer = second_time_lucky
-    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_file_that_is_not_there_is_not_asked_for_again(server, sources, tmp_path):
@@ -149,7 +226,7 @@ async def test_a_redirect_within_what_is_allowed_is_followed(server, sources, tm
         return await server.content(request)
 
     server.answer = elsewhere
-    assert await fetch(server.url(), tmp_path / "out", sources) == DIGEST
+    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
 
 
 @pytest.mark.parametrize(

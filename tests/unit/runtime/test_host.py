@@ -170,6 +170,22 @@ async def test_a_model_is_unloaded_by_one_task_so_that_its_successor_is_spared(w
     assert world.triton.calls[-1] == "load a"
 
 
+async def test_a_model_that_is_out_leaves_no_directory_and_one_that_is_in_is_a_link(world: World):
+    laid = world.folder / "repository" / "a"
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Ready")
+    assert (laid / "1" / "model.onnx").stat().st_nlink == 2
+    world.host.set_desired([])
+    await world.until("a-1", None)
+    assert not laid.exists()
+
+
+async def test_what_a_killed_agent_left_is_removed(world: World):
+    (world.folder / "repository" / "old").mkdir()
+    world.repository.keep_only(["other"])
+    assert not (world.folder / "repository" / "old").exists()
+
+
 async def test_a_full_disk_costs_the_journal_and_no_model(world: World, monkeypatch):
     (world.folder / "artifacts" / "journal.json").write_text("{}")
     model = world.model("a")

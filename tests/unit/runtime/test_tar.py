@@ -89,6 +89,14 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path):
     assert "twice" in refused(tmp_path, tar_of(tmp_path / "t", file("a"), file("./a"))).message
 
 
+def test_a_name_that_is_a_file_and_a_folder_is_refused(tmp_path: Path):
+    assert "folder" in refused(tmp_path, tar_of(tmp_path / "t", file("a"), file("a/b"))).message
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path):
+    refused(tmp_path, tar_of(tmp_path / "t", file("é" * 128)))
+
+
 def test_too_many_files_are_refused(tmp_path: Path):
     archive = tar_of(tmp_path / "t", *(file(str(i)) for i in range(11)))
     assert "10 files" in refused(tmp_path, archive, Bounds(files=10)).message
