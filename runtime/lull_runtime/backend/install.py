@@ -15,6 +15,13 @@ from pathlib import Path
 VERSION = "2.51.0"
 """Of the Triton in `nvidia-pytriton` 0.7.0, the version that pyproject.toml pins."""
 
+_SYSTEM_FOLDERS = (
+    f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+)
+
 
 class TritonNotInstalledError(RuntimeError):
     """The wheel with Triton is not in this environment."""
@@ -26,7 +33,10 @@ def install(cache: Path | None = None) -> dict[str, str]:
     Idempotent, and safe when several do it at once: the folder appears whole or not at all.
 
     Args:
-        cache: folder of everything that Lull keeps; default `$LULL_CACHE`, else `~/.cache/lull`.
+        cache: folder of everything that Lull keeps; default `$LULL_CACHE`, else `lull` in the user's cache.
+
+    Raises:
+        TritonNotInstalledError: the wheel is not in this environment, or this Python has no shared library.
     """
     wheel = _wheel()
     site_packages = wheel.parent
@@ -34,7 +44,7 @@ def install(cache: Path | None = None) -> dict[str, str]:
     home = (cache or _default_cache()) / f"triton-{VERSION}-py{python}"
     if not home.is_dir():
         _lay_out(wheel / "tritonserver", python, home)
-    libraries = (Path(sysconfig.get_config_var("LIBDIR")), site_packages / "nvidia_pytriton.libs")
+    libraries = (_libpython().parent, site_packages / "nvidia_pytriton.libs")
     return {
         "LULL_TRITON_SERVER": str(wheel / "tritonserver" / "bin" / "tritonserver"),
         "LULL_TRITON_BACKENDS": str(home / "backends"),
@@ -53,7 +63,24 @@ def _wheel() -> Path:
 
 
 def _default_cache() -> Path:
-    return Path(os.environ.get("LULL_CACHE") or Path.home() / ".cache" / "lull")
+    """The folder that lull.local keeps its tools in."""
+    if own := os.environ.get("LULL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lull"
+
+
+def _libpython() -> Path:
+    """The shared library of this very Python: without it the backend's stub dies, and every load hangs."""
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    configured = [sysconfig.get_config_var(key) for key in ("LIBDIR", "LIBPL")]
+    for folder in filter(None, [*configured, str(Path(sys.base_prefix) / "lib"), *_SYSTEM_FOLDERS]):
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+    raise TritonNotInstalledError(
+        f"there is no {name}, which Triton's Python backend needs: install {package} (Debian, Ubuntu), or "
+        "use a Python that is built with --enable-shared"
+    )
 
 
 def _lay_out(triton: Path, python: str, home: Path) -> None:
