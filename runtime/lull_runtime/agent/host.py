@@ -60,6 +60,8 @@ class Placement:
     reason: str | None = None
     message: str | None = None
     memory_bytes: int | None = None
+    short: bool = False
+    """It is open, and needs more memory than is reserved for it."""
     load_seconds: float | None = None
     crashes: int = 0
     activity: Activity = field(default_factory=Activity)
@@ -81,7 +83,7 @@ class Placement:
             state="Loading" if self.phase is Phase.WAITING else self.phase.value,
             reason=self.reason,
             message=self.message and self.message[:1024],
-            memory=None if self.memory_bytes is None else format_bytes(self.memory_bytes),
+            memory=None if self.memory_bytes is None else f"{_mebibytes(self.memory_bytes)}Mi",
             load_seconds=None if self.load_seconds is None else f"{self.load_seconds:.4f}",
             idle_since=_rfc3339(self.activity.idle_since) if ready else None,
             code=self.code,
@@ -164,6 +166,8 @@ class Host:
     def _update(self, known: Placement, model: HostModel) -> None:
         routed_again = model.epoch > known.want.epoch
         known.want = model
+        if known.short and known.phase is Phase.FETCHING:
+            self._admit(known)
         if routed_again and known.phase is Phase.READY:
             was_idle = known.activity.idle_since is not None
             known.activity.restart(time.time())
@@ -296,6 +300,24 @@ class Host:
                 f"it needs about {format_bytes(placement.memory_bytes or 0)}, and a host of this pool has "
                 f"{format_bytes(most)}: use a pool with more memory",
             )
+        self._admit(placement)
+
+    def _admit(self, placement: Placement) -> None:
+        """Let a model be loaded once its reservation covers its need, lest its host be over-committed.
+
+        Until then it says what it needs; the controller raises the reservation, or places it elsewhere.
+        """
+        reserved, was_short = placement.want.memory, placement.short
+        need = _mebibytes(placement.memory_bytes or 0)
+        placement.short = reserved is not None and need * 2**20 > parse_bytes(reserved)
+        if placement.short:
+            placement.message = (
+                f"it needs {need}Mi, more than is reserved for it; it waits for that much room"
+            )
+            self._on_change(True)
+            return
+        if was_short:
+            placement.message = None
         placement.phase = Phase.WAITING
 
     async def _load(self, placement: Placement, model: Model) -> None:
@@ -522,6 +544,11 @@ class Host:
 def _digest(want: HostModel) -> str | None:
     digest = want.digest or want.uri.rpartition("@")[2]
     return digest if _DIGEST.match(digest) else None
+
+
+def _mebibytes(size_bytes: int) -> int:
+    """Return a size in MiB, rounded up, so that what is reserved for it is never too little."""
+    return -(-size_bytes // 2**20)
 
 
 def _rfc3339(seconds: float | None) -> str | None:

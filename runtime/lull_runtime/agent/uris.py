@@ -7,10 +7,16 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from lull.api.reasons import Reason
 from lull_runtime.artifact.errors import ModelError
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
+
 _METADATA = frozenset(
     map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "192.0.0.192"))
 )
 """Metadata services of clouds that are not at a link-local address."""
+
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
+"""Networks whose addresses end in the IPv4 address that is reached by them (compatible, mapped, NAT64)."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -18,8 +24,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
     """Return the parts of a URI that the pool allows.
 
-    A prefix matches by scheme, by host and port where it names them, and by path: never by mere text, so
-    `https://models.example` does not allow `https://models.example.evil`. `http://127.0.0.1:` is any port.
+    A prefix matches by scheme, by host and port where it names them, and by whole parts of the path: never by
+    mere text, so `https://models.example/a` allows neither `https://models.example.evil/a` nor
+    `https://models.example/ab`. `http://127.0.0.1:` is any port.
 
     Raises:
         ModelError: no prefix matches, or the URI hides something (a user, a `..`).
@@ -44,8 +51,7 @@ def check_address(address: str, host: str, allowed: Sequence[str]) -> None:
     Raises:
         ModelError: nothing may connect there.
     """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    ip = _reached(ipaddress.ip_address(address.partition("%")[0]))
     if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in _METADATA:
         raise ModelError(Reason.URI_NOT_ALLOWED, f"{host} is at {ip}, an address that models never come from")
     if ip.is_loopback and host not in {_split(prefix).hostname for prefix in allowed}:
@@ -53,6 +59,15 @@ def check_address(address: str, host: str, allowed: Sequence[str]) -> None:
             Reason.URI_NOT_ALLOWED,
             f"{host} is at {ip}, this very machine, and spec.allow.uris does not name it",
         )
+
+
+def _reached(ip: _Address) -> _Address:
+    """The IPv4 address that an IPv6 address is another way to, where it is one."""
+    if isinstance(ip, ipaddress.IPv4Address) or ip in (_UNSPECIFIED, _LOOPBACK):
+        return ip
+    if any(ip in network for network in _EMBEDDING):
+        return ipaddress.IPv4Address(ip.packed[-4:])
+    return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 def _split(uri: str) -> SplitResult:
@@ -72,7 +87,7 @@ def _matches(uri: SplitResult, prefix: SplitResult) -> bool:
         return False
     if prefix.netloc and not prefix.netloc.endswith(":") and _port(uri) != _port(prefix):
         return False
-    return uri.path.startswith(prefix.path)
+    return uri.path == prefix.path or uri.path.startswith(prefix.path.rstrip("/") + "/")
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -272,7 +272,21 @@ async def test_redirects_in_a_circle_end(server, sources, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "127.0.0.1", "fe80::1", "::ffff:169.254.1.1", "0.0.0.0"]
+    "address",
+    [
+        "169.254.169.254",
+        "127.0.0.1",
+        "::1",
+        "fe80::1",
+        "::ffff:169.254.1.1",
+        "0.0.0.0",
+        "::",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "::169.254.169.254",
+        "64:ff9b::127.0.0.1",
+    ],
 )
 async def test_a_name_that_stands_for_a_forbidden_address_is_refused(
     sources, tmp_path, monkeypatch: pytest.MonkeyPatch, address: str
@@ -306,6 +320,8 @@ async def test_link_local_addresses_are_refused_even_where_a_prefix_names_them(s
         ("https://me@models.example/m", "https://models.example"),
         ("https://models.example:port/m", "https://models.example"),
         ("file:///m", "https://models.example"),
+        ("https://store.example/team-abc/m", "https://store.example/team-a"),
+        ("file:///team-abc/m", "file:///team-a"),
     ],
 )
 def test_a_prefix_is_more_than_text(uri: str, prefix: str):
@@ -320,6 +336,8 @@ def test_a_prefix_is_more_than_text(uri: str, prefix: str):
         ("https://models.example:443/mine/m", "https://models.example/mine/"),
         ("http://127.0.0.1:8123/m", "http://127.0.0.1:"),
         ("file:///a/m.tar", "file:///"),
+        ("file:///a/m.tar", "file:///a"),
+        ("https://models.example/m.tar", "https://models.example/m.tar"),
     ],
 )
 def test_what_lies_beneath_a_prefix_is_allowed(uri: str, prefix: str):

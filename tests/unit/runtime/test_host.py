@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,3 +226,24 @@ async def test_an_output_of_strings_is_an_error_of_the_model(monkeypatch):
     with pytest.raises(TritonError, match="BYTES"):
         await triton.infer("m", {"x": np.ones((1, 1))}, {"x": "FP64"})
     await triton.close()
+
+
+async def test_a_model_that_needs_more_than_its_reservation_says_so_and_waits_for_it(world: World, monkeypatch):
+    real_open = world.store.open
+
+    def large(*args):
+        return replace(real_open(*args), card=SimpleNamespace(memory_bytes=2**30 + 1))
+
+    async def valid(*_):
+        return 0
+
+    monkeypatch.setattr(world.store, "open", large)
+    monkeypatch.setattr("lull_runtime.agent.host.validate", valid)
+    wanted = world.model("a").model_copy(update={"memory": "1Gi"})
+    world.host.set_desired([wanted])
+    await eventually(lambda: world.host.status()[0].memory == "1025Mi")
+    status = world.host.status()[0]
+    assert (status.state, "1025Mi" in status.message) == ("Fetching", True)
+    world.host.set_desired([wanted.model_copy(update={"memory": str(1025 * 2**20)})])
+    await world.until("a-1", "Ready")
+    assert world.triton.calls == ["load a"]
