@@ -226,6 +226,9 @@ class Host:
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
             return
+        except Exception as error:
+            self._fail(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
+            return
         placement.task = self._spawn(self._guarded(placement, self._fetch(placement, digest)))
         self._on_change(False)
 
@@ -271,9 +274,7 @@ class Host:
         try:
             await work
         except Exception as error:
-            log.exception("%s: nobody foresaw this", placement.want.id)
-            message = f"the agent failed at it ({error!r}): see its log, and report it"
-            await self._fail_and_take_out(placement, Reason.LOAD_FAILED, message)
+            await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
 
     async def _fetch(self, placement: Placement, digest: str) -> None:
         try:
@@ -539,6 +540,11 @@ class Host:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the host failed", exc_info=error)
         self._reconcile()
+
+
+def _unforeseen(placement: Placement, error: Exception) -> str:
+    log.error("%s: nobody foresaw this", placement.want.id, exc_info=error)
+    return f"the agent failed at it ({error!r}): see its log, and report it"
 
 
 def _digest(want: HostModel) -> str | None:

@@ -73,7 +73,7 @@ class Store:
 
     def has(self, digest: str) -> bool:
         """Whether a model is here, so that `open` needs no fetch."""
-        return digest in self._sizes_bytes
+        return digest in self._sizes_bytes and self._home(digest).is_dir()
 
     def check(self, uri: str) -> None:
         """Check that the pool allows a URI, also where its digest is here: who may not fetch may not have.

@@ -138,6 +138,16 @@ async def test_a_fetch_that_fails_as_nobody_foresaw_fails_the_placement(world: W
     await world.until("a-1", None)
 
 
+async def test_a_look_that_fails_as_nobody_foresaw_fails_the_placement(world: World, monkeypatch):
+    def look(*_):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(world.store, "has", lambda digest: True)
+    monkeypatch.setattr(world.store, "open", look)
+    world.host.set_desired([world.model("a")])
+    assert world.state("a-1") == "Failed"
+
+
 async def test_a_load_that_fails_as_nobody_foresaw_is_taken_out_again(world: World):
     def fail(name: str) -> None:
         world.triton.states[name] = "READY"
@@ -228,7 +238,7 @@ async def test_an_output_of_strings_is_an_error_of_the_model(monkeypatch):
     await triton.close()
 
 
-async def test_a_model_that_needs_more_than_its_reservation_says_so_and_waits_for_it(world: World, monkeypatch):
+async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, monkeypatch):
     real_open = world.store.open
 
     def large(*args):
@@ -238,6 +248,7 @@ async def test_a_model_that_needs_more_than_its_reservation_says_so_and_waits_fo
         return 0
 
     monkeypatch.setattr(world.store, "open", large)
+    monkeypatch.setattr(world.repository, "has", lambda *_: True)
     monkeypatch.setattr("lull_runtime.agent.host.validate", valid)
     wanted = world.model("a").model_copy(update={"memory": "1Gi"})
     world.host.set_desired([wanted])
