@@ -41,15 +41,36 @@ def retire(draft: Draft) -> None:
 
 
 def give_up(draft: Draft) -> None:
-    """Take out what failed: it is not routed, so it needs no fence.
+    """Take out what failed, and what needs more than its host has: neither is routed, so no fence is needed.
 
     A load that ran into its deadline stays in the list, as its memory stays taken until its host is let go.
     """
     for host in list(draft.hosts.values()):
         for placement in host.placements:
-            report = host.report(placement)
-            if report and report.state is Report.FAILED and report.reason != Reason.LOAD_TIMEOUT:
+            failed = host.says(placement, Report.FAILED) and not _hangs(host, placement)
+            if failed or _outgrew(draft, host, placement):
                 draft.remove(host, placement)
+
+
+def _hangs(host: Host, placement: Placement) -> bool:
+    return host.reports[placement.id].reason == Reason.LOAD_TIMEOUT
+
+
+def _outgrew(draft: Draft, host: Host, placement: Placement) -> bool:
+    """Tell whether a model that waits for a larger reservation can have none here, all free riders gone."""
+    if host.pool not in draft.fleet.pools or not _asks_for_more(host, placement):
+        return False
+    return evictable(host, -room_soon_bytes(draft, host)) is None
+
+
+def _asks_for_more(host: Host, placement: Placement) -> bool:
+    """Tell whether an agent does not load a model as it needs more than its reservation."""
+    report = host.report(placement)
+    return (
+        report is not None
+        and report.state is Report.FETCHING
+        and report.memory_bytes > placement.memory_bytes
+    )
 
 
 def relieve(draft: Draft) -> None:
@@ -64,7 +85,7 @@ def relieve(draft: Draft) -> None:
 
 
 def refresh(draft: Draft) -> None:
-    """Bring up to date what may change of a loaded placement: idle time, and a reservation too large."""
+    """Bring up to date what may change of a placement: its idle time and its reservation."""
     for host in list(draft.hosts.values()):
         fresh = tuple(_refreshed(draft, host, p) for p in host.placements)
         if fresh != host.placements:
@@ -78,6 +99,8 @@ def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
     reserved = placement.memory_bytes
     if service.measured_bytes and host.says(placement, Report.READY):
         reserved = min(reserved, need_bytes(draft.fleet, service))
+    if host.pool in draft.fleet.pools and _asks_for_more(host, placement) and room_bytes(draft, host) >= 0:
+        reserved = host.reports[placement.id].memory_bytes
     return replace(placement, memory_bytes=reserved, idle_after_seconds=idle_after_seconds(service))
 
 

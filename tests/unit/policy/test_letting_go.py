@@ -245,6 +245,36 @@ def test_a_model_that_outgrew_its_host_pushes_free_riders_out():
     assert after(told) == (small,)
 
 
+def opened(of, gib):
+    return reported(of, Report.FETCHING, memory_bytes=gib * GIB)
+
+
+def test_a_model_that_needs_more_than_assumed_has_its_reservation_raised_before_it_loads():
+    unknown = service("a/one", gib=None)
+    p = placement(unknown)
+    (raised,) = after(decide(fleet(unknown, host("h1", p, reports=[opened(p, 3)]))))
+    assert (raised.memory_bytes, raised.state, raised.epoch) == (3 * GIB, State.LOADED, 1)
+    assert after(decide(fleet(unknown, host("h1", raised, reports=[opened(raised, 3)])))) is None
+
+
+def test_free_riders_go_for_a_model_that_needs_more_than_assumed():
+    unknown = service("a/one", gib=None)
+    p, rider = placement(unknown), placement(TWO, state=State.RESIDENT)
+    told = decide(fleet(unknown, TWO, host("h1", p, rider, reports=[opened(p, 4), reported(rider)])))
+    assert after(told) == (p,)
+
+
+def test_a_model_that_needs_more_than_its_host_has_goes_elsewhere_and_its_neighbours_stay():
+    unknown = service("a/one", gib=None, measured_bytes=4 * GIB)
+    p, neighbour = placement(unknown), placement(TWO)
+    shared = host("h1", p, neighbour, reports=[opened(p, 4), reported(neighbour)])
+    told = decide(fleet(unknown, TWO, shared, held=["a/one"]))
+    assert after(told) == (neighbour,)
+    left = host("h1", neighbour, reports=[opened(p, 4), reported(neighbour)])
+    (elsewhere,) = created(decide(fleet(unknown, TWO, left, held=["a/one"])))
+    assert [q.memory_bytes for q in elsewhere.placements] == [4 * GIB]
+
+
 def test_a_reservation_shrinks_to_what_was_measured():
     measured = service("a/one", gib=None, measured_bytes=GIB // 4, idle_after_seconds=7.0)
     (changed,) = after(decide(fleet(measured, host("h1", placement(ONE)))))
