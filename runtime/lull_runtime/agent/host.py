@@ -226,7 +226,7 @@ class Host:
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             self._fail(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
             return
         placement.task = self._spawn(self._guarded(placement, self._fetch(placement, digest)))
@@ -273,7 +273,7 @@ class Host:
         """Do some work; what nobody foresaw fails this placement, which would be on its way for ever else."""
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
 
     async def _fetch(self, placement: Placement, digest: str) -> None:
