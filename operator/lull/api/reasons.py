@@ -19,3 +19,19 @@ class Reason(StrEnum):
     NO_SUCH_POOL = "NoSuchPool"
     NO_CAPACITY = "NoCapacity"
     SUSPENDED = "Suspended"
+
+
+LOAD_FAILURES = frozenset(
+    {
+        Reason.DIGEST_MISMATCH,
+        Reason.URI_NOT_ALLOWED,
+        Reason.UNREACHABLE,
+        Reason.NOT_A_MODEL,
+        Reason.WRONG_SHAPES,
+        Reason.CODE_NOT_ALLOWED,
+        Reason.TOO_LARGE,
+        Reason.LOAD_TIMEOUT,
+        Reason.LOAD_FAILED,
+    }
+)
+"""What agents report of a model. The others say where it could not be placed, which every plan finds anew."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from lull.api.reasons import LOAD_FAILURES
 from lull.controller.clock import Clock
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
@@ -151,13 +152,14 @@ def _count(decided: Plan) -> None:
 
 
 def _failures(view: View, now: float) -> dict[str, Failure]:
-    """Return the failures that the services' own statuses remember from before a restart."""
+    """Return the failed loads that the services' own statuses remember from before a restart."""
     failures = {}
     for key, service in view.services.items():
         status = view.raw[MODELSERVICES][key].get("status") or {}
         for condition in status.get("conditions") or ():
             current = condition.get("observedGeneration") == service.generation
-            if condition["type"] == "Stalled" and condition["status"] == "True" and current:
+            failed = condition["status"] == "True" and condition["reason"] in LOAD_FAILURES
+            if condition["type"] == "Stalled" and failed and current:
                 failures[key] = Failure(
                     service.generation, condition["reason"], condition.get("message", ""), now
                 )

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 CONCURRENT_WRITES = 8
 """So that statuses leave the API server room for wakes."""
 RETRY_SECONDS = 5.0
+LONGEST_TEXT = 1024
+"""As many characters as the API takes in a message."""
 
 Conditions = list[dict[str, Any]]
 
@@ -109,11 +111,16 @@ class StatusWriter:
                 self._written.pop((kind.plural, metadata["uid"]), None)
                 return
             log.warning("the status of %s %s was not written: %s", kind.kind, key, error)
-            await asyncio.sleep(RETRY_SECONDS)
-            self._wanted.setdefault((kind, key), status)
-            self._poke.set()
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._again, kind, key, status)
             return
         self._view.update(kind, answer)
+
+    def _again(self, kind: Resource, key: str, status: Object) -> None:
+        """Try a refused write once more, unless the object went or a newer status took its place."""
+        item = self._view.raw[kind].get(key)
+        if item and self._written.get((kind.plural, item["metadata"]["uid"])) is status:
+            self._wanted[kind, key] = status
+            self._poke.set()
 
     def _want(self, kind: Resource, key: str, item: Object, status: Object) -> None:
         mark = (kind.plural, item["metadata"]["uid"])
@@ -144,7 +151,7 @@ class StatusWriter:
             "next": _without_none(
                 {
                     "action": told.next_action,
-                    "reason": told.next_reason,
+                    "reason": told.next_reason[:LONGEST_TEXT],
                     "time": rfc3339(told.next_at) if told.next_at is not None else None,
                 }
             ),
@@ -190,7 +197,7 @@ class StatusWriter:
                     "type": type_,
                     "status": status,
                     "reason": reason,
-                    "message": message[:1024],
+                    "message": message[:LONGEST_TEXT],
                     "observedGeneration": item["metadata"].get("generation", 1),
                     "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else now,
                 }

@@ -374,6 +374,45 @@ async def test_suspend_lets_go_and_resuming_serves_again(world):
     await world.until(world.routed)
 
 
+async def test_where_a_model_could_not_be_placed_is_no_failure_after_a_restart(world):
+    world.unschedulable = True
+    world.hold()
+    await world.until(lambda: len(world.api.all(PODS)) == 1)
+    await world.rest()
+    for _ in range(3):
+        await world.advance(12)
+        await world.rest()
+    await world.until(lambda: world.condition("Stalled").get("reason") == "HostUnschedulable")
+    await world.stop()
+    (pod,) = world.api.all(PODS)
+    world.unschedulable = False
+    world.api.remove("pods", "lull-hosts", pod["metadata"]["name"])
+    world.api.remove("modelhosts", "lull-hosts", pod["metadata"]["name"])
+    await world.start()
+    await world.until(world.routed)
+
+
+async def test_a_long_word_of_the_server_is_cut_and_a_refused_status_blocks_no_other(world, monkeypatch):
+    monkeypatch.setattr("lull.controller.status.RETRY_SECONDS", 600)
+    for number in range(12):
+        world.api.put(MODELSERVICES, service(f"other{number}"))
+
+    def refuse(verb, kind, name):
+        if (verb, kind) == ("create", "pods"):
+            raise ApiError(403, "Forbidden", "x" * 5000)
+        if (verb, kind) == ("apply", "modelservices") and name.startswith("other"):
+            raise ApiError(422, "Invalid", "always")
+
+    world.api.before = refuse
+    world.hold()
+    await world.until(lambda: len(world.hosts()) == 1)
+    await world.rest()
+    await world.advance(31)
+    await world.until(lambda: world.condition("Stalled").get("reason") == "HostUnschedulable")
+    item = world.api.objects["modelservices", "demo", "digits"]
+    assert len(item["status"]["next"]["reason"]) == len(world.condition("Stalled")["message"]) == 1024
+
+
 async def test_a_refused_pod_is_said_with_the_server_s_words(world):
     def refuse(verb, kind, _name):
         if (verb, kind) == ("create", "pods"):
