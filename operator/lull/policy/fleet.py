@@ -37,7 +37,7 @@ class Pod(StrEnum):
     """Has been ready, and is not now."""
     TERMINATING = "Terminating"
     GONE = "Gone"
-    """Existed and is no more, or has ended, or its node is lost."""
+    """Existed and is no more, or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
