@@ -4,9 +4,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from lull.api.host import Counters, HostModel, HostModelStatus
@@ -229,7 +230,7 @@ class Host:
         except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             self._fail(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
             return
-        placement.task = self._spawn(self._guarded(placement, self._fetch(placement, digest)))
+        placement.task = self._spawn(self._guarded(placement, partial(self._fetch, placement, digest)))
         self._on_change(False)
 
     def _adopt(self, placement: Placement) -> None:
@@ -249,7 +250,9 @@ class Host:
         placement.held = True
         if placement.model is None:
             raise RuntimeError(f"{placement.want.id} waits for its load without having been opened")
-        placement.task = self._spawn(self._guarded(placement, self._load(placement, placement.model)))
+        placement.task = self._spawn(
+            self._guarded(placement, partial(self._load, placement, placement.model))
+        )
         self._on_change(False)
 
     def _start_unload(self, placement: Placement) -> None:
@@ -257,7 +260,7 @@ class Host:
             placement.task.cancel()  # it may be unloading too, and would go on to unload a successor
         placement.phase = Phase.UNLOADING
         placement.reason = placement.message = None
-        placement.task = self._spawn(self._guarded(placement, self._unload(placement)))
+        placement.task = self._spawn(self._guarded(placement, partial(self._unload, placement)))
         self._on_change(False)
 
     def _forget(self, placement: Placement) -> None:
@@ -269,10 +272,10 @@ class Host:
 
     # ── What takes time ──
 
-    async def _guarded(self, placement: Placement, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, placement: Placement, work: Callable[[], Awaitable[None]]) -> None:
         """Do some work; what nobody foresaw fails this placement, which would be on its way for ever else."""
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
 

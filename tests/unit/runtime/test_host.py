@@ -1,6 +1,7 @@
 """The host's bookkeeping, with a Triton that does as each test says."""
 
 import asyncio
+import gc
 import hashlib
 import time
 from collections.abc import Callable
@@ -136,6 +137,14 @@ async def test_a_fetch_that_fails_as_nobody_foresaw_fails_the_placement(world: W
     assert "unforeseen" in world.host.status()[0].message
     world.host.set_desired([])
     await world.until("a-1", None)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_placement_that_goes_at_once_leaves_nothing_undone(world: World):
+    world.host.set_desired([world.model("a")])
+    world.host.set_desired([])
+    await world.until("a-1", None)
+    gc.collect()
 
 
 async def test_a_look_that_fails_as_nobody_foresaw_fails_the_placement(world: World, monkeypatch):
