@@ -143,7 +143,7 @@ async def test_a_fetch_that_fails_as_nobody_foresaw_fails_the_placement(world: W
 async def test_a_placement_that_goes_at_once_leaves_nothing_undone(world: World):
     world.host.set_desired([world.model("a")])
     world.host.set_desired([])
-    await world.until("a-1", None)
+    await eventually(lambda: not world.host._tasks)
     gc.collect()
 
 
