@@ -16,9 +16,8 @@ TURNS = 5
 POOL = "bench-cold"
 STEPS = {
     "made": "host and Pod made",
-    "started": "its Triton starts",
-    "loading": "Triton up, artifact fetched",
-    "ready": "Triton loads",
+    "started": "agent up, Triton's process started",
+    "ready": "Triton up, and the model loaded",
     "answered": "routed and answered",
 }
 Seen = dict[str, float]
@@ -87,7 +86,5 @@ def _of_pod(seen: Seen, item: dict[str, Any]) -> None:
 
 def _of_host(seen: Seen, item: dict[str, Any]) -> None:
     for model in item.get("status", {}).get("models", []):
-        if model["state"] in ("Loading", "Ready"):
-            seen.setdefault("loading", time.monotonic())
         if model["state"] == "Ready":
             seen.setdefault("ready", time.monotonic())
