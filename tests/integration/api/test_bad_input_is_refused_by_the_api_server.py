@@ -103,6 +103,7 @@ def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> 
         ("spec.sharing", "Everyone", "spec.sharing"),
         ("spec.headroomPercent", 101, "spec.headroomPercent"),
         ("spec.hots", {"max": 1}, "hots"),
+        ("metadata.name", "gpu.a100", "the name is part of its hosts' names"),
     ],
 )
 def test_a_bad_pool_is_refused_with_the_field_named(
