@@ -4,6 +4,8 @@ import time
 from functools import partial
 from statistics import median
 
+import aiohttp
+
 from bench.figures import Figure, percentile
 from e2e.load import OK, HttpClient
 from e2e.world import NAMESPACE, Service, World
@@ -20,19 +22,21 @@ POOL = "bench-wake"
 async def measure_asleep(lull: World) -> list[Figure]:
     """Wakes of models that a serving host does not hold: their artifact is on it, Triton has to load them."""
     services = await _services(lull, idle_after="300s")
-    overheads, loads = [], []
+    overheads, loads, infers = [], [], []
     async with HttpClient() as client:
         for turn in range(ROUNDS + 1):
             for service in services:
                 answered = await _timed(client, service)
-                ((_, _, said),) = await service.placements()
+                ((host, entry, said),) = await service.placements()
                 load_ms = 1000 * float(said["loadSeconds"])
-                warm_ms = await _warm_ms(client, service)
+                infer_ms = await _infer_ms(host["status"]["address"], entry["name"])
                 if turn:  # the first round fetches
-                    overheads.append(answered - load_ms - warm_ms)
+                    overheads.append(answered - load_ms - infer_ms)
                     loads.append(load_ms)
+                    infers.append(infer_ms)
             await _put_to_sleep(lull, services)
-    return _figures("wake overhead, asleep", overheads, "Triton's load", median(loads))
+    first = Figure("  Triton's first inference after a load, p50", median(infers), "ms")
+    return [*_figures("wake overhead, asleep", overheads, "Triton's load", median(loads)), first]
 
 
 async def measure_resident(lull: World) -> list[Figure]:
@@ -108,6 +112,14 @@ async def _timed(client: HttpClient, service: Service) -> float:
 
 async def _warm_ms(client: HttpClient, service: Service) -> float:
     return median([await _timed(client, service) for _ in range(5)])
+
+
+async def _infer_ms(address: str, model: str) -> float:
+    """Return the time that Triton itself took for a model's requests since its load, from its own counter."""
+    counter = f'nv_inference_request_duration_us{{model="{model}",'
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}:8002/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(counter)) / 1000
 
 
 async def _is_resident(service: Service) -> bool:
