@@ -14,6 +14,8 @@ from e2e.drains import Drains, watched
 from e2e.load import Client, GrpcClient, HttpClient, Load, Tally, drive_all
 from e2e.report import note
 from e2e.world import NAMESPACE, Service, World
+from lull.api.names import HOSTS_NAMESPACE
+from lull.kube import PODS
 
 LONGEST_SECONDS = 1500.0
 
@@ -116,6 +118,30 @@ async def test_none_is_lost_when_services_idle_for_a_second(lull: World, soak: b
     count = 4
     services = [await lull.service(f"idler-{n}", model, pool="idling", idleAfter="1s") for n in range(count)]
     drains, tallies = await drained_under(lull, services, 0.9, wanted, timeout_seconds=1200 if soak else 120)
+    assert_none_lost(tallies)
+    assert drains.count >= wanted
+
+
+@pytest.mark.timeout(1800)
+async def test_none_is_lost_when_pods_of_hosts_are_deleted(lull: World, soak: bool) -> None:
+    """As a node drain does: a Pod goes on serving until its models are elsewhere and gateways let go."""
+    wanted = 40 if soak else 4
+    await lull.pool("evicted", hosts={"max": 2}, emptyAfter="120s")
+    model = lull.publish()
+    services = [await lull.service(f"evictee-{n}", model, pool="evicted", idleAfter="60s") for n in range(2)]
+    for service in services:
+        await _first_answer(service)
+
+    async def evict(drains: Drains) -> None:
+        """Once all have arrived, delete the Pod of the host where the first is."""
+        hosts = await lull.hosts("evicted")
+        found = [placement for service in services for placement in await service.placements()]
+        arrived = all(said.get("state") == "Ready" for _, _, said in found)
+        if len(hosts) == 1 and len(found) == len(services) and arrived:
+            await lull.kube.delete(PODS, hosts[0]["metadata"]["name"], HOSTS_NAMESPACE)
+
+    timeout_seconds = 600 if soak else 120
+    drains, tallies = await drained_under(lull, services, 8, wanted, evict, timeout_seconds)
     assert_none_lost(tallies)
     assert drains.count >= wanted
 
