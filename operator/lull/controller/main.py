@@ -1,6 +1,7 @@
 """`lull-controller`: one process that decides for the whole fleet, and exits when any part of it dies."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -163,6 +164,8 @@ def main() -> None:
         level=os.environ.get("LULL_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it logs every event that it delivers
+    # What is imported lives as long as the process; a collection that walks it (25 ms) may meet a wake.
+    gc.freeze()
     try:
         asyncio.run(_until_signal(run(Settings.from_environment())))
     except* StoppedError:

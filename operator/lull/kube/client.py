@@ -57,7 +57,8 @@ class Kube:
         """
         configuration = await load_configuration()
         tls = RESTClientObject(configuration).ssl_context
-        connector = aiohttp.TCPConnector(limit=64, ssl=tls)
+        # A wake after a quiet minute should find a connection open; the server keeps idle ones for longer.
+        connector = aiohttp.TCPConnector(limit=64, ssl=tls, keepalive_timeout=75)
         session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=min(10.0, timeout_seconds)),

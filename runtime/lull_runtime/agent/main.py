@@ -1,6 +1,7 @@
 """`lull-agent`: watches its one ModelHost and makes Triton hold what it says."""
 
 import asyncio
+import gc
 import logging
 import signal
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ def main() -> None:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.read()
+    # What is imported lives as long as the process; a collection that walks it (25 ms) may meet a wake.
+    gc.freeze()
     asyncio.run(_run(settings))
 
 
