@@ -10,8 +10,6 @@ HOSTS_NAMESPACE = "lull-hosts"
 """Where every host pod runs; users have no rights in it."""
 
 CONTROLLER_FIELD_MANAGER = "lull-controller"
-AGENT_FIELD_MANAGER = "lull-agent"
-PILOT_FIELD_MANAGER = "lull-pilot"
 
 LABEL_POOL = f"{GROUP}/pool"
 LABEL_HOST = f"{GROUP}/host"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lull.api.names import drained_claim
 from lull.api.quantities import parse_duration_seconds
 from lull.api.reasons import Reason
 from lull.gateway.settings import HOLD_LIMIT_SECONDS
@@ -25,7 +26,7 @@ class Lease(NamedTuple):
     @property
     def name(self) -> str:
         """`id.epoch`: the claim in `drained`, and the stem of the clusters' names."""
-        return f"{self.id}.{self.epoch}"
+        return drained_claim(self.id, self.epoch)
 
     def cluster(self, protocol: str) -> str:
         """Return the name of the cluster that carries `protocol` (`http` or `grpc`)."""

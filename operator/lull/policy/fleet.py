@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from lull.api.names import drained_claim
 from lull.api.reasons import Reason
 
 
@@ -107,7 +108,7 @@ class Placement:
     @property
     def claim(self) -> str:
         """What a gateway lists once no request of its can reach this placement."""
-        return f"{self.id}.{self.epoch}"
+        return drained_claim(self.id, self.epoch)
 
 
 @dataclass(frozen=True, slots=True)
