@@ -25,6 +25,13 @@ class ModelGatewayStatus(Model):
     ] = Field(
         default=[], description="Draining placements that no request of this gateway can reach, as id.epoch."
     )
+    delayed: Annotated[
+        dict[Annotated[str, Field(max_length=317)], Annotated[int, Field(ge=0)]], Field(max_length=10_000)
+    ] = Field(
+        default={},
+        description="Requests that waited for a wake, by service, since the gateway started; "
+        "of the services that it held requests for in the last ten minutes.",
+    )
 
 
 class ModelGateway(Model):

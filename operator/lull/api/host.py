@@ -9,6 +9,7 @@ from lull.api.meta import (
     Dns1123Label,
     Duration,
     Model,
+    Percent,
     Quantity,
     ServiceKey,
     Text,
@@ -50,10 +51,35 @@ class ModelHostSpec(Model):
 
 
 class Counters(Model):
-    """Totals of one placement since its load; they start again at zero when the model reloads."""
+    """Totals of one placement since it came to the host; a reload of the model never sets them back."""
 
     requests: Annotated[int, Field(ge=0)] = 0
     failures: Annotated[int, Field(ge=0)] = 0
+
+
+class HostModelUtilization(Model):
+    """One placement's figures of the last window, from Triton's statistics."""
+
+    window: Duration
+    requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    failures_per_minute: Annotated[int, Field(ge=0)] = 0
+    busy_percent: Annotated[int, Field(ge=0)] = Field(
+        0, description="Time that it computed, in percent of the window."
+    )
+    queue_milliseconds: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[str, Field(max_length=16)] | None = None
+    latency_p50: Duration | None = Field(None, alias="latencyP50")
+    latency_p95: Duration | None = Field(None, alias="latencyP95")
+    latency_p99: Duration | None = Field(None, alias="latencyP99")
+
+
+class HostModelEnergy(Model):
+    """One placement's part of the host's draw. The totals never fall while the placement lives."""
+
+    idle_milliwatts: Annotated[int, Field(ge=0)] = 0
+    dynamic_milliwatts: Annotated[int, Field(ge=0)] = 0
+    idle_joules: Annotated[int, Field(ge=0)] = 0
+    dynamic_joules: Annotated[int, Field(ge=0)] = 0
 
 
 class HostModelStatus(Model):
@@ -76,6 +102,8 @@ class HostModelStatus(Model):
     )
     code: bool | None = Field(None, description="True: the artifact runs code of its own.")
     counters: Counters | None = None
+    utilization: HostModelUtilization | None = None
+    energy: HostModelEnergy | None = None
 
 
 class AcceleratorStatus(Model):
@@ -85,8 +113,17 @@ class AcceleratorStatus(Model):
     product: Annotated[str, Field(max_length=128)] | None = None
     memory_total: Quantity | None = None
     memory_used: Quantity | None = None
-    watts: Annotated[int, Field(ge=0)] | None = None
-    basis: Literal["Measured", "Modelled"] | None = None
+    utilization_percent: Percent | None = Field(None, description="As the device's own sensor says.")
+
+
+class HostEnergy(Model):
+    """What the host draws: its models' parts and what no model is charged with."""
+
+    basis: Literal["Measured", "Modelled"]
+    milliwatts: Annotated[int, Field(ge=0)] = 0
+    joules: Annotated[int, Field(ge=0)] = Field(0, description="Since the host came; never falls.")
+    unallocated_milliwatts: Annotated[int, Field(ge=0)] = 0
+    unallocated_joules: Annotated[int, Field(ge=0)] = 0
 
 
 class ModelHostStatus(Model):
@@ -99,6 +136,11 @@ class ModelHostStatus(Model):
         default=[]
     )
     accelerator: AcceleratorStatus | None = None
+    busy_percent: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Time that its models computed, in percent of the last window, together."
+    )
+    watts: Annotated[str, Field(max_length=16)] | None = Field(None, description="Its draw, for people.")
+    energy: HostEnergy | None = None
     conditions: Conditions
 
 

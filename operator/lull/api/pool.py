@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from lull.api.meta import Conditions, Duration, Model, Percent, Quantity, rules
+from lull.api.meta import Conditions, Duration, Model, Percent, Quantity, Time, list_map, rules
 
 
 class Accelerator(Model):
@@ -51,6 +51,9 @@ class Power(Model):
     context_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="What a held context adds.")
     max_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Draw at full load (TDP).")
     node_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="The node's own idle draw.")
+    hosts_per_node: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Hosts that one node has room for; each is charged with that part of nodeWatts."
+    )
 
 
 class Carbon(Model):
@@ -119,6 +122,58 @@ class PoolMemoryStatus(Model):
     used: Quantity = "0"
 
 
+class PoolBusyStatus(Model):
+    """Computing time kept and used, over the last window, in percent of one host: 250 is two and a half."""
+
+    supply_percent: Annotated[int, Field(ge=0)] = 0
+    used_percent: Annotated[int, Field(ge=0)] = 0
+
+
+class CountedHost(Model):
+    """How much of one host's counter the pool's total holds already."""
+
+    name: Annotated[str, Field(max_length=253)]
+    joules: Annotated[int, Field(ge=0)] = 0
+
+
+class PoolLedger(Model):
+    """The totals behind the figures for people; with them a restarted controller goes on exactly."""
+
+    at: Time
+    joules: Annotated[int, Field(ge=0)] = 0
+    baseline_joules: Annotated[int, Field(ge=0)] = 0
+    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
+    requests: Annotated[int, Field(ge=0)] = 0
+    counted: Annotated[list[CountedHost], Field(max_length=10_000, json_schema_extra=list_map("name"))] = (
+        Field(default=[])
+    )
+
+
+class PoolEnergyStatus(Model):
+    """What the pool's hosts drew, models' and unallocated parts together."""
+
+    basis: Literal["Measured", "Modelled"]
+    milliwatts: Annotated[int, Field(ge=0)] | None = None
+    baseline_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="What the fewest hosts that hold every service would draw, always on."
+    )
+    watts: Annotated[str, Field(max_length=16)] | None = None
+    watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    saved: Annotated[str, Field(max_length=32)] | None = None
+    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
+    grams_co2e_per_request: Annotated[str, Field(max_length=32)] | None = Field(
+        None, alias="gramsCO2ePerRequest", description="At the present utilization, over the last window."
+    )
+    grams_co2e_per_request_packed: Annotated[str, Field(max_length=32)] | None = Field(
+        None,
+        alias="gramsCO2ePerRequestPacked",
+        description="At the utilization that perfect packing of what is loaded would give.",
+    )
+    since: Time | None = None
+    ledger: PoolLedger | None = None
+
+
 class ModelPoolStatus(Model):
     """Sums over the pool's hosts. Written by the controller alone."""
 
@@ -126,7 +181,10 @@ class ModelPoolStatus(Model):
     conditions: Conditions
     hosts: PoolHostsStatus | None = None
     memory: PoolMemoryStatus | None = None
-    utilization_percent: Percent | None = None
+    busy: PoolBusyStatus | None = None
+    utilization_percent: Percent | None = Field(None, description="Memory used of memory kept.")
+    busy_percent: Percent | None = Field(None, description="Computing time used of computing time kept.")
+    energy: PoolEnergyStatus | None = None
 
 
 class ModelPool(Model):

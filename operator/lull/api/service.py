@@ -195,31 +195,103 @@ class NextStep(Model):
 
 
 class UtilizationStatus(Model):
-    """Rounded figures of the last window; full resolution is in Prometheus."""
+    """Rounded figures of the last window, as Triton saw them; full resolution is in Prometheus."""
 
-    window: Duration | None = None
+    window: Duration | None = Field(None, description="The time that the figures are of.")
     requests_per_minute: Annotated[int, Field(ge=0)] | None = None
-    busy_percent: Annotated[int, Field(ge=0)] | None = None
-    queue_milliseconds: Annotated[int, Field(ge=0)] | None = None
-    latency_p50: Duration | None = None
-    latency_p99: Duration | None = None
-    failed_percent: Percent | None = None
-    delayed_percent: Percent | None = None
+    busy_percent: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Time that its replicas computed, in percent of the window; of all replicas together.",
+    )
+    busy: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="The same, for people: `31%`."
+    )
+    queue_milliseconds: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Mean time that a request waited in Triton's queue."
+    )
+    batch_size: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="Mean requests that one execution carried, as a decimal string."
+    )
+    latency_p50: Duration | None = Field(None, alias="latencyP50")
+    latency_p95: Duration | None = Field(None, alias="latencyP95")
+    latency_p99: Duration | None = Field(
+        None, alias="latencyP99", description="Within Triton; of several replicas, the slowest one's."
+    )
+    failed_percent: Percent | None = Field(None, description="Share of requests that failed, rounded up.")
+    delayed_percent: Percent | None = Field(
+        None, description="Share of requests of the last hour that waited for a wake, rounded up."
+    )
     memory: Quantity | None = Field(None, description="Memory of one replica, as measured on its host.")
 
 
+class CountedPlacement(Model):
+    """How much of one placement's counters the ledger holds already."""
+
+    id: Annotated[str, Field(max_length=63)]
+    idle_joules: Annotated[int, Field(ge=0)] = 0
+    dynamic_joules: Annotated[int, Field(ge=0)] = 0
+    requests: Annotated[int, Field(ge=0)] = 0
+
+
+class HourJoules(Model):
+    """What was drawn in one hour; `hour` counts hours since the epoch."""
+
+    hour: Annotated[int, Field(ge=0)]
+    joules: Annotated[int, Field(ge=0)]
+
+
+class Ledger(Model):
+    """The totals behind the figures for people; with them a restarted controller goes on exactly."""
+
+    at: Time = Field(description="Until when the baseline is counted.")
+    idle_joules: Annotated[int, Field(ge=0)] = 0
+    dynamic_joules: Annotated[int, Field(ge=0)] = 0
+    baseline_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="What it would have drawn if every service were always on, packed on the fewest hosts."
+    )
+    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
+    requests: Annotated[int, Field(ge=0)] = 0
+    counted: Annotated[list[CountedPlacement], Field(max_length=128, json_schema_extra=list_map("id"))] = (
+        Field(default=[])
+    )
+    hours: Annotated[list[HourJoules], Field(max_length=25, json_schema_extra=list_map("hour"))] = Field(
+        default=[]
+    )
+
+
 class EnergyStatus(Model):
-    """What the service drew and what Lull saved; `basis` says whether a sensor or a model of it tells."""
+    """What the service drew and what Lull saved; `basis` says whether a sensor or a model of it tells.
+
+    A service that sleeps is not written: its figures are as of `ledger.at`, and grow since by the rates.
+    """
 
     basis: Literal["Measured", "Modelled"]
-    milliwatts: Annotated[int, Field(ge=0)] | None = None
-    watts: Annotated[str, Field(max_length=16)] | None = Field(
-        None, description="The same in watts, for people."
+    milliwatts: Annotated[int, Field(ge=0)] | None = Field(None, description="Idle and dynamic together.")
+    idle_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Its share of what its hosts draw whether anybody computes or not."
     )
-    watt_hours: Annotated[str, Field(max_length=32)] | None = None
-    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    baseline_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="What it would draw now if every service were always on, on the fewest hosts."
+    )
+    watts: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="`milliwatts` in watts, for people."
+    )
+    watt_hours: Annotated[str, Field(max_length=32)] | None = Field(None, description="Since `since`.")
+    idle_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    dynamic_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    last_day_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="Of the last 24 whole hours and the present one."
+    )
+    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None,
+        description="The baseline's less its own; below zero where Lull kept more hosts than the fewest.",
+    )
+    saved: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="`savedWattHours` with its unit, for people: `1.2kWh`."
+    )
     grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
     since: Time | None = None
+    ledger: Ledger | None = None
 
 
 class ModelServiceStatus(Model):
