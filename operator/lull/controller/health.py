@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
 
 from lull.controller.planner import Planner
+from lull.exposition import Exposition
 
 PORT = 8080
 TICK_SECONDS = 5.0
@@ -45,9 +46,7 @@ async def serve_health(address: str, health: Health) -> AsyncIterator[None]:
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(status=200 if health.ready else 503)
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
+    metrics = Exposition(REGISTRY).handle
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)

@@ -1,10 +1,11 @@
 """Liveness, readiness and figures of the gateway, over HTTP on the Pod's address."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+
+from lull.exposition import Exposition
 
 
 async def serve(
@@ -26,10 +27,7 @@ async def serve(
         why = await ready()
         return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
 
-    async def metrics(_request: web.Request) -> web.Response:
-        body = await asyncio.to_thread(generate_latest, registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
+    metrics = Exposition(registry).handle
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
