@@ -1,8 +1,9 @@
-"""What Envoy starts with: one listener, the filters of a request's way, where to ask for the rest. Pure."""
+"""What Envoy starts with: its listeners, the filters of a request's way, where to ask for the rest. Pure."""
 
 from importlib import resources
 from typing import Any
 
+from lull.gateway import statistics
 from lull.gateway.routes import (
     CHECK_FILTER,
     GUARD_FILTER,
@@ -48,21 +49,13 @@ def bootstrap(settings: Settings) -> Config:
             # 0: wait for ever. Before the pilot has spoken this gateway must not answer anything.
             "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
         },
-        "static_resources": {"listeners": [_listener(settings)], "clusters": [_pilot_cluster(settings)]},
-        "stats_config": _stats(),
+        "static_resources": {
+            "listeners": [_listener(settings), statistics.listener(settings)],
+            "clusters": [_pilot_cluster(settings), statistics.admin_cluster(settings)],
+        },
+        "stats_config": statistics.kept(),
         "overload_manager": _overload(),
     }
-
-
-def _stats() -> Config:
-    """Keep the few statistics that something reads: thousands of clusters have hundreds each otherwise.
-
-    `upstream_rq_active` is what the fence watches: it exists until the last request of its cluster is gone.
-    """
-    kept = ["upstream_rq_active", "upstream_rq_total", "upstream_cx_active", "downstream_rq_active"]
-    patterns = [{"suffix": suffix} for suffix in kept]
-    prefixes = [{"prefix": prefix} for prefix in ("server.", "http.inference.", "overload.")]
-    return {"stats_matcher": {"inclusion_list": {"patterns": patterns + prefixes}}}
 
 
 def _overload() -> Config:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lull.api.names import GATEWAY_PORT, PILOT_PORT
+from lull.api.names import ENVOY_STATS_PORT, GATEWAY_PORT, PILOT_PORT
 
 HOLD_LIMIT_SECONDS = 600.0
 """No request is held longer, whatever `spec.hold.timeout` says: Envoy's own deadlines stand above it."""
@@ -36,6 +36,7 @@ class Settings:
     run: Path
     inference_port: int = GATEWAY_PORT
     probe_port: int = PILOT_PORT
+    statistics_port: int = ENVOY_STATS_PORT
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
