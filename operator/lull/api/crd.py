@@ -179,13 +179,27 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
             name: _structural(child, definitions) for name, child in kept["properties"].items()
         }
     if "items" in kept:
-        kept["items"] = _structural(kept["items"], definitions)
+        item = _structural(kept["items"], definitions)
+        kept["items"] = item if kept.get("x-kubernetes-list-type") == "map" else _without_defaults(item)
+    if isinstance(node.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
     return kept
 
 
-_DROPPED = ("title", "$ref", "anyOf", "additionalProperties")
+def _without_defaults(item: Schema) -> Schema:
+    """Return the schema of an item that the API server completes with nothing; its reader does.
+
+    GitOps tools compare a list without keys as a whole: what was filled in would be a difference for ever.
+    """
+    kept = {key: value for key, value in item.items() if key != "default"}
+    if "properties" in kept:
+        kept["properties"] = {name: _without_defaults(child) for name, child in kept["properties"].items()}
+    return kept
+
+
+_DROPPED = ("title", "$ref", "anyOf", "additionalProperties", "propertyNames")
 
 
 def _resolved(node: Schema, definitions: dict[str, Schema]) -> Schema:

@@ -54,6 +54,14 @@ Conditions = Annotated[
 ]
 
 
+ObservedGeneration = Annotated[int, Field(ge=-1)]
+"""The generation that the status is of; -1 before the first look."""
+
+UNSEEN: dict[str, Any] = {"default": {"observedGeneration": -1}}
+"""Schema extension of `status`: to tools that find no status at all an object of a kind that they do not
+know is done, before anybody has looked at it."""
+
+
 def list_map(*keys: str) -> dict[str, Any]:
     """Return the schema extension of a list whose items are merged by `keys` under server-side apply."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}

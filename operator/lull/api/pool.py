@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from lull.api.meta import Conditions, Duration, Model, Percent, Quantity, Time, list_map, rules
+from lull.api.meta import (
+    UNSEEN,
+    Conditions,
+    Duration,
+    Model,
+    ObservedGeneration,
+    Percent,
+    Quantity,
+    Time,
+    list_map,
+    rules,
+)
 
 
 class Accelerator(Model):
@@ -177,7 +188,7 @@ class PoolEnergyStatus(Model):
 class ModelPoolStatus(Model):
     """Sums over the pool's hosts. Written by the controller alone."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    observed_generation: ObservedGeneration = 0
     conditions: Conditions
     hosts: PoolHostsStatus | None = None
     memory: PoolMemoryStatus | None = None
@@ -200,4 +211,6 @@ class ModelPool(Model):
     )
 
     spec: ModelPoolSpec = Field(description="What is wanted.")
-    status: ModelPoolStatus | None = Field(None, description="What is observed; written by Lull.")
+    status: ModelPoolStatus | None = Field(
+        None, description="What is observed; written by Lull.", json_schema_extra=UNSEEN
+    )

@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from lull.api.meta import (
+    UNSEEN,
     Conditions,
     Digest,
     Dns1123Label,
     Duration,
     Model,
+    ObservedGeneration,
     Percent,
     Quantity,
     Text,
@@ -297,7 +299,7 @@ class EnergyStatus(Model):
 class ModelServiceStatus(Model):
     """What the user reads: state, place, use and cost. Written by the controller alone."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    observed_generation: ObservedGeneration = 0
     conditions: Conditions
     url: Annotated[str, Field(max_length=2048)] | None = None
     revisions: (
@@ -329,4 +331,6 @@ class ModelService(Model):
     )
 
     spec: ModelServiceSpec = Field(description="What is wanted.")
-    status: ModelServiceStatus | None = Field(None, description="What is observed; written by Lull.")
+    status: ModelServiceStatus | None = Field(
+        None, description="What is observed; written by Lull.", json_schema_extra=UNSEEN
+    )
