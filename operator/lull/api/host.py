@@ -122,6 +122,9 @@ class HostEnergy(Model):
     basis: Literal["Measured", "Modelled"]
     milliwatts: Annotated[int, Field(ge=0)] = 0
     joules: Annotated[int, Field(ge=0)] = Field(0, description="Since the host came; never falls.")
+    dynamic_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Of `joules`, what its models' computing drew, of those that have left too."
+    )
     unallocated_milliwatts: Annotated[int, Field(ge=0)] = 0
     unallocated_joules: Annotated[int, Field(ge=0)] = 0
 

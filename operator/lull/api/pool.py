@@ -141,20 +141,35 @@ class PoolBusyStatus(Model):
 
 
 class CountedHost(Model):
-    """How much of one host's counter the pool's total holds already."""
+    """How much of one host's counters the pool's totals hold already."""
 
     name: Annotated[str, Field(max_length=253)]
     joules: Annotated[int, Field(ge=0)] = 0
+    dynamic_joules: Annotated[int, Field(ge=0)] = 0
 
 
 class PoolLedger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
-    at: Time
+    at: Time = Field(
+        description="Since when the baseline's rates are what they are; until when it is counted."
+    )
     joules: Annotated[int, Field(ge=0)] = 0
-    baseline_joules: Annotated[int, Field(ge=0)] = 0
+    baseline_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Its idle part until `at`, its dynamic part until now."
+    )
+    baseline_milliwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="The rate of its idle part since `at`."
+    )
+    meter: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Reading at `at` of the baseline's meter, in microjoules per mebibyte: what keeping one "
+        "mebibyte of a model always on would have drawn. Sleeping services are charged by it unwritten.",
+    )
+    meter_microwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="How fast the meter runs since `at`, in microwatts per mebibyte."
+    )
     milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
-    requests: Annotated[int, Field(ge=0)] = 0
     counted: Annotated[list[CountedHost], Field(max_length=10_000, json_schema_extra=list_map("name"))] = (
         Field(default=[])
     )

@@ -158,6 +158,10 @@ class RevisionStatus(Model):
     digest: Annotated[str, Field(max_length=71)] = ""
     percent: Percent
     ready: bool
+    memory: Quantity | None = Field(
+        None,
+        description="What one replica took when it was last loaded; packing reserves it while it sleeps.",
+    )
 
 
 class ReplicaStatus(Model):
@@ -245,7 +249,13 @@ class HourJoules(Model):
 class Ledger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
-    at: Time = Field(description="Until when the baseline is counted.")
+    at: Time = Field(description="Until when the baseline is counted …")
+    meter: Annotated[int, Field(ge=0)] = Field(
+        0, description="… and the reading of its pool's baseline meter then, in microjoules per mebibyte."
+    )
+    mebibytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Memory of all the replicas that the baseline keeps on."
+    )
     idle_joules: Annotated[int, Field(ge=0)] = 0
     dynamic_joules: Annotated[int, Field(ge=0)] = 0
     baseline_joules: Annotated[int, Field(ge=0)] = Field(
