@@ -11,7 +11,7 @@ import random
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from statistics import quantiles
@@ -210,6 +210,8 @@ class Load:
         rate: requests a second, on the mean; they arrive at random (Poisson).
         seconds: for how long.
         slow_share: the share of slow uploads.
+        steady: each at a random moment of a beat of its own: some come close enough to queue, and yet any
+            minute has the same number of them.
     """
 
     targets: Sequence[Target]
@@ -217,6 +219,16 @@ class Load:
     seconds: float
     slow_share: float = 0.1
     seed: int = 1
+    steady: bool = False
+
+    def dues(self, dice: random.Random) -> Iterator[float]:
+        """Yield when each request is due, in seconds from the start."""
+        due = 0.0
+        for number in itertools.count():
+            due = (number + dice.random()) / self.rate if self.steady else due + dice.expovariate(self.rate)
+            if due > self.seconds:
+                return
+            yield due
 
 
 async def drive(client: Client, load: Load, stop: asyncio.Event | None = None) -> Tally:
@@ -225,11 +237,11 @@ async def drive(client: Client, load: Load, stop: asyncio.Event | None = None) -
     tally = Tally()
     waiting: set[asyncio.Task[None]] = set()
     targets = itertools.cycle(load.targets)
-    start = due = time.monotonic()
-    for number in itertools.count(1):
-        due += dice.expovariate(load.rate)
-        if due > start + load.seconds or (stop and stop.is_set()):
+    start = time.monotonic()
+    for number, after in enumerate(load.dues(dice), start=1):
+        if stop and stop.is_set():
             break
+        due = start + after
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         upload_seconds = dice.uniform(1.0, 2.0) if dice.random() < load.slow_share else 0.0
         tally.slow += bool(upload_seconds)

@@ -1,6 +1,8 @@
 """The load client is the judge of what is lost: it is held against servers that fail in known ways."""
 
 import asyncio
+import itertools
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -92,3 +94,11 @@ def test_load_is_for_loopback_only() -> None:
 
 def test_an_empty_tally_can_be_printed() -> None:
     assert "nothing" in str(Tally())
+
+
+def test_a_steady_load_has_the_same_number_in_any_minute_and_still_queues() -> None:
+    dues = list(Load([], rate=5, seconds=600, steady=True).dues(random.Random(1)))
+    assert abs(len(dues) - 3000) <= 1
+    minutes = [sum(start <= due < start + 60 for due in dues) for start in range(0, 540, 7)]
+    assert max(abs(count - 300) for count in minutes) <= 1
+    assert sum(later - due < 0.02 for due, later in itertools.pairwise(dues)) > 10

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from e2e.load import Target
@@ -104,9 +105,18 @@ class World:
 
     # What a user does.
 
-    def publish(self, name: str = "identity.tar", source: Path = REPOSITORY) -> Published:
-        """Put a Triton model directory into the files folder as a tar; it is served under any name."""
-        return self.put(name, _packed(source))
+    def publish(
+        self,
+        name: str = "identity.tar",
+        source: Path = REPOSITORY,
+        instead: Mapping[str, str] = MappingProxyType({}),
+    ) -> Published:
+        """Put a Triton model directory into the files folder as a tar; it is served under any name.
+
+        Args:
+            instead: files of the directory that have another content in the tar.
+        """
+        return self.put(name, _packed(source, instead))
 
     def put(self, name: str, content: bytes) -> Published:
         """Put a file into the files folder."""
@@ -293,14 +303,14 @@ def _said(host: Object, placement: str) -> Object:
     return next((model for model in models if model["id"] == placement), {})
 
 
-def _packed(source: Path) -> bytes:
+def _packed(source: Path, instead: Mapping[str, str]) -> bytes:
     """Return a model directory as a tar, without the name in its configuration: it is served under any."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for path in sorted(source.rglob("*")):
             if not path.is_file() or "__pycache__" in path.parts:
                 continue
-            content = path.read_bytes()
+            content = instead.get(path.name, "").encode() or path.read_bytes()
             if path.name == "config.pbtxt":
                 lines = content.splitlines(keepends=True)
                 content = b"".join(line for line in lines if not line.startswith(b"name:"))
