@@ -1,0 +1,66 @@
+"""The real tools on an object: kstatus, Argo CD's Lua and its classic comparison (`kstatus/main.go`).
+
+The program is built once, in some 20 s, into the cache of the toolchain.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitops.health import script
+from lull.local import toolchain
+
+SOURCE = Path(__file__).parent / "kstatus"
+BUILD_TIMEOUT_SECONDS = 280
+ANSWER_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the tools say of one object; `drift` is what Argo CD would change without a server-side diff."""
+
+    kstatus: str
+    message: str
+    health: tuple[str, str]
+    drift: dict[str, Any]
+
+
+def ask(item: dict[str, Any], manifest: dict[str, Any] | None = None) -> Said:
+    """Ask the tools about an object that was applied from `manifest`."""
+    question = {"object": item, "script": script(item["kind"]), "manifest": manifest or {}}
+    done = subprocess.run(
+        [_program()],
+        input=json.dumps(question) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    health = (told["health"]["status"], told["health"]["message"])
+    return Said(told["kstatus"], told["message"], health, told["drift"])
+
+
+def _program() -> Path:
+    sources = b"".join((SOURCE / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
+    target = toolchain.cache_folder() / f"gitops-{hashlib.sha256(sources).hexdigest()[:12]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_suffix(f".{os.getpid()}")
+        done = subprocess.run(
+            [toolchain._go(toolchain.to_stderr), "build", "-trimpath", "-o", new, "."],
+            cwd=SOURCE,
+            env=toolchain._go_env(),
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        new.rename(target)
+    return target
