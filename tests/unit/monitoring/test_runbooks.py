@@ -1,0 +1,40 @@
+"""Each alert has a page that says what to do, and each page its alert."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+MONITORING = ROOT / "manifests" / "components" / "monitoring"
+PAGES = {page.stem: page for page in (MONITORING / "runbooks").glob("*.md")}
+SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
+
+
+def _alerts():
+    groups = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+ALERTS = _alerts()
+
+
+def test_there_is_a_page_for_each_alert_and_no_other():
+    assert ALERTS.keys() == PAGES.keys()
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_how_urgent_it_is_what_happens_and_where_to_read_on(name):
+    rule = ALERTS[name]
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["description"].endswith(".")
+    assert ROOT / rule["annotations"]["runbook_url"] == PAGES[name]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_it_means_whom_it_hurts_how_to_look_and_what_to_do(name):
+    lines = PAGES[name].read_text().splitlines()
+    assert lines[0] == f"# {name}"
+    assert [line for line in lines if line.startswith("## ")] == SECTIONS
+    assert "```" in lines, "no command to look with"
