@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lull.controller.metrics import EVENTS_DROPPED
 from lull.controller.view import View
 from lull.controller.wire import Object
 from lull.kube import EVENTS, MODELSERVICES, ApiError, Kube
@@ -58,6 +59,7 @@ class EventPoster:
             try:
                 await self._kube.create(EVENTS, self._event(item, happening))
             except ApiError as error:
+                EVENTS_DROPPED.inc()
                 log.info("an Event of %s was not posted: %s", happening.service, error)
 
     def _tell_one(self, key: str, told: Explanation) -> None:
@@ -77,6 +79,7 @@ class EventPoster:
         try:
             self._queue.put_nowait(happening)
         except asyncio.QueueFull:
+            EVENTS_DROPPED.inc()
             log.info("an Event of %s was dropped: %s", happening.service, happening.reason)
 
     def _event(self, item: Object, happening: Happening) -> Object:

@@ -47,22 +47,22 @@ class Executor:
         image: str,
         clock: Callable[[], float],
         on_done: Callable[[], None],
-        on_cut: Callable[[str], None] = lambda _service: None,
+        on_written: Callable[[Change], None] = lambda _change: None,
     ) -> None:
         self._kube = kube
         self._view = view
         self._image = image
         self._clock = clock
         self._on_done = on_done
-        self._on_cut = on_cut
+        self._on_written = on_written
         self._gateways = FreshGateways(kube)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._rests: dict[str, tuple[int, float]] = {}
 
     @property
-    def busy(self) -> bool:
-        """Whether any write is under way."""
-        return bool(self._tasks)
+    def pending(self) -> int:
+        """Writes under way."""
+        return len(self._tasks)
 
     def rest_until(self) -> float | None:
         """Return when the next host or pool that was refused may be written again."""
@@ -161,9 +161,8 @@ class Executor:
         except ApiError as error:
             await self._refetch(change.host, error, generation)
             raise
+        self._on_written(change)
         self._view.update(MODELHOSTS, answer)
-        for placement in change.cut:
-            self._on_cut(placement.service)
 
     async def _prove(self, change: SetModels) -> None:
         """Check the fence on a list of the gateways that was made after the drain was written.
@@ -204,6 +203,7 @@ class Executor:
                 raise StaleError("it was deleted at once") from error
             answer = found
         self._rests.pop(_pool_rest(change.pool), None)
+        self._on_written(change)
         self._view.offer(MODELHOSTS, answer)
         await self._create_pod(change.host)
 
@@ -247,6 +247,7 @@ class Executor:
         except ApiError as error:
             await self._refetch(change.host, error, None)
             raise
+        self._on_written(change)
         self._view.forget(MODELHOSTS, change.host)
 
     def _seen(self, name: str, before: tuple[Placement, ...] | None = None) -> Object:

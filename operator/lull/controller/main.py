@@ -12,11 +12,19 @@ from typing import Any
 
 from lull.api.names import HOSTS_NAMESPACE, LABEL_HOST, SYSTEM_NAMESPACE
 from lull.controller.clock import steady_clock
+from lull.controller.deeds import Deeds
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
+from lull.controller.fences import Fences
 from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
-from lull.controller.metrics import WAKE_SECONDS
+from lull.controller.metrics import (
+    WAKE_PART_SECONDS,
+    WAKE_SECONDS,
+    WRITES_PENDING,
+    observe_call,
+    observe_plan,
+)
 from lull.controller.planner import Planner
 from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
@@ -24,6 +32,7 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes, Woken
 from lull.controller.wire import Object
 from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
+from lull.policy import Change, Plan, SetModels
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +104,24 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
 
     def woken(service: str, wake: Woken) -> None:
         WAKE_SECONDS.labels(wake.source).observe(wake.seconds)
+        for part, seconds in wake.parts.items():
+            WAKE_PART_SECONDS.labels(part).observe(seconds)
         statuses.woken(service, wake)
+
+    wakes, fences, deeds = Wakes(clock, woken), Fences(view, clock), Deeds(view)
+
+    def written(change: Change) -> None:
+        wakes.written(change)
+        deeds.written(change)
+        if isinstance(change, SetModels):
+            fences.written(change)
+            for placement in change.cut:
+                events.cut(placement.service)
+
+    def planned(plan: Plan) -> None:
+        observe_plan(plan)
+        wakes.settle(plan.services)
+        fences.look()
 
     executor = Executor(
         kube,
@@ -103,9 +129,10 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         image=settings.image,
         clock=clock,
         on_done=lambda: planner.done(),
-        on_cut=events.cut,
+        on_written=written,
     )
-    planner = Planner(view, executor, statuses, events, Wakes(clock, woken), clock)
+    planner = Planner(view, executor, statuses, events, wakes, clock, on_planned=planned)
+    WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
     reflectors = [
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
         _reflector(kube, MODELGATEWAYS, SYSTEM_NAMESPACE, planner),
@@ -141,7 +168,7 @@ def _reflector(
 async def run(settings: Settings) -> None:
     """Wait for the Lease, then control the fleet until cancelled or until a part dies."""
     health = Health()
-    async with await Kube.connect() as kube, serve_health(settings.address, health):
+    async with await Kube.connect(observe=observe_call) as kube, serve_health(settings.address, health):
         lease = Lease(kube, settings.identity)
         await lease.acquire()
         try:

@@ -1,15 +1,72 @@
-"""Figures for Prometheus."""
+"""Figures for Prometheus of what the controller itself does. No label grows with what users make.
 
-from prometheus_client import Gauge, Histogram
+Those of hosts, and of single services and pools, are `lull.controller.collector`'s.
+"""
+
+from collections import Counter as Tally
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from lull.policy import Plan
+
+_STATES = ("Asleep", "Waking", "Serving", "Draining", "Suspended")
+_WAKE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 WAKE_SECONDS = Histogram(
     "lull_wake_seconds",
     "From the controller's first sight of a held request to the placement that serves it.",
     ["source"],
-    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+    buckets=_WAKE_BUCKETS,
+)
+WAKE_PART_SECONDS = Histogram(
+    "lull_wake_part_seconds",
+    "What a wake's time went into; the parts of one wake add up to it.",
+    ["part"],
+    buckets=_WAKE_BUCKETS,
+)
+WAKE_FAILURES = Counter(
+    "lull_wake_failures", "Wakes that came to nothing, and services that cannot be placed.", ["reason"]
 )
 PLAN_SECONDS = Histogram(
     "lull_plan_seconds", "Time to plan the fleet.", buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 )
+PLAN_TIMESTAMP = Gauge("lull_plan_timestamp_seconds", "When the fleet was planned last, in Unix time.")
+WRITES_PENDING = Gauge("lull_writes_pending", "Writes of hosts and statuses that are decided and not done.")
+EVENTS_DROPPED = Counter("lull_events_dropped", "Events that were not posted: too many at once, or refused.")
+API_REQUESTS = Counter(
+    "lull_api_requests",
+    "Calls of the API server, kopf's watches left out; code 0 is no answer.",
+    ["verb", "kind", "code"],
+)
+API_SECONDS = Histogram(
+    "lull_api_request_seconds",
+    "Until the API server answered; of a watch, until it began.",
+    ["verb"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 SERVICES = Gauge("lull_services", "Services by state.", ["state"])
-HOSTS = Gauge("lull_hosts", "Hosts by pool.", ["pool"])
+FENCES = Counter("lull_fences", "Drains by how they ended; given up: routed to again.", ["outcome"])
+FENCE_SECONDS = Histogram(
+    "lull_fence_seconds",
+    "From the drain of a placement to its end, however it ended.",
+    buckets=(0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600),
+)
+FENCES_OPEN = Gauge("lull_fences_open", "Placements that the gateways have still to let go of.")
+FENCE_OLDEST = Gauge("lull_fence_oldest_seconds", "Age of the oldest open fence; 0 without any.")
+MOVES = Counter("lull_moves", "Placements left for another host's, or lost with their host.", ["reason"])
+EVICTIONS = Counter("lull_evictions", "Sleeping models that lost their place in memory.", ["reason"])
+SLEEPS = Counter("lull_sleeps", "Services that fell asleep.")
+
+
+def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
+    """Count a call of the API server."""
+    API_REQUESTS.labels(verb, kind, str(code)).inc()
+    API_SECONDS.labels(verb).observe(seconds)
+
+
+def observe_plan(plan: Plan) -> None:
+    """Say that the fleet was planned, and what its services are."""
+    PLAN_TIMESTAMP.set_to_current_time()
+    states = Tally(told.state for told in plan.services.values())
+    for state in _STATES:
+        SERVICES.labels(state).set(states[state])

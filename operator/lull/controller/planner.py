@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from lull.api.reasons import LOAD_FAILURES
 from lull.controller.clock import Clock
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
-from lull.controller.metrics import HOSTS, PLAN_SECONDS, SERVICES
+from lull.controller.metrics import PLAN_SECONDS
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes
@@ -25,6 +24,8 @@ IDLE_WINDOW_SECONDS = 0.02
 """A plan waits until nothing has changed for this long …"""
 LONGEST_WINDOW_SECONDS = 0.2
 """… but no longer than this."""
+LONGEST_SILENCE_SECONDS = 30.0
+"""A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 
 
 class Planner:
@@ -39,6 +40,7 @@ class Planner:
         wakes: Wakes,
         clock: Clock,
         *,
+        on_planned: Callable[[Plan], None] = lambda _plan: None,
         seed: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._view = view
@@ -47,6 +49,7 @@ class Planner:
         self._events = events
         self._wakes = wakes
         self._clock = clock
+        self._on_planned = on_planned
         self._seed = seed
         self._notes = NOTHING_NOTED
         self._changed = asyncio.Event()
@@ -70,7 +73,7 @@ class Planner:
             if before and after and before.drained == after.drained and not before.held and not after.held:
                 return  # a mere heartbeat; that of one that holds requests may make it count again
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
-            self._wakes.look(self._view.hosts[key])
+            self._wakes.look(self._view.hosts[key], self._view.raw[MODELHOSTS].get(key, {}))
         self.wake()
         self._changed.set()
 
@@ -104,7 +107,7 @@ class Planner:
         self._notes = observe(self._notes, fleet, now)
         with PLAN_SECONDS.time():
             decided = plan(fleet, self._notes, now)
-        _count(decided)
+        self._on_planned(decided)
         self._statuses.publish(fleet, decided)
         self._events.tell(decided)
         self._wakes.began(decided.changes)
@@ -121,11 +124,12 @@ class Planner:
     @property
     def resting(self) -> bool:
         """Whether nothing is under way and nothing waits to be decided."""
-        return not (self._changed.is_set() or self._executor.busy or self._statuses.busy)
+        return not (self._changed.is_set() or self._executor.pending or self._statuses.pending)
 
     async def _wait(self) -> None:
         """Return when something has changed and settled, or when it is time."""
-        timeout = None if self._next_at is None else max(0.0, self._next_at - self._clock())
+        left = LONGEST_SILENCE_SECONDS if self._next_at is None else self._next_at - self._clock()
+        timeout = min(LONGEST_SILENCE_SECONDS, max(0.0, left))
         try:
             await asyncio.wait_for(self._changed.wait(), timeout)
         except TimeoutError:
@@ -139,16 +143,6 @@ class Planner:
 def _generation(item: Object | None) -> int | None:
     """Return the version of an object's spec; our own writes of its status leave it alone."""
     return item["metadata"].get("generation") if item else None
-
-
-def _count(decided: Plan) -> None:
-    """Set the gauges that a plan knows the values of."""
-    states = Counter(told.state for told in decided.services.values())
-    for state in ("Asleep", "Waking", "Serving", "Draining", "Suspended"):
-        SERVICES.labels(state).set(states[state])
-    HOSTS.clear()
-    for pool, told in decided.pools.items():
-        HOSTS.labels(pool).set(told.hosts)
 
 
 def _failures(view: View, now: float) -> dict[str, Failure]:

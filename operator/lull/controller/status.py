@@ -40,9 +40,9 @@ class StatusWriter:
         self._writing = 0
 
     @property
-    def busy(self) -> bool:
-        """Whether something is still to be written."""
-        return bool(self._wanted or self._writing)
+    def pending(self) -> int:
+        """Statuses that are still to be written."""
+        return len(self._wanted) + self._writing
 
     def woken(self, service: str, woken: Woken) -> None:
         """Remember a service's last wake."""

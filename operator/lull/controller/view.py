@@ -116,6 +116,10 @@ class View:
         self._assumed.pop(name, None)
         self._read_host(name)
 
+    def assumed(self, name: str) -> bool:
+        """Tell whether a host is taken for what is being written."""
+        return name in self._assumed
+
     def refuse(self, name: str, why: str) -> None:
         """Note that the API server refuses a host's Pod; an empty reason clears it."""
         if why:

@@ -1,20 +1,58 @@
-"""How long wakes take: from the first word of a held request to the placement that serves it."""
+"""How long wakes take, and what with: from the first word of a held request to what serves it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from lull.policy import Host, Placement, Report, State
-from lull.policy.changes import Change, CreateHost, SetModels
+from lull.api.reasons import Reason
+from lull.controller.metrics import WAKE_FAILURES
+from lull.controller.wire import Object
+from lull.policy import Change, CreateHost, Explanation, Host, Placement, Pod, Report, SetModels, State
 
 Placements = tuple[Placement, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """One wake that is over; `source` is what it started from: Loaded, Host or NewHost."""
+    """One wake that is over.
+
+    Attributes:
+        seconds: how long it took.
+        source: what it started from: Loaded, Host or NewHost.
+        parts: seconds by part, which add up to `seconds`: `write` until the host's spec was written, `host`
+            until a new host's Pod was ready, `fetch` of the artifact, `load` by Triton as the agent timed it,
+            and `report` for all the rest, the agent's word of it being most.
+    """
 
     seconds: float
     source: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Wake:
+    """A wake under way; times of the clock, None while something has not come."""
+
+    started: float
+    source: str
+    written: float | None = None
+    ready: float | None = None
+    fetching: float | None = None
+    fetched: float | None = None
+
+    def parts(self, now: float, load_seconds: float) -> dict[str, float]:
+        """Return the parts of a wake that ends now; none is negative, and what overlaps counts once."""
+        at = now if self.written is None else self.written
+        parts = {"write": at - self.started}
+        if self.source == "NewHost" and self.ready is not None:
+            parts["host"] = max(0.0, self.ready - at)
+            at = max(at, self.ready)
+        if self.source != "Loaded":
+            if self.fetching is not None:
+                fetched = now if self.fetched is None else self.fetched
+                parts["fetch"] = max(0.0, fetched - max(at, self.fetching))
+            parts["load"] = min(load_seconds, now - self.started - sum(parts.values()))
+        parts["report"] = now - self.started - sum(parts.values())
+        return parts
 
 
 class Wakes:
@@ -23,7 +61,9 @@ class Wakes:
     def __init__(self, clock: Callable[[], float], on_woken: Callable[[str, Woken], None]) -> None:
         self._clock = clock
         self._on_woken = on_woken
-        self._started: dict[str, tuple[float, str]] = {}
+        self._started: dict[str, _Wake] = {}
+        self._stalled: dict[str, str] = {}
+        self._failed: set[str] = set()  # whose present stall was counted as a host reported it
 
     def began(self, changes: list[Change]) -> None:
         """Take note of what a wake decided."""
@@ -33,23 +73,80 @@ class Wakes:
             elif isinstance(change, SetModels):
                 self._note(change.before, change.after, "Host")
 
-    def look(self, host: Host) -> None:
-        """End the wakes of what this host serves."""
+    def written(self, change: Change) -> None:
+        """Take note that what was decided is written."""
+        after = change.placements if isinstance(change, CreateHost) else ()
+        if isinstance(change, SetModels):
+            after = change.after
+        for placement in after:
+            wake = self._started.get(placement.service)
+            if wake and wake.written is None and placement.state is State.LOADED:
+                wake.written = self._clock()
+
+    def look(self, host: Host, item: Object) -> None:
+        """Follow, and end, the wakes of what this host (its ModelHost: `item`) is to serve."""
         if not self._started:
             return
         for placement in host.placements:
-            if placement.state is State.LOADED and host.says(placement, Report.READY):
-                started = self._started.pop(placement.service, None)
-                if started:
-                    self._on_woken(placement.service, Woken(self._clock() - started[0], started[1]))
+            wake = self._started.get(placement.service)
+            report = host.report(placement)
+            if wake and placement.state is State.LOADED:
+                self._follow(wake, host, report.state if report else None)
+            if wake and report and placement.state is State.LOADED:
+                self._end(placement, wake, report.state, report.reason, item)
+
+    def settle(self, services: Mapping[str, Explanation]) -> None:
+        """Stop following what is not to wake any more, and count what cannot be placed, once each."""
+        stalled = {key: told.stalled[0] for key, told in services.items() if told.stalled}
+        self._failed &= stalled.keys()
+        for key, reason in stalled.items():
+            news = self._stalled.get(key) != reason and key not in self._failed
+            if news and services[key].state == "Waking":
+                WAKE_FAILURES.labels(_known(reason)).inc()
+        self._stalled = stalled
+        for key in list(self._started):
+            if key not in services or services[key].state in ("Asleep", "Suspended"):
+                del self._started[key]
+
+    def forget(self, service: str) -> None:
+        """Stop following a service that is gone."""
+        self._started.pop(service, None)
 
     def _note(self, before: Placements, after: Placements, source: str) -> None:
         states = {p.id: p.state for p in before}
         for placement in after:
             if placement.state is State.LOADED and states.get(placement.id) is not State.LOADED:
                 start = "Loaded" if placement.id in states else source
-                self._started.setdefault(placement.service, (self._clock(), start))
+                self._started.setdefault(placement.service, _Wake(self._clock(), start))
 
-    def forget(self, service: str) -> None:
-        """Stop following a service that is gone."""
-        self._started.pop(service, None)
+    def _follow(self, wake: _Wake, host: Host, state: Report | None) -> None:
+        now = self._clock()
+        if wake.ready is None and host.pod is Pod.RUNNING:
+            wake.ready = now
+        if state is Report.FETCHING and wake.fetching is None:
+            wake.fetching = now
+        elif state is not Report.FETCHING and wake.fetching is not None and wake.fetched is None:
+            wake.fetched = now
+
+    def _end(self, placement: Placement, wake: _Wake, state: Report, reason: str, item: Object) -> None:
+        if state is Report.FAILED:
+            del self._started[placement.service]
+            self._failed.add(placement.service)
+            WAKE_FAILURES.labels(_known(reason)).inc()
+        elif state is Report.READY:
+            del self._started[placement.service]
+            now = self._clock()
+            parts = wake.parts(now, _load_seconds(item, placement.id))
+            self._on_woken(placement.service, Woken(now - wake.started, wake.source, parts))
+
+
+def _load_seconds(item: Object, placement: str) -> float:
+    """Return how long Triton took to load a placement, as its agent says."""
+    for entry in (item.get("status") or {}).get("models", ()):
+        if entry["id"] == placement:
+            return float(entry.get("loadSeconds") or 0.0)
+    return 0.0
+
+
+def _known(reason: str) -> str:
+    return reason if reason in frozenset(Reason) else "Other"

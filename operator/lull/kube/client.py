@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -15,10 +15,20 @@ from kubernetes.aio.client.rest import RESTClientObject
 from lull.kube.resources import Resource
 
 Object = dict[str, Any]
+Observer = Callable[[str, str, int, float], None]
+"""Told of every call: its verb, the kind, the HTTP status (0: no answer) and seconds until the answer."""
 
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "create": "POST",
+    "patch": "PATCH",
+    "update": "PUT",
+    "delete": "DELETE",
+}
 _CREDENTIALS_SECONDS = 60.0
 _MAX_LINE_BYTES = 8 * 2**20
 
@@ -38,18 +48,29 @@ class ApiError(Exception):
         self.message = message
 
 
+def _unobserved(_verb: str, _kind: str, _code: int, _seconds: float) -> None:
+    """Tell nobody."""
+
+
 class Kube:
     """The API server as one set of credentials sees it. Use as an async context manager, or call `close`."""
 
-    def __init__(self, server: str, session: aiohttp.ClientSession, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        server: str,
+        session: aiohttp.ClientSession,
+        timeout_seconds: float,
+        observe: Observer,
+    ) -> None:
         self._server = server.rstrip("/")
         self._session = session
         self._timeout_seconds = timeout_seconds
+        self._observe = observe
         self._authorization: str | None = None
         self._authorization_until = 0.0
 
     @classmethod
-    async def connect(cls, *, timeout_seconds: float = 10.0) -> Self:
+    async def connect(cls, *, timeout_seconds: float = 10.0, observe: Observer = _unobserved) -> Self:
         """Connect with $KUBECONFIG where it is set, else with the Pod's own account.
 
         Raises:
@@ -64,7 +85,7 @@ class Kube:
             timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=min(10.0, timeout_seconds)),
             read_bufsize=_MAX_LINE_BYTES,
         )
-        return cls(configuration.host, session, timeout_seconds)
+        return cls(configuration.host, session, timeout_seconds, observe)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,7 +100,7 @@ class Kube:
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
         """Return one object, or None where there is none."""
         try:
-            return await self._call("GET", resource.path(namespace, name))
+            return await self._call("get", resource, resource.path(namespace, name))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -95,7 +116,7 @@ class Kube:
     ) -> tuple[list[Object], str]:
         """Return all objects of a kind, consistently read, and the resourceVersion to watch from."""
         params = _selectors(label_selector, field_selector)
-        answer = await self._call("GET", resource.path(namespace), params=params)
+        answer = await self._call("list", resource, resource.path(namespace), params=params)
         return answer["items"], answer["metadata"]["resourceVersion"]
 
     async def watch(
@@ -122,10 +143,13 @@ class Kube:
         # Bookmarks come about once a minute: silence for two of them is a dead connection.
         timeout = aiohttp.ClientTimeout(total=window_seconds + 30, connect=10, sock_read=150)
         path = self._server + resource.path(namespace)
+        begun, start = False, time.monotonic()
         try:
             async with self._session.get(
                 path, params=params, headers=await self._headers(), timeout=timeout
             ) as response:
+                begun = True
+                self._observe("watch", resource.kind, response.status, time.monotonic() - start)
                 await _raise_for_status(response)
                 async for line in response.content:
                     event = json.loads(line)
@@ -133,6 +157,8 @@ class Kube:
                         raise _error_from_status(event["object"])
                     yield event
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if not begun:
+                self._observe("watch", resource.kind, 0, time.monotonic() - start)
             raise ApiError(0, "Disconnected", f"the watch of {resource.plural} broke: {error!r}") from error
 
     async def create(self, resource: Resource, body: Object, subresource: str | None = None) -> Object:
@@ -140,7 +166,7 @@ class Kube:
         metadata = body.get("metadata", {})
         name = metadata.get("name") if subresource else None
         return await self._call(
-            "POST", resource.path(metadata.get("namespace"), name, subresource), body=body
+            "create", resource, resource.path(metadata.get("namespace"), name, subresource), body=body
         )
 
     async def apply(
@@ -150,7 +176,8 @@ class Kube:
         metadata = body["metadata"]
         body = {"apiVersion": resource.api_version, "kind": resource.kind} | body
         return await self._call(
-            "PATCH",
+            "patch",
+            resource,
             resource.path(metadata.get("namespace"), metadata["name"], subresource),
             params={"fieldManager": field_manager, "force": "true"},
             body=body,
@@ -168,7 +195,7 @@ class Kube:
     ) -> Object:
         """Merge `body` into an object (RFC 7386)."""
         path = resource.path(namespace, name, subresource)
-        return await self._call("PATCH", path, body=body, content_type=_MERGE)
+        return await self._call("patch", resource, path, body=body, content_type=_MERGE)
 
     async def json_patch(
         self,
@@ -181,13 +208,13 @@ class Kube:
     ) -> Object:
         """Patch an object (RFC 6902); a `test` that fails answers 422 and changes nothing."""
         path = resource.path(namespace, name, subresource)
-        return await self._call("PATCH", path, body=operations, content_type=_JSON_PATCH)
+        return await self._call("patch", resource, path, body=operations, content_type=_JSON_PATCH)
 
     async def replace(self, resource: Resource, body: Object, *, subresource: str | None = None) -> Object:
         """Replace an object; 409 when its resourceVersion is not the newest."""
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
-        return await self._call("PUT", path, body=body)
+        return await self._call("update", resource, path, body=body)
 
     async def delete(
         self,
@@ -211,7 +238,7 @@ class Kube:
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._call("DELETE", resource.path(namespace, name), body=body)
+            await self._call("delete", resource, resource.path(namespace, name), body=body)
         except ApiError as error:
             if error.status == 404:
                 return False
@@ -220,7 +247,8 @@ class Kube:
 
     async def _call(
         self,
-        method: str,
+        verb: str,
+        resource: Resource,
         path: str,
         *,
         params: dict[str, str] | None = None,
@@ -232,15 +260,20 @@ class Kube:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = content_type
+        method, code, start = _METHODS[verb], 0, time.monotonic()
         try:
             async with self._session.request(
                 method, self._server + path, params=params, data=data, headers=headers
             ) as response:
+                text = await response.read()
+                code = response.status
                 await _raise_for_status(response)
-                answer: Object = json.loads(await response.read())
+                answer: Object = json.loads(text)
                 return answer
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path} got no answer: {error!r}") from error
+        finally:
+            self._observe(verb, resource.kind, code, time.monotonic() - start)
 
     async def _headers(self) -> dict[str, str]:
         """Return the headers of a call; the token is read again once a minute, as clusters rotate it."""

@@ -1,0 +1,77 @@
+"""Why models leave their places: moves, evictions and sleeps, counted as they are written."""
+
+from lull.controller.metrics import EVICTIONS, MOVES, SLEEPS
+from lull.controller.view import View
+from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State
+
+
+class Deeds:
+    """Counts what was written, and finds the reason in what is known of host and service."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def written(self, change: Change) -> None:
+        """Count a change; call it as soon as it is written."""
+        if isinstance(change, DeleteHost):
+            for placement in change.before:
+                self._let_go(placement)
+        elif isinstance(change, SetModels):
+            host = self._view.hosts.get(change.host)
+            after = {placement.id: placement for placement in change.after}
+            for placement in change.before:
+                self._changed(host, placement, after.get(placement.id))
+
+    def _changed(self, host: Host | None, before: Placement, after: Placement | None) -> None:
+        state = after.state if after else None
+        if before.state is State.LOADED and state is State.DRAINING:
+            reason = self._misplaced(host, before)
+            if reason and self._lives(before) and not (host and _idle(host, before)):
+                MOVES.labels(reason).inc()
+        elif before.state is State.RESIDENT and after is None:
+            reason = self._misplaced(host, before) if self._lives(before) else "NotWanted"
+            EVICTIONS.labels(reason or "Room").inc()
+        elif before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(before):
+            SLEEPS.inc()
+
+    def _let_go(self, placement: Placement) -> None:
+        if placement.state is State.RESIDENT:
+            EVICTIONS.labels("HostLetGo").inc()
+        elif placement.state is State.LOADED and self._lives(placement):
+            MOVES.labels("HostLost").inc()
+
+    def _lives(self, placement: Placement) -> bool:
+        """Tell whether its service is there, and not suspended."""
+        service = self._view.services.get(placement.service)
+        return service is not None and not service.suspend
+
+    def _sleeps(self, placement: Placement) -> bool:
+        """Tell whether a service sleeps from now on: it lives, and is routed nowhere."""
+        hosts = self._view.hosts.values()
+        return self._lives(placement) and not any(
+            p.state is State.LOADED and p.service == placement.service
+            for host in hosts
+            for p in host.placements
+        )
+
+    def _misplaced(self, host: Host | None, placement: Placement) -> str:
+        """Return why a placement may not stay where it is; empty where it might."""
+        service = self._view.services.get(placement.service)
+        if service is None or host is None:
+            return ""
+        others = any(p.service != service.key for p in host.placements)
+        reasons = {
+            "NewRevision": service.model.revision != placement.model.revision,
+            "NewPool": host.pool != service.pool,
+            "HostDrained": host.cordoned,
+            "HostEnding": host.pod is Pod.TERMINATING,
+            "HostUnready": host.pod in (Pod.UNREADY, Pod.GONE),
+            "LoadTimeout": host.tainted,
+            "Isolation": service.dedicated and others,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _idle(host: Host, placement: Placement) -> bool:
+    report = host.reports.get(placement.id)
+    return report is not None and report.state is Report.READY and report.idle
