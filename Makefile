@@ -10,6 +10,7 @@ UV_HOME := $(CACHE)/uv-$(UV_VERSION)
 # uv from PATH, else from its package, installed once into the cache.
 UV := $(or $(shell command -v uv),$(UV_HOME)/bin/uv)
 RUN := $(UV) run --no-sync
+DASHBOARDS := manifests/components/monitoring/dashboards
 
 .PHONY: help
 help:  ## Show what there is to make
@@ -52,10 +53,13 @@ check: .venv/.synced  ## Format, lint, types, import contracts, generated files
 	$(RUN) lint-imports --no-cache
 	$(RUN) python -m lull.api.crd build/crds > /dev/null
 	for file in build/crds/*.yaml; do diff -u crds/$$(basename $$file) $$file || { echo "run make generate"; exit 1; }; done
+	$(RUN) python -m lull.dashboards build/dashboards > /dev/null
+	diff -ru $(DASHBOARDS) build/dashboards || { echo "run make generate"; exit 1; }
 
 .PHONY: generate
-generate: .venv/.synced  ## Write crds/ from the models
+generate: .venv/.synced  ## Write crds/ from the models, and the dashboards
 	$(RUN) python -m lull.api.crd crds
+	$(RUN) python -m lull.dashboards $(DASHBOARDS)
 
 .PHONY: test
 test: check tools  ## All the tests, with coverage
