@@ -3,6 +3,7 @@
 import typer
 
 from lull.cli import demo
+from lull.cli.top.commands import top
 from lull.local.commands import app as local
 from lull_runtime.publish.commands import publish
 
@@ -15,6 +16,10 @@ app = typer.Typer(
 app.add_typer(local, name="local")
 app.command()(publish)
 app.command()(demo.demo)
+app.command(
+    epilog="Examples:  lull top  |  lull top -n demo --once --sort watts  |"
+    "  lull top -o json | jq '.services[] | select(.state == \"Asleep\") | .name'"
+)(top)
 
 
 def main() -> None:

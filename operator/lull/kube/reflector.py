@@ -21,6 +21,7 @@ class Reflector:
     Attributes:
         objects: the newest seen state by `(namespace, name)`. Read it, never change it.
         synced: set after the first consistent LIST.
+        trouble: why the cache cannot follow the server right now; None while it does.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Reflector:
         self._field_selector = field_selector
         self.objects: dict[Key, Object] = {}
         self.synced = asyncio.Event()
+        self.trouble: ApiError | None = None
 
     async def run(self) -> None:
         """Follow the API server until cancelled; never ends by itself, whatever the server does."""
@@ -51,6 +53,7 @@ class Reflector:
                 attempt = 0
                 await self._follow(version)
             except ApiError as error:
+                self.trouble = error
                 log.log(
                     logging.INFO if error.status == 410 else logging.WARNING,
                     "list %s again: %s",
@@ -74,6 +77,7 @@ class Reflector:
             if _version(self.objects.get(key)) != _version(item):
                 self._set(key, item)
         self.synced.set()
+        self.trouble = None
         return version
 
     async def _follow(self, version: str) -> None:
