@@ -1,6 +1,7 @@
 """Lull on a real local cluster, as its admin, a user and a client see it: what tests and benches stand on."""
 
 import asyncio
+import glob
 import hashlib
 import io
 import json
@@ -10,7 +11,7 @@ import signal
 import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -324,7 +325,8 @@ def _keep_logs(cluster: Cluster) -> None:
     """Copy every log of the cluster to build/logs/<name>: they say why a test failed."""
     kept = stack.ROOT / "build" / "logs" / cluster.name
     shutil.rmtree(kept, ignore_errors=True)
-    for log in cluster.folder.rglob("*.log"):
-        target = kept / log.relative_to(cluster.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, target)
+    # Pods end meanwhile, and their folders with them: unlike a Path, `glob` takes that as it comes.
+    for log in glob.iglob("**/*.log", root_dir=cluster.folder, recursive=True):
+        (kept / log).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(cluster.folder / log, kept / log)
