@@ -250,6 +250,7 @@ class Ledger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
     at: Time = Field(description="Until when the baseline is counted …")
+    pool: Annotated[str, Field(max_length=63)] = ""
     meter: Annotated[int, Field(ge=0)] = Field(
         0, description="… and the reading of its pool's baseline meter then, in microjoules per mebibyte."
     )

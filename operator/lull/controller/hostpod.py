@@ -13,7 +13,7 @@ from lull.api.names import (
     TRITON_HTTP_PORT,
     TRITON_METRICS_PORT,
 )
-from lull.controller.wire import Object, host_memory_bytes
+from lull.controller.wire import Object, host_memory_bytes, power_profile
 
 TERMINATION_SECONDS = 330
 """Longer than the default drain deadline, so that a drain ends before the kubelet does."""
@@ -41,7 +41,6 @@ _PATHS = {
 
 def host_pod(host: Object, pool: Object, image: str) -> Object:
     """Return the Pod of a ModelHost, built from its ModelPool; both as the API server gives them."""
-    spec = pool["spec"]
     metadata = host["metadata"]
     pod: Object = {
         "apiVersion": "v1",
@@ -65,12 +64,12 @@ def host_pod(host: Object, pool: Object, image: str) -> Object:
                 }
             ],
         },
-        "spec": _pod_spec(spec, image),
+        "spec": _pod_spec(pool, image),
     }
-    return _with_template(pod, spec.get("template") or {})
+    return _with_template(pod, pool["spec"].get("template") or {})
 
 
-def _pod_spec(spec: Object, image: str) -> Object:
+def _pod_spec(pool: Object, image: str) -> Object:
     return {
         "serviceAccountName": "lull-agent",
         "automountServiceAccountToken": False,
@@ -84,13 +83,14 @@ def _pod_spec(spec: Object, image: str) -> Object:
             "fsGroupChangePolicy": "OnRootMismatch",  # a large `files` volume is not walked at every wake
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_agent(spec, image)],
-        "containers": [_triton(spec, image)],
+        "initContainers": [_agent(pool, image)],
+        "containers": [_triton(pool["spec"], image)],
         "volumes": _volumes(),
     }
 
 
-def _agent(spec: Object, image: str) -> Object:
+def _agent(pool: Object, image: str) -> Object:
+    spec = pool["spec"]
     allow = spec.get("allow") or {}
     memory_bytes = host_memory_bytes("accelerator" in spec, spec)
     env = {
@@ -99,6 +99,7 @@ def _agent(spec: Object, image: str) -> Object:
         "LULL_MEMORY_BYTES": str(memory_bytes),
         "LULL_ARTIFACTS_BYTES": str(_STORE_BYTES),
         **_PATHS,
+        **_power(pool),
     }
     return {
         "name": "agent",
@@ -121,6 +122,20 @@ def _agent(spec: Object, image: str) -> Object:
             _mount("tmp", "/tmp"),  # noqa: S108
         ],
     }
+
+
+def _power(pool: Object) -> dict[str, str]:
+    """Return what the agent is told of the host's draw; nothing where that is not known."""
+    power = power_profile(pool)
+    if power is None:
+        return {}
+    watts = {
+        "idle": power.idle_watts,
+        "context": power.context_watts,
+        "max": power.max_watts,
+        "node": power.node_watts,
+    }
+    return {"LULL_POWER": json.dumps({part: float(value) for part, value in watts.items()})}
 
 
 def _triton(spec: Object, image: str) -> Object:

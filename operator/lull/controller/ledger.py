@@ -1,21 +1,381 @@
-"""The controller's accounts: what each service and pool used, drew and saved, over all restarts."""
+"""The controller's accounts: what each service and pool used, drew and saved, over all restarts.
 
+An account is loaded from its object's status when the object is first seen, and lives here from then on.
+"""
+
+from dataclasses import dataclass, replace
+
+from lull.api.quantities import parse_duration_seconds
+from lull.controller.books import (
+    account_from,
+    host_reading_from,
+    pool_account_from,
+    reading_from,
+    seconds_of,
+)
+from lull.controller.carbon import Carbon
 from lull.controller.clock import Clock
-from lull.controller.figures import Pools, Services
+from lull.controller.delays import Delays
+from lull.controller.figures import PoolFigures, Pools, ServiceFigures, Services
+from lull.controller.reports import Reports, told
+from lull.controller.use import PoolUse, draw, pool_use
 from lull.controller.view import View
+from lull.controller.wire import Object, power_profile
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, Resource
+from lull.policy import Explanation, Fleet, Plan, PoolExplanation, Service
+from lull.policy.energy import (
+    MEBIBYTE,
+    Account,
+    PoolAccount,
+    Reading,
+    change_meter,
+    charge,
+    charge_host,
+    close,
+    close_hosts,
+    disown,
+    fewest_hosts,
+    grams_per_request,
+    kept_milliwatts,
+    rebase,
+    rebase_pool,
+    resize,
+    run_meter,
+)
+from lull.policy.packing import capacity_bytes
+from lull.policy.power import PowerProfile
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceBook:
+    """What is kept of one service; `basis` is of the hosts that it was last charged for."""
+
+    uid: str
+    pool: str
+    account: Account
+    since: float
+    basis: str
+    told: Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBook:
+    """What is kept of one pool."""
+
+    uid: str
+    account: PoolAccount
+    since: float
+    basis: str
+    profile: PowerProfile | None
+    told: PoolExplanation
+    capacity_bytes: int
 
 
 class Ledger:
-    """Owns the accounts; loads each from its object's status, and charges it with what hosts report."""
+    """Owns the accounts, and charges them with what hosts report.
 
-    def __init__(self, view: View, clock: Clock) -> None:
+    Attributes:
+        reports: which host says something of which service.
+        delays: which requests waited for a wake.
+        changed: services with news since the status writer looked, and pools.
+    """
+
+    def __init__(self, view: View, clock: Clock, carbon: Carbon) -> None:
         self._view = view
         self._clock = clock
+        self._carbon = carbon
+        self.reports = Reports(view)
+        self.delays = Delays(clock)
+        self.changed: dict[Resource, set[str]] = {MODELSERVICES: set(), MODELPOOLS: set()}
+        self._services: dict[str, ServiceBook] = {}
+        self._pools: dict[str, PoolBook] = {}
+        self._wakes: dict[str, float] = {}
+        self._started = False
+
+    # What others tell it.
+
+    def see(self, kind: Resource, key: str) -> None:
+        """Charge what an object of the view says now; nothing before the first plan."""
+        if not self._started:
+            return
+        if kind is MODELHOSTS:
+            self._see_host(key)
+        elif kind is MODELGATEWAYS:
+            self._see_gateway(key)
+
+    def follow(self, fleet: Fleet, plan: Plan) -> None:
+        """Open the accounts of what is new, drop those of what went, and set the rates by the plan."""
+        now = self._clock()
+        self._open_pools(fleet, plan, now)
+        new = self._open_services(fleet, plan, now)
+        if self._started:
+            for key in new:
+                self._disown(key)
+        else:
+            self._start()
+
+    def woken(self, service: str, seconds: float) -> None:
+        """Remember how long a service's last wake took."""
+        self._wakes[service] = seconds
+
+    # What it tells others.
+
+    def service(self, key: str) -> ServiceBook | None:
+        """Return the book of a service."""
+        return self._services.get(key)
+
+    def pool(self, name: str) -> PoolBook | None:
+        """Return the book of a pool."""
+        return self._pools.get(name)
+
+    def meter(self, service: ServiceBook) -> int:
+        """Return what the baseline's meter of a service's pool reads now."""
+        pool = self._pools.get(service.pool)
+        return pool.account.meter_at(self._clock()) if pool else service.account.meter
 
     def services(self) -> Services:
         """Return the figures of every service; empty until the first plan."""
-        return {}
+        return {key: self._service_figures(key, book) for key, book in self._services.items()}
 
     def pools(self) -> Pools:
         """Return the figures of every pool; empty until the first plan."""
-        return {}
+        return {name: self._pool_figures(name, book) for name, book in self._pools.items()}
+
+    def close_service(self, key: str) -> ServiceBook:
+        """Bring a service's book to now, to be written: what left is forgotten, the baseline counted."""
+        book = self._services[key]
+        account = rebase(close(book.account, self.reports.present(key)), self.meter(book))
+        self._services[key] = replace(book, account=account)
+        return self._services[key]
+
+    def close_pool(self, name: str) -> PoolBook:
+        """Bring a pool's book to now, to be written."""
+        book = self._pools[name]
+        account = close_hosts(rebase_pool(book.account, self._clock()), self._view.raw[MODELHOSTS])
+        self._pools[name] = replace(book, account=account)
+        return self._pools[name]
+
+    # Within.
+
+    def _start(self) -> None:
+        """Charge what grew while no controller was here; what waited then is no news."""
+        self._started = True
+        for name, host in self._view.raw[MODELHOSTS].items():
+            self.reports.take(name)
+            self._charge(host)
+        for gateway in self._view.raw[MODELGATEWAYS].values():
+            self.delays.meet(gateway)
+        self.delays.restart()
+        # Some of what they count may have gone meanwhile.
+        self.changed[MODELSERVICES] |= {key for key, book in self._services.items() if book.account.counted}
+        self.changed[MODELPOOLS] |= set(self._pools)
+
+    def _see_host(self, name: str) -> None:
+        host = self._view.raw[MODELHOSTS].get(name)
+        self.changed[MODELSERVICES] |= self.reports.take(name)
+        if host:
+            self._charge(host)
+        for pool, book in self._pools.items():
+            if name in book.account.counted or (host and host["spec"]["pool"] == pool):
+                self.changed[MODELPOOLS].add(pool)
+
+    def _see_gateway(self, name: str) -> None:
+        gateways = self._view.raw[MODELGATEWAYS]
+        if name in gateways:
+            self.changed[MODELSERVICES] |= self.delays.see(gateways[name])
+        else:
+            self.delays.forget_gateways({item["metadata"]["uid"] for item in gateways.values()})
+
+    def _charge(self, host: Object) -> None:
+        """Charge a host's pool and its services with what its counters grew."""
+        name, pool = host["metadata"]["name"], host["spec"]["pool"]
+        energy = (host.get("status") or {}).get("energy")
+        carbon = self._milligrams_per_joule(pool)
+        book = self._pools.get(pool)
+        if book and energy:
+            account = charge_host(book.account, name, host_reading_from(energy), carbon or 0.0)
+            self._pools[pool] = replace(book, account=account, basis=energy["basis"])
+        for entry in told(host):
+            self._charge_service(entry, energy, carbon or 0.0)
+
+    def _charge_service(self, entry: Object, host_energy: Object | None, carbon: float) -> None:
+        book = self._services.get(entry["service"])
+        if book is None:
+            return
+        account = charge(book.account, entry["id"], _reading(entry), self._clock(), carbon)
+        self.delays.answered(entry["service"], account.requests - book.account.requests)
+        basis = host_energy["basis"] if host_energy else book.basis
+        self._services[entry["service"]] = replace(book, account=account, basis=basis)
+
+    def _disown(self, key: str) -> None:
+        """Leave what placements of an earlier service of the same name drew out of a new one's account."""
+        book = self._services[key]
+        account = book.account
+        for _, entry in self.reports.of(key):
+            account = disown(account, entry["id"], _reading(entry))
+        self._services[key] = replace(book, account=account)
+
+    def _open_pools(self, fleet: Fleet, plan: Plan, now: float) -> None:
+        sizes: dict[str, list[int]] = {name: [] for name in plan.pools}
+        for service in fleet.services.values():
+            if service.pool in sizes:
+                sizes[service.pool].append(_mebibytes(service))
+        books = {}
+        for name, explained in plan.pools.items():
+            item = self._view.raw[MODELPOOLS][name]
+            book = self._pools.get(name)
+            if book is None or book.uid != item["metadata"]["uid"]:
+                book = _pool_book(item, explained, now)
+            capacity = capacity_bytes(fleet, fleet.pools[name])
+            profile = power_profile(item)
+            hosts = fewest_hosts((size * MEBIBYTE for size in sizes[name]), capacity)
+            milliwatts = kept_milliwatts(profile, hosts) if profile else 0
+            account = run_meter(book.account, milliwatts, sum(sizes[name]), now)
+            basis = book.basis or ("Modelled" if profile else "")
+            books[name] = replace(
+                book, account=account, basis=basis, profile=profile, told=explained, capacity_bytes=capacity
+            )
+        self._pools = books
+
+    def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
+        """Return the keys of those whose account was opened now, with nothing counted yet."""
+        books, new = {}, []
+        for key, explained in plan.services.items():
+            item = self._view.raw[MODELSERVICES][key]
+            book = self._services.get(key)
+            if book is None or book.uid != item["metadata"]["uid"]:
+                book = _service_book(item, explained, fleet.services[key].pool, now)
+                if not book.account.counted:
+                    new.append(key)
+            pool = self._pools.get(fleet.services[key].pool)
+            basis = book.basis or ("Modelled" if pool and pool.profile else "")
+            books[key] = self._sized(replace(book, told=explained, basis=basis), fleet.services[key])
+        for key in self._services.keys() - books.keys():
+            self.delays.forget(key)
+            self._wakes.pop(key, None)
+        self._services = books
+        return new
+
+    def _sized(self, book: ServiceBook, service: Service) -> ServiceBook:
+        """Return a service's book with its part of the baseline as it is from now on."""
+        account = book.account
+        if book.pool != service.pool:
+            old, book = self.meter(book), replace(book, pool=service.pool)
+            account = change_meter(account, old, self.meter(book))
+        account = resize(account, _mebibytes(service), self.meter(book))
+        return book if account is book.account else replace(book, account=account)
+
+    def _milligrams_per_joule(self, pool: str) -> float | None:
+        item = self._view.raw[MODELPOOLS].get(pool)
+        return self._carbon.of(item).milligrams_per_joule if item else None
+
+    def _service_figures(self, key: str, book: ServiceBook) -> ServiceFigures:
+        pool = self._pools.get(book.pool)
+        account, known = book.account, bool(book.basis)
+        hold = (self._view.raw[MODELSERVICES][key]["spec"].get("hold") or {}).get("timeout", "60s")
+        grams = account.milligrams_co2e / 1000
+        profiled = pool is not None and pool.profile is not None
+        return ServiceFigures(
+            pool=book.pool,
+            state=book.told.state,
+            stalled=book.told.stalled[0] if book.told.stalled else "",
+            hold_timeout_seconds=parse_duration_seconds(hold),
+            wake_seconds=self._wakes.get(key),
+            requests=account.requests,
+            delayed=self.delays.total(key),
+            delayed_ratio=self.delays.ratio(key),
+            watts=draw(self.entries(key)).total / 1000 if known else None,
+            idle_joules=account.idle_joules if known else None,
+            dynamic_joules=account.dynamic_joules if known else None,
+            baseline_joules=account.baseline_at(self.meter(book)) if profiled else None,
+            carbon_grams=grams if self.carbon_known(book.pool, account.milligrams_co2e) else None,
+        )
+
+    def entries(self, key: str) -> list[Object]:
+        """Return what is said of a service's placements that are to stay for now."""
+        return [entry for _, entry in self.reports.kept(key)]
+
+    def use(self, name: str) -> PoolUse:
+        """Return what a pool's hosts do now."""
+        hosts = self._view.raw[MODELHOSTS].values()
+        return pool_use(host for host in hosts if host["spec"]["pool"] == name)
+
+    def carbon_known(self, pool: str, milligrams: int) -> bool:
+        """Tell whether carbon is counted in a pool, or has been."""
+        return bool(milligrams) or self._milligrams_per_joule(pool) is not None
+
+    def carbon_trouble(self, pool: Object) -> tuple[str, str] | None:
+        """Return why a pool's carbon intensity is not what its ConfigMap says."""
+        return self._carbon.of(pool).trouble
+
+    def grams_per_request(self, name: str) -> tuple[float | None, float | None]:
+        """Return the carbon of a request in a pool at its present utilization, and packed perfectly."""
+        use, book = self.use(name), self._pools[name]
+        carbon = self._milligrams_per_joule(name)
+        if carbon is None or use.milliwatts is None:
+            return None, None
+        per_second = use.requests_per_minute / 60
+        present = grams_per_request(use.milliwatts / 1000, per_second, carbon)
+        if book.profile is None:
+            return present, None
+        fewest = fewest_hosts([book.told.used_bytes], book.capacity_bytes)
+        packed = min(use.milliwatts, kept_milliwatts(book.profile, fewest) + use.dynamic_milliwatts)
+        return present, grams_per_request(packed / 1000, per_second, carbon)
+
+    def _pool_figures(self, name: str, book: PoolBook) -> PoolFigures:
+        use, account, explained = self.use(name), book.account, book.told
+        present, packed = self.grams_per_request(name)
+        known = bool(book.basis)
+        supply, used = explained.supply_bytes, explained.used_bytes
+        carbon_known = self.carbon_known(name, account.milligrams_co2e)
+        return PoolFigures(
+            supply_bytes=supply,
+            used_bytes=used,
+            memory_ratio=min(1.0, used / supply) if supply else None,
+            busy_ratio=min(1.0, use.busy_percent / 100 / use.busy_hosts) if use.busy_hosts else None,
+            watts=(use.milliwatts or 0) / 1000 if known else None,
+            joules=account.joules if known else None,
+            baseline_joules=account.baseline_at(self._clock()) if book.profile else None,
+            carbon_grams=account.milligrams_co2e / 1000 if carbon_known else None,
+            grams_per_request=present,
+            grams_per_request_packed=packed,
+        )
+
+
+def _service_book(item: Object, explained: Explanation, pool: str, now: float) -> ServiceBook:
+    """Open the book of a service where its status left it."""
+    energy = (item.get("status") or {}).get("energy") or {}
+    ledger = energy.get("ledger") or {}
+    return ServiceBook(
+        uid=item["metadata"]["uid"],
+        pool=ledger.get("pool", pool),
+        account=account_from(ledger),
+        since=seconds_of(energy["since"]) if "since" in energy else now,
+        basis=energy.get("basis", ""),
+        told=explained,
+    )
+
+
+def _pool_book(item: Object, explained: PoolExplanation, now: float) -> PoolBook:
+    """Open the book of a pool where its status left it."""
+    energy = (item.get("status") or {}).get("energy") or {}
+    ledger = energy.get("ledger")
+    return PoolBook(
+        uid=item["metadata"]["uid"],
+        account=pool_account_from(ledger) if ledger else PoolAccount(at=now),
+        since=seconds_of(energy["since"]) if "since" in energy else now,
+        basis=energy.get("basis", ""),
+        profile=None,
+        told=explained,
+        capacity_bytes=0,
+    )
+
+
+def _reading(entry: Object) -> Reading:
+    return reading_from(entry.get("energy") or {}, entry.get("counters") or {})
+
+
+def _mebibytes(service: Service) -> int:
+    """Return what the baseline keeps on for a service; nothing while nobody knows its size."""
+    size_bytes = max(service.memory_bytes or 0, service.measured_bytes or 0)
+    return -(-size_bytes // MEBIBYTE) * max(1, service.min_replicas)

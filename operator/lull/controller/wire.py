@@ -6,6 +6,7 @@ from typing import Any
 from lull.api import ModelPoolSpec, ModelServiceSpec
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
+from lull.policy.power import PowerProfile, PowerSetting, profile
 
 Object = dict[str, Any]
 
@@ -69,6 +70,20 @@ def host_memory_bytes(accelerated: bool, spec: Object) -> int:
         accelerator = spec["accelerator"]
         return parse_bytes(accelerator["memory"]) * int(accelerator.get("count", 1))
     return parse_bytes(spec["memory"])
+
+
+def power_profile(pool: Object) -> PowerProfile | None:
+    """Return what a host of a ModelPool draws by configuration; None where that is not known."""
+    spec = pool["spec"]
+    power, accelerator = spec.get("power") or {}, spec.get("accelerator") or {}
+    setting = PowerSetting(
+        idle_watts=power.get("idleWatts"),
+        context_watts=power.get("contextWatts"),
+        max_watts=power.get("maxWatts"),
+        node_watts=power.get("nodeWatts"),
+        hosts_per_node=power.get("hostsPerNode", 1),
+    )
+    return profile(accelerator.get("product"), accelerator.get("count", 1), setting)
 
 
 def gateway_from(item: Object) -> Gateway:

@@ -1,7 +1,7 @@
 """Accounts of energy: what was drawn, what always-on serving would have drawn, and the carbon of it.
 
-Accounts are whole numbers, and all of an account is kept: read back after a crash, it goes on exactly. A counter
-is charged by its growth over what the account holds of it already, so that an old reading changes nothing.
+Accounts are whole numbers, and all of an account is kept: read back after a crash, it goes on exactly.
+A counter is charged by its growth over what the account holds of it, so that an old reading changes nothing.
 The baseline is a meter that runs in each pool, like a clock, in microjoules per mebibyte of model: a service
 owes its mebibytes times what the meter went forward, however long it slept unwritten.
 """
@@ -156,16 +156,19 @@ def rebase(account: Account, meter: int) -> Account:
 
 
 def resize(account: Account, mebibytes: int, meter: int) -> Account:
-    """Let the baseline keep another size on from now on; a begun joule counts as one."""
-    if mebibytes == account.mebibytes:
+    """Let the baseline keep another size on from now on; a begun joule counts as one.
+
+    A meter that reads less than before is another one, of a pool that was made anew: its past is not owed.
+    """
+    if mebibytes == account.mebibytes and meter >= account.meter:
         return account
     owed = -(-account.mebibytes * max(0, meter - account.meter) // _MICRO)
-    return replace(
-        account,
-        mebibytes=mebibytes,
-        meter=max(meter, account.meter),
-        baseline_joules=account.baseline_joules + owed,
-    )
+    return replace(account, mebibytes=mebibytes, meter=meter, baseline_joules=account.baseline_joules + owed)
+
+
+def change_meter(account: Account, old: int, new: int) -> Account:
+    """Let another pool's meter count the baseline from now on."""
+    return replace(resize(account, 0, old), meter=new)
 
 
 def charge_host(
@@ -210,6 +213,15 @@ def run_meter(account: PoolAccount, milliwatts: int, mebibytes: int, now: float)
         meter=account.meter_at(now),
         meter_microwatts=rate,
     )
+
+
+def rebase_pool(account: PoolAccount, now: float) -> PoolAccount:
+    """Count a pool's baseline up to now, in whole joules; the rest stays owed, as `at` stays behind."""
+    owed = int(account.baseline_at(now)) - account.baseline_joules
+    if owed <= 0:
+        return account
+    at = account.at + owed * 1000 / account.baseline_milliwatts
+    return replace(account, at=at, baseline_joules=account.baseline_joules + owed, meter=account.meter_at(at))
 
 
 def fewest_hosts(sizes_bytes: Iterable[int], capacity_bytes: int) -> int:

@@ -60,7 +60,7 @@ _PRODUCTS = (
     _Product(700, 75, 120, ("H200",), other=("NVL",)),
 )
 """H100, A100, L40S: arXiv 2605.23918; A40: NVIDIA/open-gpu-kernel-modules#874; T4: triton server#2678; the
-rest from published outputs of `nvidia-smi`, so ±20 %. Boards of the same chip that draw otherwise have no row."""
+rest from published outputs of `nvidia-smi`, so ±20 %. Other boards of the same chip have no row."""
 
 _PARTS_OF_ONE = ("MIG", "SHARED")
 """Words by which NVIDIA's feature discovery marks a slice of an accelerator; its draw is not the whole's."""

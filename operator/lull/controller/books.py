@@ -1,0 +1,98 @@
+"""Accounts as statuses keep them. Whatever is written reads back as the same account."""
+
+from datetime import UTC, datetime
+
+from lull.controller.wire import Object
+from lull.policy.energy import Account, HostReading, PoolAccount, Reading
+
+
+def account_from(ledger: Object) -> Account:
+    """Read the account of a service from `status.energy.ledger`."""
+    return Account(
+        mebibytes=ledger.get("mebibytes", 0),
+        meter=ledger.get("meter", 0),
+        idle_joules=ledger.get("idleJoules", 0),
+        dynamic_joules=ledger.get("dynamicJoules", 0),
+        baseline_joules=ledger.get("baselineJoules", 0),
+        milligrams_co2e=ledger.get("milligramsCO2e", 0),
+        requests=ledger.get("requests", 0),
+        counted={entry["id"]: reading_from(entry) for entry in ledger.get("counted", ())},
+        hours={entry["hour"]: entry["joules"] for entry in ledger.get("hours", ())},
+    )
+
+
+def account_to(account: Account, pool: str, now: float) -> Object:
+    """Write the account of a service, its baseline counted up to now by its pool's meter."""
+    return {
+        "at": exact_time(now),
+        "pool": pool,
+        "mebibytes": account.mebibytes,
+        "meter": account.meter,
+        "idleJoules": account.idle_joules,
+        "dynamicJoules": account.dynamic_joules,
+        "baselineJoules": account.baseline_joules,
+        "milligramsCO2e": account.milligrams_co2e,
+        "requests": account.requests,
+        "counted": [
+            {
+                "id": id_,
+                "idleJoules": reading.idle_joules,
+                "dynamicJoules": reading.dynamic_joules,
+                "requests": reading.requests,
+            }
+            for id_, reading in sorted(account.counted.items())
+        ],
+        "hours": [{"hour": hour, "joules": joules} for hour, joules in sorted(account.hours.items())],
+    }
+
+
+def pool_account_from(ledger: Object) -> PoolAccount:
+    """Read the account of a pool from `status.energy.ledger`."""
+    return PoolAccount(
+        at=seconds_of(ledger["at"]),
+        joules=ledger.get("joules", 0),
+        baseline_joules=ledger.get("baselineJoules", 0),
+        baseline_milliwatts=ledger.get("baselineMilliwatts", 0),
+        meter=ledger.get("meter", 0),
+        meter_microwatts=ledger.get("meterMicrowatts", 0),
+        milligrams_co2e=ledger.get("milligramsCO2e", 0),
+        counted={entry["name"]: host_reading_from(entry) for entry in ledger.get("counted", ())},
+    )
+
+
+def pool_account_to(account: PoolAccount) -> Object:
+    """Write the account of a pool."""
+    return {
+        "at": exact_time(account.at),
+        "joules": account.joules,
+        "baselineJoules": account.baseline_joules,
+        "baselineMilliwatts": account.baseline_milliwatts,
+        "meter": account.meter,
+        "meterMicrowatts": account.meter_microwatts,
+        "milligramsCO2e": account.milligrams_co2e,
+        "counted": [
+            {"name": name, "joules": reading.joules, "dynamicJoules": reading.dynamic_joules}
+            for name, reading in sorted(account.counted.items())
+        ],
+    }
+
+
+def reading_from(energy: Object, counters: Object | None = None) -> Reading:
+    """Read a placement's counters: as its host reports them, in two parts, or as a ledger keeps them."""
+    requests = (energy if counters is None else counters).get("requests", 0)
+    return Reading(energy.get("idleJoules", 0), energy.get("dynamicJoules", 0), requests)
+
+
+def host_reading_from(energy: Object) -> HostReading:
+    """Read a host's counters, as it reports them or as a ledger keeps them."""
+    return HostReading(energy.get("joules", 0), energy.get("dynamicJoules", 0))
+
+
+def exact_time(seconds: float) -> str:
+    """Return a time as the API takes it, to the microsecond."""
+    return datetime.fromtimestamp(round(seconds, 6), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds since the epoch of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
