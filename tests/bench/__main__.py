@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cold_start, hot_path, triton_direct, wake
+from bench import cold_start, hot_path, status_cost, triton_direct, wake
 from bench.figures import Figure, show, write
 from e2e.world import lull_cluster, world
 from lull.cli.stack import ROOT
@@ -25,6 +25,8 @@ def main() -> int:
         step("a local cluster, for the rest")
         with lull_cluster(Path(folder), gateways=1, name="bench") as cluster:
             figures += asyncio.run(_on_a_cluster(cluster))
+        step("what it costs to keep everybody informed (agents simulated)")
+        figures += status_cost.measure(Path(folder))
     write(figures, OUT)
     show(figures)
     print(f"written to {OUT.relative_to(ROOT)}")
