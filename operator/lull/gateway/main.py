@@ -110,6 +110,7 @@ async def _steer(settings: Settings, kube: Kube, pilot: Pilot) -> None:
         address=settings.address,
         held=pilot.held,
         drained=pilot.drained,
+        delays=pilot.delays,
     )
     pilot.journal = record
     await _until_made(record)

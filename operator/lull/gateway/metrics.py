@@ -20,6 +20,11 @@ class Metrics:
             buckets=_HOLD_BUCKETS,
             registry=self.registry,
         )
+        self.delayed = Counter(
+            "lull_gateway_delayed_requests",
+            "Requests that waited for a wake, whatever became of them.",
+            registry=self.registry,
+        )
         self.oks = Counter("lull_gateway_oks", "Requests that the pilot let pass.", registry=self.registry)
         self._refusals = Counter(
             "lull_gateway_refusals",

@@ -10,6 +10,7 @@ from typing import Protocol
 from lull.gateway import routes
 from lull.gateway.admin import Admin, AdminError
 from lull.gateway.check import Checker
+from lull.gateway.delays import Delays
 from lull.gateway.drain import Fence, Reach, Step
 from lull.gateway.hold import Bell, Ledger
 from lull.gateway.metrics import Metrics
@@ -43,12 +44,14 @@ class Pilot:
 
     Attributes:
         journal: told when `held` or `drained` changed; set before anything comes in.
+        delays: counts the requests that waited.
     """
 
     journal: Journal
 
     def __init__(self, node_id: str, domain: str, admin: Admin) -> None:
         self.metrics = Metrics()
+        self.delays = Delays()
         self.ads = Ads(node_id, self._envoy_changed, self.metrics.rejections.inc)
         self._admin = admin
         self._domain = domain
@@ -146,6 +149,8 @@ class Pilot:
 
     def rested(self, service: str) -> None:
         """Take note that a request waits no more."""
+        self.delays.count(service)
+        self.metrics.delayed.inc()
         if not self._ledger.taken(service):
             self.journal.changed()
 

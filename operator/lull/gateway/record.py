@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from lull.api.names import GATEWAY_HEARTBEAT_SECONDS
+from lull.gateway.delays import Delays, news
 from lull.kube import MODELGATEWAYS, PODS, ApiError, Kube
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class Record:
     Attributes:
         held: returns the services that the next write names.
         drained: returns the claims that the next write makes.
+
+    `delays` travel with whatever is written anyway, and only what changed of them: a demand carries nothing
+    more on a gateway where nobody has just waited.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Record:
         address: str,
         held: Callable[[], Iterable[str]],
         drained: Callable[[], Iterable[str]],
+        delays: Delays,
     ) -> None:
         self._kube = kube
         self._name = name
@@ -50,6 +55,8 @@ class Record:
         self._address = address
         self.held = held
         self.drained = drained
+        self._delays = delays
+        self._delayed: Mapping[str, int] = {}  # as it is written
         self._uid = ""
         self._wake = asyncio.Event()
         self._write_at = 0.0  # of the loop's clock
@@ -75,6 +82,8 @@ class Record:
         if current is None:
             current = await self._kube.create(MODELGATEWAYS, self._body(pod_uid))
         self._uid = current["metadata"]["uid"]
+        self._delayed = (current.get("status") or {}).get("delayed") or {}
+        self._delays.restore(self._delayed)
 
     def urgent(self) -> None:
         """Have the status written now."""
@@ -116,19 +125,23 @@ class Record:
                     await self._wake.wait()
 
     async def _write(self) -> None:
-        status = {
+        status: Object = {
             "renewTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "address": self._address,
             "held": sorted(self.held())[:_LONGEST_LIST],
             "drained": sorted(self.drained())[:_LONGEST_LIST],
         }
         for _ in range(2):
+            delayed = self._delays.totals()
+            if changed := news(self._delayed, delayed):
+                status["delayed"] = changed
             # The UID: a namesake that somebody else made must not be taken for ours.
             body = {"metadata": {"uid": self._uid}, "status": status}
             try:
                 await self._kube.merge_patch(
                     MODELGATEWAYS, self._name, self._namespace, body, subresource="status"
                 )
+                self._delayed = delayed
                 return
             except ApiError as error:
                 if error.status not in (404, 409):

@@ -22,6 +22,7 @@ async def test_many_waiters_are_one_demand_and_all_answered(gateway, upstream):
     answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 1500
     assert not set(gateway.pilot.held())
+    assert gateway.pilot.delays.totals() == {"demo/digits": 1500}
 
 
 async def test_above_the_limit_the_answer_is_503_at_once_with_retry_after(gateway, upstream):
@@ -43,6 +44,7 @@ async def test_a_hold_ends_at_its_timeout_with_what_is_known(gateway):
     assert (status, headers["retry-after"]) == (503, "5")
     assert "did not wake within 0.3 s" in body["error"]
     assert not set(gateway.pilot.held())
+    assert gateway.pilot.delays.totals() == {"demo/digits": 1}
 
 
 async def test_a_suspended_service_is_refused_and_not_demanded(gateway):
@@ -52,6 +54,7 @@ async def test_a_suspended_service_is_refused_and_not_demanded(gateway):
     assert headers["retry-after"]
     assert "Suspended" in body["error"]
     assert not set(gateway.pilot.held())
+    assert not gateway.pilot.delays.totals()
 
 
 async def test_a_service_that_stalls_while_requests_wait_lets_them_go(gateway):

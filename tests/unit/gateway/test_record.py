@@ -6,6 +6,7 @@ import time
 import pytest
 
 from lull.gateway import record as record_module
+from lull.gateway.delays import LONGEST, SHOWN_SECONDS, Delays, news
 from lull.gateway.record import PodGoneError, Record
 from lull.kube import MODELGATEWAYS, PODS, ApiError
 
@@ -59,7 +60,7 @@ def api():
 
 @pytest.fixture
 def wanted():
-    return {"held": [], "drained": []}
+    return {"held": [], "drained": [], "delays": Delays()}
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ async def record(api, wanted):
         address="10.0.0.9",
         held=lambda: wanted["held"],
         drained=lambda: wanted["drained"],
+        delays=wanted["delays"],
     )
     await ours.ensure()
     running = asyncio.create_task(ours.run())
@@ -102,7 +104,9 @@ async def test_an_earlier_pods_is_replaced_and_its_own_kept(api, record):
 
 async def test_without_its_pod_it_is_not_made(api):
     api.pod = None
-    ours = Record(api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list)
+    ours = Record(
+        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=Delays()
+    )
     with pytest.raises(PodGoneError, match="POD_NAME"):
         await ours.ensure()
 
@@ -129,7 +133,9 @@ async def test_what_can_wait_is_one_write(api, record, wanted):
 
 async def test_the_heartbeat_goes_on_by_itself(api, wanted, monkeypatch):
     monkeypatch.setattr(record_module, "GATEWAY_HEARTBEAT_SECONDS", 0.02)
-    ours = Record(api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list)
+    ours = Record(
+        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=Delays()
+    )
     await ours.ensure()
     running = asyncio.create_task(ours.run())
     await until(lambda: len(api.writes) >= 3)
@@ -156,3 +162,59 @@ async def test_a_demand_outlives_an_absent_api_server(api, record, wanted):
     api.away = False
     await until(lambda: len(api.writes) == 2)
     assert api.writes[-1][1]["held"] == ["demo/a"]
+
+
+async def test_who_waited_is_told_with_the_next_write_once_and_never_by_a_write_of_its_own(
+    api, record, wanted
+):
+    wanted["delays"].count("demo/a")
+    wanted["delays"].count("demo/a")
+    await asyncio.sleep(0.01)
+    assert len(api.writes) == 1
+    record.changed()
+    await until(lambda: len(api.writes) == 2)
+    assert api.writes[-1][1]["delayed"] == {"demo/a": 2}
+    wanted["held"] = ["demo/b"]
+    record.urgent()
+    await until(lambda: len(api.writes) == 3)
+    assert "delayed" not in api.writes[-1][1]
+
+
+async def test_a_restarted_pilot_goes_on_counting_and_a_new_record_is_told_all(api, wanted):
+    ours = Record(
+        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=wanted["delays"]
+    )
+    await ours.ensure()
+    api.gateway["status"] = {"delayed": {"demo/a": 7}}
+    await ours.ensure()
+    wanted["delays"].count("demo/a")
+    await ours._write()
+    assert api.writes[-1][1]["delayed"] == {"demo/a": 8}
+    api.gateway = None
+    await ours._write()
+    assert api.writes[-1][1]["delayed"] == {"demo/a": 8}
+
+
+def test_a_service_that_nobody_waits_for_is_taken_out_and_comes_back_with_its_count():
+    now = 0.0
+    delays = Delays(lambda: now)
+    delays.count("demo/a")
+    now = SHOWN_SECONDS - 1
+    delays.count("demo/b")
+    written = delays.totals()
+    assert written == {"demo/a": 1, "demo/b": 1}
+    now = SHOWN_SECONDS
+    written, patch = delays.totals(), news(written, delays.totals())
+    assert patch == {"demo/a": None}
+    delays.count("demo/a")
+    assert news(written, delays.totals()) == {"demo/a": 2}
+
+
+def test_as_many_services_are_counted_as_a_gateway_may_say():
+    delays = Delays()
+    for i in range(LONGEST + 5):
+        delays.count(f"demo/s{i}")
+    totals = delays.totals()
+    assert len(totals) == LONGEST
+    assert "demo/s4" not in totals
+    assert f"demo/s{LONGEST + 4}" in totals
