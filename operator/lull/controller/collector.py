@@ -93,8 +93,8 @@ _SERVICE: tuple[_Series[ServiceFigures], ...] = (
     _Series(
         "gauge",
         "lull_service_objective_delayed_ratio",
-        "Share of the last hour's requests that waited for a wake.",
-        _one(lambda f: f.delayed_ratio),
+        "Share of its requests that may wait for a wake, by its objective; absent without one.",
+        _one(lambda f: f.objective_delayed_ratio),
     ),
     _Series(
         "gauge",

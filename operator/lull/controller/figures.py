@@ -16,7 +16,7 @@ class ServiceFigures:
         wake_seconds: how long its last wake took; None before the first that this controller saw.
         requests: total that Triton answered.
         delayed: total that waited for a wake, since this controller started.
-        delayed_ratio: share of the last hour's requests that waited, 0 to 1; None without requests.
+        objective_delayed_ratio: share of its requests that may wait, by its objective; None without one.
         watts: its present draw; None where the draw of its pool's hosts is unknown, as are the next four.
         idle_joules: total that it was charged whether it computed or not.
         dynamic_joules: total that its computing drew.
@@ -31,7 +31,7 @@ class ServiceFigures:
     wake_seconds: float | None
     requests: int
     delayed: int
-    delayed_ratio: float | None
+    objective_delayed_ratio: float | None
     watts: float | None
     idle_joules: float | None
     dynamic_joules: float | None

@@ -272,7 +272,9 @@ class Ledger:
     def _service_figures(self, key: str, book: ServiceBook) -> ServiceFigures:
         pool = self._pools.get(book.pool)
         account, known = book.account, bool(book.basis)
-        hold = (self._view.raw[MODELSERVICES][key]["spec"].get("hold") or {}).get("timeout", "60s")
+        spec = self._view.raw[MODELSERVICES][key]["spec"]
+        hold = (spec.get("hold") or {}).get("timeout", "60s")
+        objective = spec.get("objective")
         grams = account.milligrams_co2e / 1000
         profiled = pool is not None and pool.profile is not None
         return ServiceFigures(
@@ -283,7 +285,7 @@ class Ledger:
             wake_seconds=self._wakes.get(key),
             requests=account.requests,
             delayed=self.delays.total(key),
-            delayed_ratio=self.delays.ratio(key),
+            objective_delayed_ratio=objective.get("delayedPercent", 5) / 100 if objective else None,
             watts=draw(self.entries(key)).total / 1000 if known else None,
             idle_joules=account.idle_joules if known else None,
             dynamic_joules=account.dynamic_joules if known else None,
