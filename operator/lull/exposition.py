@@ -13,11 +13,13 @@ Encoder = Callable[[CollectorRegistry], bytes]
 class Exposition:
     """The figures of one registry over HTTP. Scrapes that come at one time share one rendering.
 
-    Collectors are called in a thread: they must read values that nothing changes meanwhile.
+    Collectors are called in a thread: they must read values that nothing changes meanwhile. `before` is
+    called in the event loop, before a rendering, to take these.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, before: Callable[[], None] = lambda: None) -> None:
         self._registry = registry
+        self._before = before
         self._renderings: dict[str, asyncio.Task[bytes]] = {}
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -25,6 +27,7 @@ class Exposition:
         encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
         rendering = self._renderings.get(content_type)
         if rendering is None:
+            self._before()
             rendering = asyncio.create_task(asyncio.to_thread(encoder, self._registry))
             self._renderings[content_type] = rendering
             rendering.add_done_callback(lambda _: self._renderings.pop(content_type))

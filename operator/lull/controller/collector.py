@@ -146,19 +146,25 @@ _POOL: tuple[_Series[PoolFigures], ...] = (
 class FleetCollector(Collector):
     """Shows the figures that `take` took: rendering goes on in a thread while the fleet changes."""
 
-    def __init__(self, ledger: Ledger, view: View) -> None:
-        self._ledger = ledger
-        self._view = view
+    def __init__(self) -> None:
+        self._sources: tuple[Ledger, View] | None = None
         self._services: Services = {}
         self._pools: Pools = {}
         self._hosts: Mapping[tuple[str, str], int] = {}
 
+    def follow(self, ledger: Ledger, view: View) -> None:
+        """Show what these know; nothing before, as while another controller holds the Lease."""
+        self._sources = ledger, view
+
     def take(self) -> None:
         """Take the figures of this moment; to be called in the event loop, before a rendering."""
-        self._services = self._ledger.services()
-        self._pools = self._ledger.pools()
-        counts = Tally((host.pool, _state(host)) for host in self._view.hosts.values())
-        pools = {*self._view.pools, *(pool for pool, _ in counts)}
+        if self._sources is None:
+            return
+        ledger, view = self._sources
+        self._services = ledger.services()
+        self._pools = ledger.pools()
+        counts = Tally((host.pool, _state(host)) for host in view.hosts.values())
+        pools = {*view.pools, *(pool for pool, _ in counts)}
         self._hosts = {(pool, state): counts[pool, state] for pool in pools for state in _HOST_STATES}
 
     def describe(self) -> Iterable[Metric]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -37,7 +37,9 @@ class Health:
 
 
 @asynccontextmanager
-async def serve_health(address: str, health: Health) -> AsyncIterator[None]:
+async def serve_health(
+    address: str, health: Health, before_scrape: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
     """Serve /healthz, /readyz and /metrics while the context is open."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -46,7 +48,7 @@ async def serve_health(address: str, health: Health) -> AsyncIterator[None]:
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(status=200 if health.ready else 503)
 
-    metrics = Exposition(REGISTRY).handle
+    metrics = Exposition(REGISTRY, before_scrape).handle
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
