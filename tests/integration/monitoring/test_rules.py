@@ -99,13 +99,13 @@ FAULTS = [
         "LullControllerNotPlanning",
         "the controller hangs in a plan",
         {f"lull_plan_timestamp_seconds{{{CONTROLLER}}}": "0+30x20 600x20 1260+30x20"},
-        *(11, 14, 22),
+        *(12, 14, 22),
     ),
     Fault(
         "LullControllerNotPlanning",
         "the controller is gone",
         {f"lull_plan_timestamp_seconds{{{CONTROLLER}}}": "0+30x20 stale _x20 1290+30x20"},
-        *(10, 13, 23),
+        *(11, 13, 23),
     ),
     Fault(
         "LullNoFenceProgress",
@@ -135,7 +135,7 @@ FAULTS = [
         "LullGatewayDown",
         "the only gateway goes",
         {'lull_gateway_held_requests{pod="g"}': "0x10 stale _x10 0x10"},
-        *(5, 8, 13),
+        *(6, 8, 13),
     ),
     Fault(
         "LullEnvoyRefusesRoutes",
