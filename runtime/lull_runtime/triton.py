@@ -37,8 +37,14 @@ _DRAIN_SECONDS = 300.0
 """Within the Pod's grace period, with time left for Triton's own exit."""
 _EXIT_SECONDS = 30
 
-_WHERE_SUPPORTED = ("--allow-client-shm=false", "--allow-sagemaker=false", "--allow-vertex-ai=false")
-"""Doors that are shut by flags which not every version of Triton knows."""
+_WHERE_SUPPORTED = (
+    "--allow-client-shm=false",
+    "--allow-sagemaker=false",
+    "--allow-vertex-ai=false",
+    "--metrics-config=summary_latencies=true",
+    "--metrics-config=summary_quantiles=0.5:0.01,0.95:0.005,0.99:0.001",
+)
+"""Flags that not every version of Triton knows: doors that are shut, and latencies beside the counters."""
 
 
 def main() -> None:

@@ -1,21 +1,27 @@
 """Asks a loaded model what its network answered before it was shipped, and compares."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.store import Model
-from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError
+from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
 from lull_runtime.artifact.card import Golden, GoldenCase, tensor
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import GOLDEN
+from lull_runtime.measure.totals import Totals
 
 _SILENT = "it loads, but does not answer in time once loaded: try it in a Triton of your own"
 
 
-async def validate(triton: Triton, name: str, model: Model) -> int:
-    """Run the golden cases, which warms the model up too; return how many they were.
+_COUNT_TRIES = 5
+"""Triton counts a request just after its answer."""
+
+
+async def validate(triton: Triton, name: str, model: Model) -> Totals:
+    """Run the golden cases, which warms the model up too; return what Triton counted of them.
 
     Raises:
         ModelError: WrongShapes, LoadFailed, or NotAModel: the model takes or gives nothing.
@@ -27,11 +33,20 @@ async def validate(triton: Triton, name: str, model: Model) -> int:
             "completes configurations (LULL_TRITON_COMPLETE=true)",
         )
     if model.card is None:
-        return 0
+        return Totals()
     blob = await asyncio.to_thread((model.root / GOLDEN).read_bytes)
     for case in model.card.golden.cases:
         await _run(triton, name, case, blob, model.card.golden)
-    return len(model.card.golden.cases)
+    return await _counted(triton, name, len(model.card.golden.cases))
+
+
+async def _counted(triton: Triton, name: str, requests: int) -> Totals:
+    totals = Totals()
+    for _ in range(_COUNT_TRIES):
+        totals = (await triton.usage(name)).get(name, Usage()).totals
+        if min(totals.requests, totals.executions) >= requests:
+            break
+    return replace(totals, requests=requests)
 
 
 async def _has_signature(triton: Triton, name: str) -> bool:

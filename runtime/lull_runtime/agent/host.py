@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from lull.api.host import Counters, HostModel, HostModelStatus
-from lull.api.quantities import format_bytes, parse_bytes, parse_duration_seconds
+from prometheus_client import Histogram
+
+from lull.api.host import HostModel, HostModelStatus
+from lull.api.quantities import format_bytes, parse_bytes
 from lull.api.reasons import Reason
 from lull_runtime.agent.activity import Activity
 from lull_runtime.agent.golden import validate
 from lull_runtime.agent.journal import Entry, Journal
+from lull_runtime.agent.meter import Held, Meter
+from lull_runtime.agent.placement import IDLE_AFTER_SECONDS, Placement, mebibytes
 from lull_runtime.agent.reconcile import Action, Local, Phase, step
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Model, Store
@@ -25,15 +27,17 @@ from lull_runtime.measure.memory import stub_bytes
 
 log = logging.getLogger(__name__)
 
-IDLE_AFTER_SECONDS = 300.0
-"""When a model counts as idle where its placement does not say."""
+_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+LOADS = Histogram("lull_agent_load_seconds", "Triton's loads.", buckets=_BUCKETS_SECONDS, registry=None)
+FETCHES = Histogram(
+    "lull_agent_fetch_seconds", "Fetches of artifacts.", buckets=_BUCKETS_SECONDS, registry=None
+)
+
 _CRASHES = 2
 """Triton goes down this often while it loads a model: then it is the model's fault."""
 _GONE_POLL_SECONDS = 0.02
 _UNLOAD_AGAIN_SECONDS = 5.0
 _DOWN_POLL_SECONDS = 0.05
-_MEASURE_SECONDS = 30.0
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)
@@ -49,55 +53,18 @@ class Limits:
     memory_bytes: int | None = None
 
 
-@dataclass
-class Placement:
-    """One model on this host and how it stands."""
+class Reporter(Protocol):
+    """Tells others how the host stands."""
 
-    want: HostModel
-    phase: Phase = Phase.FETCHING
-    held: bool = False
-    model: Model | None = None
-    code: bool | None = None
-    reason: str | None = None
-    message: str | None = None
-    memory_bytes: int | None = None
-    short: bool = False
-    """It is open, and needs more memory than is reserved for it."""
-    load_seconds: float | None = None
-    crashes: int = 0
-    activity: Activity = field(default_factory=Activity)
-    task: asyncio.Task[None] | None = None
+    def notify(self, urgent: bool) -> None:
+        """The status changed; `urgent` when somebody waits for it."""
 
-    @property
-    def idle_after_seconds(self) -> float:
-        """After how long without a request it is idle."""
-        return parse_duration_seconds(self.want.idle_after) if self.want.idle_after else IDLE_AFTER_SECONDS
-
-    def status(self) -> HostModelStatus:
-        """How it stands, as the API says it."""
-        ready = self.phase is Phase.READY
-        counters = Counters(requests=self.activity.requests, failures=self.activity.failures)
-        return HostModelStatus(
-            id=self.want.id,
-            service=self.want.service,
-            revision=self.want.revision,
-            state="Loading" if self.phase is Phase.WAITING else self.phase.value,
-            reason=self.reason,
-            message=self.message and self.message[:1024],
-            memory=None if self.memory_bytes is None else f"{_mebibytes(self.memory_bytes)}Mi",
-            load_seconds=None if self.load_seconds is None else f"{self.load_seconds:.4f}",
-            idle_since=_rfc3339(self.activity.idle_since) if ready else None,
-            code=self.code,
-            counters=counters if ready else None,
-        )
+    async def told(self) -> None:
+        """Return once what is true at the call was told, or could not be in good time."""
 
 
 class Host:
-    """What one Triton holds. All of it runs on one event loop; nothing here blocks it.
-
-    Args:
-        on_change: called when the status changed; `True` when somebody waits for it.
-    """
+    """What one Triton holds. All of it runs on one event loop; nothing here blocks it."""
 
     def __init__(
         self,
@@ -106,7 +73,8 @@ class Host:
         repository: Repository,
         journal: Journal,
         limits: Limits,
-        on_change: Callable[[bool], None],
+        meter: Meter,
+        reporter: Reporter,
     ) -> None:
         self._triton = triton
         self._store = store
@@ -114,7 +82,9 @@ class Host:
         repository.keep_only(journal.entries)
         self._journal = journal
         self._limits = limits
-        self._on_change = on_change
+        self._meter = meter
+        self._reporter = reporter
+        self._on_change = reporter.notify
         self._desired: dict[str, HostModel] = {}
         self._synced = False
         self._index: dict[str, str] | None = None
@@ -132,14 +102,19 @@ class Host:
         """How each placement stands, in the order of their ids."""
         return [self.placements[key].status() for key in sorted(self.placements)]
 
+    def names(self) -> dict[str, str]:
+        """The models' names on the wire, by placement."""
+        return {key: placement.want.name for key, placement in self.placements.items()}
+
     def digests(self) -> list[str]:
         """What must stay on disk."""
-        return [digest for p in self.placements.values() if (digest := _digest(p.want))]
+        return [digest for p in self.placements.values() if (digest := p.digest)]
 
     def set_desired(self, models: Sequence[HostModel]) -> None:
         """Take in the ModelHost's spec, and start at once on what it changes."""
         self._desired = {model.id: model for model in models}
         self._synced = True
+        self._meter.keep_only(self._desired.keys() | self.placements.keys())
         for model in models:
             known = self.placements.get(model.id)
             if known is not None:
@@ -214,7 +189,7 @@ class Host:
     def _start_fetch(self, placement: Placement) -> None:
         """Open the model if it is here (no detour on a wake), else fetch it."""
         want = placement.want
-        digest = _digest(want)
+        digest = placement.digest
         try:
             if digest is None:
                 raise ModelError(
@@ -242,7 +217,7 @@ class Host:
         placement.code = entry.code
         placement.memory_bytes = entry.memory_bytes
         placement.load_seconds = entry.load_seconds
-        placement.activity = Activity(Usage(entry.own_requests, 0, 0.0))
+        placement.activity = Activity()
         self._become_ready(placement)
 
     def _start_load(self, placement: Placement) -> None:
@@ -267,6 +242,7 @@ class Host:
         if placement.task is not None:
             placement.task.cancel()
         del self.placements[placement.want.id]
+        self._meter.keep_only(self._desired.keys() | self.placements.keys())
         self._drop(placement.want.name)
         self._on_change(True)
 
@@ -281,7 +257,8 @@ class Host:
 
     async def _fetch(self, placement: Placement, digest: str) -> None:
         try:
-            await self._store.get(placement.want.uri, digest)
+            with FETCHES.time():
+                await self._store.get(placement.want.uri, digest)
             self._open(placement, digest)
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
@@ -312,7 +289,7 @@ class Host:
         Until then it says what it needs; the controller raises the reservation, or places it elsewhere.
         """
         reserved, was_short = placement.want.memory, placement.short
-        need = _mebibytes(placement.memory_bytes or 0)
+        need = mebibytes(placement.memory_bytes or 0)
         placement.short = reserved is not None and need * 2**20 > parse_bytes(reserved)
         if placement.short:
             placement.message = (
@@ -333,6 +310,7 @@ class Host:
             started = time.perf_counter()
             await self._triton.load(name, self._limits.load_seconds)
             placement.load_seconds = time.perf_counter() - started
+            LOADS.observe(placement.load_seconds)
             if self._index is not None:
                 self._index[name] = "READY"
             own = await validate(self._triton, name, model)
@@ -346,7 +324,8 @@ class Host:
         except ModelError as error:
             await self._fail_and_take_out(placement, error.reason, error.message)
         else:
-            placement.activity = Activity(Usage(own, 0, 0.0))
+            placement.activity = Activity(own)
+            self._meter.loaded(placement.want.id, own, time.monotonic())
             self._become_ready(placement)
             self._note(placement)
             await self._measure(placement)
@@ -380,7 +359,9 @@ class Host:
 
     async def _unload(self, placement: Placement) -> None:
         self._journal.drop(placement.want.name)
-        await self._take_out(placement.want.name)
+        await self._take_last_totals()
+        self._on_change(True)
+        await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
         placement.held = False
         placement.task = None
         self._forget(placement)
@@ -455,6 +436,7 @@ class Host:
             ready = [p for p in self.placements.values() if p.phase is Phase.READY]
             usage = await self._triton.usage()
             self._observe(ready, usage)
+            self._meter_in(usage)
             missing = any(p.want.name not in usage for p in ready)
             if missing or not set(self._index.values()) <= {"", "READY"}:
                 await self._look_again(ready)
@@ -478,6 +460,22 @@ class Host:
             if placement.activity.observe(totals, now, placement.idle_after_seconds):
                 self._on_change(True)
 
+    def _meter_in(self, usage: Mapping[str, Usage]) -> None:
+        held = {}
+        for key, placement in self.placements.items():
+            counted = placement.phase in (Phase.READY, Phase.UNLOADING) and placement.want.name in usage
+            counters = usage[placement.want.name].totals if counted else None
+            if placement.held:
+                held[key] = Held(placement.memory_bytes or 0, counters)
+        self._meter.observe(held, time.monotonic(), triton_up=self.triton_up)
+
+    async def _take_last_totals(self) -> None:
+        """Read once more what is about to leave: Triton forgets its counters with it."""
+        try:
+            self._meter_in(await self._triton.usage())
+        except (TritonDownError, TritonError, TritonTimeoutError) as error:
+            log.warning("the last totals are those of the last look: %s", error)
+
     async def _look_again(self, ready: Sequence[Placement]) -> None:
         """A model comes or goes, Triton was restarted between two polls, or somebody unloaded one."""
         self._index = await self._triton.index()
@@ -496,6 +494,7 @@ class Host:
     def _lost(self) -> None:
         """Triton went down, and with it all that it held: load it again once it is back."""
         self._index = None
+        self._meter_in({})
         for placement in self.placements.values():
             if placement.phase is Phase.READY:
                 self._load_again(placement)
@@ -520,15 +519,15 @@ class Host:
         self._on_change(True)
 
     def _note(self, placement: Placement) -> None:
+        self._meter.save()  # first: what is adopted is to be counted from its load on
         self._journal.put(
             placement.want.name,
             Entry(
                 placement.want.id,
-                _digest(placement.want) or "",
+                placement.digest or "",
                 placement.load_seconds or 0.0,
                 placement.memory_bytes,
                 bool(placement.code),
-                placement.activity.own.requests,
             ),
         )
 
@@ -548,19 +547,3 @@ class Host:
 def _unforeseen(placement: Placement, error: Exception) -> str:
     log.error("%s: nobody foresaw this", placement.want.id, exc_info=error)
     return f"the agent failed at it ({error!r}): see its log, and report it"
-
-
-def _digest(want: HostModel) -> str | None:
-    digest = want.digest or want.uri.rpartition("@")[2]
-    return digest if _DIGEST.match(digest) else None
-
-
-def _mebibytes(size_bytes: int) -> int:
-    """Return a size in MiB, rounded up, so that what is reserved for it is never too little."""
-    return -(-size_bytes // 2**20)
-
-
-def _rfc3339(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -19,7 +19,6 @@ class Entry:
         load_seconds: how long Triton took.
         memory_bytes: as far as known.
         code: whether it runs code of its own.
-        own_requests: golden runs among Triton's totals.
     """
 
     placement: str
@@ -27,7 +26,6 @@ class Entry:
     load_seconds: float
     memory_bytes: int | None
     code: bool
-    own_requests: int
 
 
 class Journal:

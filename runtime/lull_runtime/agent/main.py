@@ -4,32 +4,32 @@ import asyncio
 import gc
 import logging
 import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from lull.api.host import AcceleratorStatus, ModelHost, ModelHostStatus
+from lull.api.host import ModelHost, ModelHostStatus
 from lull.api.meta import Condition
 from lull.api.names import TRITON_GRPC_PORT, TRITON_METRICS_PORT
-from lull.api.quantities import format_bytes
 from lull.kube import MODELHOSTS, Kube, Reflector
-from lull_runtime.agent.host import Host
+from lull_runtime.agent.figures import with_figures
+from lull_runtime.agent.host import FETCHES, LOADS, Host
 from lull_runtime.agent.journal import Journal
-from lull_runtime.agent.probes import PlacementCollector, serve
+from lull_runtime.agent.meter import Meter
+from lull_runtime.agent.metrics import Exposed, MeterCollector
+from lull_runtime.agent.probes import Exposition, serve
+from lull_runtime.agent.readings import Readings
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.settings import Settings, control_key
-from lull_runtime.agent.status import StatusWriter
+from lull_runtime.agent.status import WRITES, StatusWriter
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
-from lull_runtime.measure.accelerator import Accelerator, read_accelerator
 from lull_runtime.triton import ROUTED
 
 log = logging.getLogger(__name__)
-
-_ACCELERATOR_SECONDS = 30.0
 
 
 def main() -> None:
@@ -59,10 +59,19 @@ class Agent:
 
     def __init__(self, settings: Settings, key: str, kube: Kube) -> None:
         self._settings = settings
-        self._accelerator: Accelerator | None = None
+        self._pool = ""
         self._condition: Condition | None = None
         self._triton = Triton(f"{settings.pod_ip}:{TRITON_GRPC_PORT}", key)
-        self._writer = StatusWriter(kube, settings.pod_namespace, settings.pod_name, self.status)
+        self.meter = Meter(settings.artifacts / "totals.json", settings.power, settings.limits.memory_bytes)
+        self._readings = Readings(f"http://{settings.pod_ip}:{TRITON_METRICS_PORT}/metrics", self.meter)
+        self._writer = StatusWriter(
+            kube,
+            settings.pod_namespace,
+            settings.pod_name,
+            self.status,
+            self._readings.refresh,
+            lambda: self.meter.active,
+        )
         store = Store(
             settings.artifacts,
             settings.sources,
@@ -76,7 +85,8 @@ class Agent:
             Repository(settings.repository, settings.backends),
             Journal(settings.artifacts / "journal.json"),
             settings.limits,
-            self._writer.notify,
+            self.meter,
+            self._writer,
         )
         self._reflector = Reflector(
             kube,
@@ -89,16 +99,20 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; when one part dies all do, and the Pod starts the agent again."""
         registry = CollectorRegistry()
-        registry.register(PlacementCollector(self.host.status))
-        probes = await serve(self._settings.pod_ip, lambda: bool(self._reflector.objects), registry)
+        for metric in (LOADS, FETCHES, WRITES, MeterCollector(self.exposed)):
+            registry.register(metric)
+        exposition = Exposition(registry, self._readings.refresh)
+        probes = await serve(self._settings.pod_ip, lambda: bool(self._reflector.objects), exposition)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._reflector.run())
                 group.create_task(self._writer.run())
                 group.create_task(self.host.run())
-                group.create_task(self._follow_accelerator())
+                group.create_task(self._readings.run())
         finally:
+            await self._writer.close()
             await probes.cleanup()
+            await self._readings.close()
             await self._triton.close()
 
     def take_in(self, item: dict[str, Any] | None) -> None:
@@ -113,6 +127,7 @@ class Agent:
             log.error("this ModelHost is not understood, the one before it stays in force: %s", error)
             return
         self._mark_routed(any(model.state != "Resident" for model in host.spec.models))
+        self._pool = host.spec.pool
         self.host.set_desired(host.spec.models)
         if host.status is None or host.status.address is None:
             self._writer.forget()
@@ -127,20 +142,32 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """What the ModelHost's status should say now."""
-        found = self._accelerator
-        accelerator = found and AcceleratorStatus(
-            uuid=found.uuid,
-            memory_total=format_bytes(found.memory_total_bytes),
-            memory_used=format_bytes(found.memory_used_bytes),
-            watts=found.watts,
-            basis="Modelled" if found.watts is None else "Measured",
+        return self._with_figures().wire()
+
+    def exposed(self) -> Exposed:
+        """What the metrics say now."""
+        self._settle()
+        return Exposed(
+            self._settings.pod_name,
+            self._pool,
+            self.host.status(),
+            self.host.names(),
+            self.meter,
+            self._readings.latencies,
+            self.host.triton_up,
         )
-        return ModelHostStatus(
-            address=self._settings.pod_ip,
-            models=self.host.status(),
-            accelerator=accelerator,
-            conditions=[self._ready()],
-        ).wire()
+
+    def _with_figures(self) -> ModelHostStatus:
+        self._settle()
+        state = ModelHostStatus(
+            address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
+        )
+        return with_figures(state, self.host.names(), self.meter, self._readings.latencies)
+
+    def _settle(self) -> None:
+        """Bring the totals up to now, and keep what is about to be told."""
+        self.meter.settle(time.monotonic())
+        self.meter.save()
 
     def _ready(self) -> Condition:
         up = self.host.triton_up
@@ -157,16 +184,6 @@ class Agent:
                 last_transition_time=now,
             )
         return self._condition
-
-    async def _follow_accelerator(self) -> None:
-        """Read the accelerator now and then; a host without one asks once a period for nothing."""
-        url = f"http://{self._settings.pod_ip}:{TRITON_METRICS_PORT}/metrics"
-        async with aiohttp.ClientSession() as session:
-            while True:
-                self._accelerator = await read_accelerator(session, url)
-                if self._accelerator is not None:
-                    self._writer.notify(False)
-                await asyncio.sleep(_ACCELERATOR_SECONDS)
 
 
 if __name__ == "__main__":

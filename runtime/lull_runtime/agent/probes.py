@@ -1,17 +1,25 @@
 """The agent's own HTTP: `/healthz`, `/readyz` and `/metrics`, on the Pod's address alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
-from lull.api.host import HostModelStatus
 from lull.api.names import AGENT_PORT
-from lull.api.quantities import parse_bytes
 
 
-async def serve(address: str, ready: Callable[[], bool], registry: CollectorRegistry) -> web.AppRunner:
+@dataclass(frozen=True)
+class Exposition:
+    """What `/metrics` shows, and what brings it up to date before."""
+
+    registry: CollectorRegistry
+    refresh: Callable[[], Awaitable[object]]
+
+
+async def serve(address: str, ready: Callable[[], bool], exposition: Exposition) -> web.AppRunner:
     """Listen; the caller cleans the runner up.
 
     `/healthz` answers as soon as the control key is there, which is when Triton may start; `/readyz` once the
@@ -24,8 +32,10 @@ async def serve(address: str, ready: Callable[[], bool], registry: CollectorRegi
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="no ModelHost yet\n")
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), content_type="text/plain")
+    async def metrics(request: web.Request) -> web.Response:
+        await exposition.refresh()
+        encode, content_type = choose_encoder(request.headers.get(ACCEPT, ""))
+        return web.Response(body=encode(exposition.registry), headers={CONTENT_TYPE: content_type})
 
     application = web.Application()
     application.add_routes(
@@ -35,23 +45,3 @@ async def serve(address: str, ready: Callable[[], bool], registry: CollectorRegi
     await runner.setup()
     await web.TCPSite(runner, address, AGENT_PORT).start()
     return runner
-
-
-class PlacementCollector:
-    """Each placement's state and memory, read when Prometheus asks."""
-
-    def __init__(self, statuses: Callable[[], list[HostModelStatus]]) -> None:
-        self._statuses = statuses
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics of this moment."""
-        labels = ["service", "placement", "state"]
-        state = GaugeMetricFamily("lull_placement_state", "1 for the placement's state.", labels=labels)
-        memory = GaugeMetricFamily(
-            "lull_placement_memory_bytes", "Memory that the placement takes.", labels=labels[:2]
-        )
-        for status in self._statuses():
-            state.add_metric([status.service, status.id, status.state], 1)
-            if status.memory:
-                memory.add_metric([status.service, status.id], parse_bytes(status.memory))
-        return [state, memory]

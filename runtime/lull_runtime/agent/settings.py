@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Limits
+from lull_runtime.measure.power import PowerProfile
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Settings:
         allow_code: whether models that are code may run here.
         sources: where models may come from.
         limits: what one model gets.
+        power: what is known of the host's draw.
     """
 
     pod_name: str
@@ -40,6 +42,7 @@ class Settings:
     allow_code: bool
     sources: Sources
     limits: Limits
+    power: PowerProfile
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -71,6 +74,7 @@ class Settings:
                 load_seconds=float(environment.get("LULL_LOAD_DEADLINE_SECONDS", "120")),
                 memory_bytes=int(memory or 0) or None,
             ),
+            power=PowerProfile.parse(environment.get("LULL_POWER", "")),
         )
 
 

@@ -1,30 +1,71 @@
-"""Writes the ModelHost's status: only on change, at once when somebody waits for it, never two at a time."""
+"""Writes the ModelHost's status: a change of state at once, figures now and then, one write at a time."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+from prometheus_client import Counter
 
 from lull.kube import MODELHOSTS, ApiError, Kube
 from lull.kube.client import backoff
 
 log = logging.getLogger(__name__)
 
+WRITES = Counter("lull_agent_status_writes", "Writes of the ModelHost's status.", registry=None)
+
 _GATHER_SECONDS = 0.05
 """How long changes that nobody waits for are gathered into one write."""
+_ACTIVE_SECONDS, _KEPT_SECONDS = 30.0, 300.0
+"""How old written figures get while somebody asks the host's models, and while it is merely kept."""
+_LOOK_SECONDS = 1.0
+_TOLD_SECONDS = 2.0
+_LAST_SECONDS = 3.0
+
+_HOST_FIGURES = frozenset({"busyPercent", "watts", "energy"})
+_ACCELERATOR_FIGURES = frozenset({"memoryUsed", "utilizationPercent"})
+_MODEL_FIGURES = frozenset({"counters", "utilization", "energy"})
 
 
 class StatusWriter:
-    """Keeps `status` of one ModelHost equal to what `snapshot` returns. Its only writer."""
+    """Keeps `status` of one ModelHost equal to what `snapshot` returns. Its only writer.
 
-    def __init__(self, kube: Kube, namespace: str, name: str, snapshot: Callable[[], dict[str, Any]]) -> None:
+    Args:
+        kube: where to.
+        namespace: of the ModelHost.
+        name: of it.
+        snapshot: returns the status of this moment.
+        refresh: brings the figures up to date; a change of state does not wait for it.
+        active: whether anybody asked a model in the window.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        name: str,
+        snapshot: Callable[[], dict[str, Any]],
+        refresh: Callable[[], Awaitable[object]],
+        active: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name
         self._snapshot = snapshot
+        self._refresh = refresh
+        self._active = active
+        self._clock = clock
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._told = asyncio.Condition()
+        self._asked = self._answered = 0
         self._written: dict[str, Any] | None = None
+        self._written_seconds = 0.0
+        self._written_active = False
 
     def notify(self, urgent: bool) -> None:
         """Say that the status changed; `urgent` where a request may be waiting for it."""
@@ -37,33 +78,97 @@ class StatusWriter:
         self._written = None
         self.notify(urgent=False)
 
+    async def told(self) -> None:
+        """Return once what is true at the call is written, or could not be in good time."""
+        self._asked += 1
+        mine = self._asked
+        self.notify(urgent=True)
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS), self._told:
+                await self._told.wait_for(lambda: self._answered >= mine)
+        except TimeoutError:
+            log.warning("the status is not written yet")
+
     async def run(self) -> None:
         """Write until cancelled; what fails is tried again with what is true by then."""
         attempt = 0
         while True:
-            await self._changed.wait()
-            await self._gather()
-            self._changed.clear()
-            self._urgent.clear()
-            fresh = self._snapshot()
-            if fresh == self._written:
-                continue
+            if not await self._wait():
+                if self._clock() < self._due_seconds():
+                    continue
+                await self._refresh()
             try:
-                await self._kube.merge_patch(
-                    MODELHOSTS, self._name, self._namespace, {"status": fresh}, subresource="status"
-                )
+                await self._write()
             except ApiError as error:
                 log.warning("writing the status: %s", error)
                 self._changed.set()
                 await backoff(attempt, first_seconds=0.05, longest_seconds=5.0)
                 attempt += 1
             else:
-                self._written = fresh
                 attempt = 0
 
-    async def _gather(self) -> None:
+    async def close(self) -> None:
+        """Write the last figures; `run` has ended."""
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                self._written_seconds = -math.inf
+                await self._write()
+        except (ApiError, TimeoutError) as error:
+            log.warning("the last figures are not written: %s", error)
+
+    async def _wait(self) -> bool:
+        """Wait for a change, and gather those that come with it; return False where none came for a while."""
+        try:
+            async with asyncio.timeout(None if self._written is None else _LOOK_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
         try:
             async with asyncio.timeout(_GATHER_SECONDS):
                 await self._urgent.wait()
         except TimeoutError:
             pass
+        return True
+
+    async def _write(self) -> None:
+        """Write what there is to say, if anything."""
+        self._changed.clear()
+        self._urgent.clear()
+        asked, fresh = self._asked, self._snapshot()
+        if self._is_worth(fresh) or asked > self._answered:
+            await self._patch(fresh)
+        async with self._told:
+            self._answered = asked
+            self._told.notify_all()
+
+    async def _patch(self, fresh: dict[str, Any]) -> None:
+        if fresh != self._written:
+            patch = {"status": fresh}
+            await self._kube.merge_patch(MODELHOSTS, self._name, self._namespace, patch, subresource="status")
+            WRITES.inc()
+        self._written, self._written_seconds = fresh, self._clock()
+        self._written_active = self._active()
+
+    def _is_worth(self, fresh: dict[str, Any]) -> bool:
+        """Whether the state changed, or the figures that stand there are old."""
+        if self._written is None or _state(fresh) != _state(self._written):
+            return True
+        return self._clock() >= self._due_seconds()
+
+    def _due_seconds(self) -> float:
+        """When the figures that stand there are old: sooner where somebody asks, or is said to."""
+        active = self._written_active or self._active()
+        return self._written_seconds + (_ACTIVE_SECONDS if active else _KEPT_SECONDS)
+
+
+def _state(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status without what moves all the time."""
+    return {
+        **_without(status, _HOST_FIGURES),
+        "models": [_without(model, _MODEL_FIGURES) for model in status.get("models", [])],
+        "accelerator": _without(status.get("accelerator") or {}, _ACCELERATOR_FIGURES),
+    }
+
+
+def _without(fields: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in left_out}

@@ -4,7 +4,7 @@ Over gRPC and not HTTP: a load gets a thread of its own there, where over HTTP i
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from lull_runtime.artifact.card import numpy_type
+from lull_runtime.measure.totals import Totals
 from lull_runtime.triton import GRPC_KEY_HEADER
 
 _Method = Callable[..., Awaitable[Any]]
@@ -46,17 +47,15 @@ class TritonTimeoutError(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """A loaded model's totals since its load.
+    """What Triton counted of a model since its load.
 
     Attributes:
-        requests: inferences answered.
-        failures: inferences that failed.
-        last_seconds: when the last one was answered, in seconds since the epoch; 0 where there was none.
+        totals: its counters.
+        last_seconds: when the last request was answered, in seconds since the epoch; 0 where there was none.
     """
 
-    requests: int
-    failures: int
-    last_seconds: float
+    totals: Totals = field(default_factory=Totals)
+    last_seconds: float = 0.0
 
 
 class Triton:
@@ -112,20 +111,21 @@ class Triton:
         request = service_pb2.RepositoryModelUnloadRequest(model_name=name)
         await self._call(self._stub.RepositoryModelUnload, request, _CALL_SECONDS)
 
-    async def usage(self) -> dict[str, Usage]:
-        """Return the totals of each model that is ready."""
-        answer = await self._call(
-            self._stub.ModelStatistics, service_pb2.ModelStatisticsRequest(), _CALL_SECONDS
-        )
-        totals: dict[str, Usage] = {}
+    async def usage(self, name: str = "") -> dict[str, Usage]:
+        """Return what each model that is ready was used, or one of them by its name.
+
+        Without executions and busy time are the models of a backend that reports no batches (by
+        `TRITONBACKEND_ModelInstanceReportBatchStatistics`): then `batch_stats` is empty. Backends of
+        NVIDIA's images report them; some of other makers do not, and some do not where all requests failed.
+        """
+        request = service_pb2.ModelStatisticsRequest(name=name)
+        answer = await self._call(self._stub.ModelStatistics, request, _CALL_SECONDS)
+        usages: dict[str, Usage] = {}
         for model in answer.model_stats:  # one entry a version
-            before = totals.get(model.name, Usage(0, 0, 0.0))
-            totals[model.name] = Usage(
-                before.requests + model.inference_stats.success.count,
-                before.failures + model.inference_stats.fail.count,
-                max(before.last_seconds, model.last_inference / 1000),
-            )
-        return totals
+            before = usages.get(model.name, Usage())
+            last_seconds = max(before.last_seconds, model.last_inference / 1000)
+            usages[model.name] = Usage(before.totals + _totals(model), last_seconds)
+        return usages
 
     async def has_signature(self, name: str) -> bool:
         """Whether a loaded model has inputs and outputs."""
@@ -157,6 +157,19 @@ class Triton:
             return await method(request, timeout=timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
+
+
+def _totals(model: service_pb2.ModelStatistics) -> Totals:
+    stats = model.inference_stats
+    return Totals(
+        stats.success.count,
+        stats.fail.count,
+        stats.success.ns,
+        stats.queue.ns,
+        model.execution_count,
+        model.inference_count,
+        sum(batch.compute_infer.ns for batch in model.batch_stats),
+    )
 
 
 def _is_gone(model: service_pb2.RepositoryIndexResponse.ModelIndex) -> bool:

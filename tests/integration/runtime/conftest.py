@@ -19,12 +19,14 @@ from lull.api.host import HostModel, HostModelStatus
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
+from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.settings import control_key
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.backend.install import install
+from lull_runtime.measure.power import PowerProfile
 from lull_runtime.publish.digits import load_digits
 from lull_runtime.publish.export import Published, publish_network
 from lull_runtime.publish.simple_cnn import train
@@ -59,6 +61,24 @@ class TritonProcess:
                 self.kill()
 
 
+POWER = PowerProfile(idle=10.0, context=20.0, max=70.0, node=30.0)
+MEMORY_BYTES = 1 << 30
+
+
+@dataclass
+class Reporter:
+    """Notes what the agent would tell."""
+
+    changes: list[bool] = field(default_factory=list)
+    on_told: Callable[[], None] = lambda: None
+
+    def notify(self, urgent: bool) -> None:
+        self.changes.append(urgent)
+
+    async def told(self) -> None:
+        self.on_told()
+
+
 @dataclass
 class Bench:
     """One host without a Pod: Triton, the agent's `Host`, a folder for everything."""
@@ -69,7 +89,8 @@ class Bench:
     allow_code: bool = True
     host: Host | None = None
     driver: Triton | None = None
-    changes: list[bool] = field(default_factory=list)
+    reporter: Reporter = field(default_factory=Reporter)
+    meter: Meter | None = None
     _task: asyncio.Task | None = None
 
     def start_agent(self) -> None:
@@ -86,7 +107,8 @@ class Bench:
             self.folder / "repository", Path(self.triton.environment["LULL_TRITON_BACKENDS"])
         )
         journal = Journal(self.folder / "artifacts" / "journal.json")
-        self.host = Host(self.driver, store, repository, journal, self.limits, self.changes.append)
+        self.meter = Meter(self.folder / "artifacts" / "totals.json", POWER, MEMORY_BYTES)
+        self.host = Host(self.driver, store, repository, journal, self.limits, self.meter, self.reporter)
         self._task = asyncio.create_task(self.host.run())
 
     async def stop_agent(self) -> None:

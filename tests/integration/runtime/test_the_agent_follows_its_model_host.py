@@ -34,6 +34,8 @@ class Agent:
             "LULL_ARTIFACTS": str(folder / "artifacts"),
             "LULL_ALLOW_URIS": json.dumps(["file:///"]),
             "LULL_ALLOW_CODE": "true",
+            "LULL_MEMORY_BYTES": str(1 << 30),
+            "LULL_POWER": json.dumps({"idle": 10.0, "context": 20.0, "max": 70.0, "node": 30.0}),
         }
         self.process: subprocess.Popen | None = None
 
@@ -126,7 +128,10 @@ async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: T
     agent.want(identity)
     await agent.until("identity-1", "Ready")
     metrics = (await answer("/metrics"))[1]
-    assert 'lull_placement_state{placement="identity-1",service="demo/identity",state="Ready"} 1.0' in metrics
+    assert (
+        'lull_placement_state{modelhost="default-1",modelpool="default",modelservice="identity",'
+        'modelservice_namespace="demo",placement="identity-1",state="Ready"} 1.0' in metrics
+    )
 
     agent.process.send_signal(signal.SIGTERM)
     assert agent.process.wait(10) == 0

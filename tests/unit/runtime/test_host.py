@@ -17,10 +17,13 @@ from lull.api.host import HostModel
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
+from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
 from lull_runtime.artifact.pack import pack_repository
+from lull_runtime.measure.power import PowerProfile
+from lull_runtime.measure.totals import Totals
 
 CONFIG = 'backend: "onnxruntime" input [ { name: "x" } ] output [ { name: "y" } ]'
 
@@ -42,8 +45,8 @@ class FakeTriton:
     async def index(self) -> dict[str, str]:
         return dict(self.states)
 
-    async def usage(self) -> dict[str, Usage]:
-        return {name: Usage(0, 0, 0.0) for name, state in self.states.items() if state}
+    async def usage(self, name: str = "") -> dict[str, Usage]:
+        return {name: Usage() for name, state in self.states.items() if state}
 
     async def disconnected(self) -> None:
         await asyncio.Event().wait()
@@ -63,6 +66,14 @@ class FakeTriton:
         self.states[name] = ""
 
 
+class Reporter:
+    def notify(self, urgent: bool) -> None:
+        pass
+
+    async def told(self) -> None:
+        pass
+
+
 class World:
     """One host in a folder."""
 
@@ -80,9 +91,8 @@ class World:
         )
         self.journal = Journal(folder / "artifacts" / "journal.json")
         self.repository = Repository(folder / "repository", folder / "backends")
-        self.host = Host(
-            self.triton, self.store, self.repository, self.journal, Limits(), lambda urgent: None
-        )
+        meter = Meter(folder / "artifacts" / "totals.json", PowerProfile(), None)
+        self.host = Host(self.triton, self.store, self.repository, self.journal, Limits(), meter, Reporter())
 
     def model(
         self, name: str, number: int = 1, content: bytes = b"network", config: str = CONFIG
@@ -254,7 +264,7 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
         return replace(real_open(*args), card=SimpleNamespace(memory_bytes=2**30 + 1))
 
     async def valid(*_):
-        return 0
+        return Totals()
 
     monkeypatch.setattr(world.store, "open", large)
     monkeypatch.setattr(world.repository, "has", lambda *_: True)

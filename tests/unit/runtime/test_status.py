@@ -24,10 +24,14 @@ class Api:
 
 @asynccontextmanager
 async def running(api: Api, status: dict):
-    writer = StatusWriter(api, "lull-hosts", "host", lambda: dict(status))
+    writer = StatusWriter(api, "lull-hosts", "host", lambda: dict(status), nothing, lambda: False)
     task = asyncio.create_task(writer.run())
     yield writer
     task.cancel()
+
+
+async def nothing() -> None:
+    pass
 
 
 async def written(api: Api, count: int) -> None:

@@ -1,0 +1,37 @@
+"""What a model did, as sums that only grow: whatever happens to the counters that they come from."""
+
+from dataclasses import astuple, dataclass
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over one model's inferences. Times are in nanoseconds, as Triton counts them.
+
+    Attributes:
+        requests: answered.
+        failures: not answered.
+        answer_ns: from a request's arrival to its answer, over all answered ones.
+        queue_ns: the part of it that they waited for an instance.
+        executions: runs of the network.
+        inferences: what those runs worked on: a batch of 8 is 8 in one execution.
+        busy_ns: how long an instance computed; a batch counts once.
+    """
+
+    requests: int = 0
+    failures: int = 0
+    answer_ns: int = 0
+    queue_ns: int = 0
+    executions: int = 0
+    inferences: int = 0
+    busy_ns: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "Totals") -> "Totals":
+        return Totals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def since(self, before: "Totals") -> "Totals":
+        """What these counters grew by; all that they say where one of them fell: they began anew."""
+        grown = self - before
+        return self if min(astuple(grown)) < 0 else grown
