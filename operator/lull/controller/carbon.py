@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lull.api.names import SYSTEM_NAMESPACE
-from lull.controller.clock import Clock, rfc3339
+from lull.controller.clock import Clock
 from lull.controller.view import View
 from lull.controller.wire import Object
 from lull.kube import CONFIGMAPS, MODELPOOLS, ApiError, Kube
@@ -55,10 +55,10 @@ class Carbon:
         self._forecasts: dict[str, tuple[Forecast, ...] | str] = {}
 
     async def run(self) -> None:
-        """Read the ConfigMaps that pools name until cancelled."""
+        """Read the ConfigMaps that pools name again and again until cancelled."""
         while True:
-            await self.read()
             await asyncio.sleep(POLL_SECONDS)
+            await self.read()
 
     async def read(self) -> None:
         """Read them once. What was read of one before stays where it cannot be had."""
@@ -94,7 +94,7 @@ class Carbon:
             return told
         now = self._clock()
         found = (f.grams_per_kilowatt_hour for f in told if f.begin <= now < f.end)
-        return next(found, f"it has no entry for {rfc3339(now - now % 60)}; let its exporter run")
+        return next(found, "it has no entry for the present time; see whether its exporter runs")
 
 
 def forecasts_from(item: Object | None) -> tuple[Forecast, ...] | str:

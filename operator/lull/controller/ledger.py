@@ -293,6 +293,35 @@ class Ledger:
             carbon_grams=grams if self.carbon_known(book.pool, account.milligrams_co2e) else None,
         )
 
+    def sleeps(self, key: str) -> bool:
+        """Tell whether a service sleeps, so that its figures are not written."""
+        return self._services[key].told.state in ("Asleep", "Suspended")
+
+    def worth_writing(self, kind: Resource, key: str, status: Object) -> bool:
+        """Tell whether figures alone may be written: not of what sleeps, but once when all of it is known."""
+        if kind is MODELPOOLS:
+            return key in self._pools
+        return key in self._services and (not self.sleeps(key) or self.outdated(kind, key, status))
+
+    def outdated(self, kind: Resource, key: str, status: Object) -> bool:
+        """Tell whether a status counts what is gone: written once more, its totals depend on nobody."""
+        ledger = (status.get("energy") or {}).get("ledger") or {}
+        if kind is MODELPOOLS:
+            hosts = self._view.raw[MODELHOSTS]
+            return any(entry["name"] not in hosts for entry in ledger.get("counted", ()))
+        present = self.reports.present(key)
+        return any(entry["id"] not in present for entry in ledger.get("counted", ()))
+
+    def rates_differ(self, kind: Resource, key: str, status: Object) -> bool:
+        """Tell whether a status lacks what its figures grow by unwritten: a state like any other."""
+        energy = status.get("energy") or {}
+        ledger = energy.get("ledger") or {}
+        if kind is MODELPOOLS:
+            book = self._pools[key]
+            rates = (ledger.get("baselineMilliwatts", 0), ledger.get("meterMicrowatts", 0))
+            return (book.account.baseline_milliwatts, book.account.meter_microwatts) != rates
+        return bool(self._services[key].basis) != bool(energy)
+
     def entries(self, key: str) -> list[Object]:
         """Return what is said of a service's placements that are to stay for now."""
         return [entry for _, entry in self.reports.kept(key)]

@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from lull.api.names import HOSTS_NAMESPACE, LABEL_HOST, SYSTEM_NAMESPACE
+from lull.controller.carbon import Carbon
 from lull.controller.clock import steady_clock
 from lull.controller.collector import FleetCollector
 from lull.controller.deeds import Deeds
@@ -21,6 +22,7 @@ from lull.controller.execute import Executor
 from lull.controller.fences import Fences
 from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
+from lull.controller.ledger import Ledger
 from lull.controller.metrics import (
     WAKE_PART_SECONDS,
     WAKE_SECONDS,
@@ -100,8 +102,10 @@ class Parts:
 def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     """Wire the parts that watch the fast kinds, decide and write."""
     view = View()
+    carbon = Carbon(kube, view, clock)
+    ledger = Ledger(view, clock, carbon)
     statuses = StatusWriter(
-        kube, view, clock, lambda service: settings.url_of(service, view.gateway_addresses())
+        kube, view, ledger, clock, lambda service: settings.url_of(service, view.gateway_addresses())
     )
     events = EventPoster(kube, view, settings.identity)
 
@@ -110,6 +114,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         for part, seconds in wake.parts.items():
             WAKE_PART_SECONDS.labels(part).observe(seconds)
         statuses.woken(service, wake)
+        ledger.woken(service, wake.seconds)
 
     wakes, fences, deeds = Wakes(clock, woken), Fences(view, clock), Deeds(view)
 
@@ -122,6 +127,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
                 events.cut(placement.service)
 
     def planned(plan: Plan) -> None:
+        ledger.follow(view.fleet(""), plan)
         observe_plan(plan)
         wakes.settle(plan.services)
         fences.look()
@@ -134,7 +140,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         on_done=lambda: planner.done(),
         on_written=written,
     )
-    planner = Planner(view, executor, statuses, events, wakes, clock, on_planned=planned)
+    planner = Planner(view, executor, statuses, events, wakes, clock, on_seen=ledger.see, on_planned=planned)
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
     reflectors = [
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
@@ -146,6 +152,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     async def decide() -> None:
         for reflector in reflectors:
             await reflector.synced.wait()
+        await carbon.read()
         await planner.run()
 
     async def write() -> None:
@@ -155,7 +162,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
             await executor.close()
 
     runs = [reflector.run for reflector in reflectors]
-    return Parts(view, planner, [*runs, statuses.run, events.run, decide, write])
+    return Parts(view, planner, [*runs, statuses.run, carbon.run, events.run, decide, write])
 
 
 def _reflector(

@@ -40,6 +40,7 @@ class Planner:
         wakes: Wakes,
         clock: Clock,
         *,
+        on_seen: Callable[[Resource, str], None] = lambda _kind, _key: None,
         on_planned: Callable[[Plan], None] = lambda _plan: None,
         seed: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -49,6 +50,7 @@ class Planner:
         self._events = events
         self._wakes = wakes
         self._clock = clock
+        self._on_seen = on_seen
         self._on_planned = on_planned
         self._seed = seed
         self._notes = NOTHING_NOTED
@@ -59,11 +61,13 @@ class Planner:
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event; where it may concern a held request, wake at once."""
         before = self._view.gateways.get(key) if kind is MODELGATEWAYS else None
+        host = self._view.hosts.get(key) if kind is MODELHOSTS else None
         generation = _generation(self._view.raw[kind].get(key))
         if item is None:
             self._view.forget(kind, key)
         elif not self._view.offer(kind, item):
             return
+        self._on_seen(kind, key)
         if kind is MODELPOOLS and _generation(item) != generation:
             self._executor.end_rests()
         if kind is MODELSERVICES and item is None:
@@ -74,6 +78,8 @@ class Planner:
                 return  # a mere heartbeat; that of one that holds requests may make it count again
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
             self._wakes.look(self._view.hosts[key], self._view.raw[MODELHOSTS].get(key, {}))
+        if host is not None and host == self._view.hosts.get(key):
+            return  # mere figures
         self.wake()
         self._changed.set()
 

@@ -1,4 +1,8 @@
-"""What users read: the status of services and pools, written only when it says something new."""
+"""What users read: the status of services and pools, written only when it says something new.
+
+A state is written at once, with figures as they are then. Figures alone are written seldom, and of what
+sleeps only once more: when the last that its hosts said of it is known.
+"""
 
 import asyncio
 import logging
@@ -7,7 +11,11 @@ from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
 from lull.api.quantities import format_bytes, format_duration
+from lull.controller.bill import pool_energy, service_energy
 from lull.controller.clock import Clock, rfc3339
+from lull.controller.ledger import Ledger
+from lull.controller.pace import Pace
+from lull.controller.use import asleep, objective_met, utilization
 from lull.controller.view import View
 from lull.controller.wakes import Woken
 from lull.controller.wire import Object
@@ -19,6 +27,9 @@ log = logging.getLogger(__name__)
 CONCURRENT_WRITES = 8
 """So that statuses leave the API server room for wakes."""
 RETRY_SECONDS = 5.0
+REFRESH_SECONDS = 1.0
+"""How often it is looked whose figures may be written."""
+FIGURES = ("utilization", "busy", "busyPercent", "energy")
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
 
@@ -28,10 +39,14 @@ Conditions = list[dict[str, Any]]
 class StatusWriter:
     """Writes statuses in the background, the newest of each object, and each only once."""
 
-    def __init__(self, kube: Kube, view: View, clock: Clock, url: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, kube: Kube, view: View, ledger: Ledger, clock: Clock, url: Callable[[str], str | None]
+    ) -> None:
         self._kube = kube
         self._view = view
+        self._ledger = ledger
         self._clock = clock
+        self._pace = Pace()
         self._url = url
         self._woken: dict[str, Woken] = {}
         self._written: dict[tuple[str, str], Object] = {}
@@ -49,37 +64,65 @@ class StatusWriter:
         self._woken[service] = woken
 
     def publish(self, fleet: Fleet, plan: Plan) -> None:
-        """Write what a plan says, where it is not written yet."""
+        """Write the states that a plan says, where they are not written yet."""
         places = _places(fleet)
         for key, explanation in plan.services.items():
             item = self._view.raw[MODELSERVICES].get(key)
             if item:
                 service = fleet.services[key]
-                told = self._service_status(item, service, explanation, places.get(key, []))
-                self._want(MODELSERVICES, key, item, told)
+                state = self._service_state(item, service, explanation, places.get(key, []))
+                self._want_state(MODELSERVICES, key, item, state)
         for name, explained in plan.pools.items():
             item = self._view.raw[MODELPOOLS].get(name)
             if item:
-                self._want(MODELPOOLS, name, item, self._pool_status(item, explained))
+                self._want_state(MODELPOOLS, name, item, self._pool_state(item, explained))
         for kind in (MODELSERVICES, MODELPOOLS):
             for key, why in self._view.invalid[kind].items():
                 item = self._view.raw[kind][key]
                 self._want(kind, key, item, self._invalid_status(item, why))
-        self._woken = {
-            key: woken for key, woken in self._woken.items() if key in self._view.raw[MODELSERVICES]
-        }
-        alive = {
-            item["metadata"]["uid"]
-            for kind in (MODELSERVICES, MODELPOOLS)
-            for item in self._view.raw[kind].values()
-        }
-        self._written = {key: told for key, told in self._written.items() if key[1] in alive}
+        self._forget_gone()
+
+    def refresh(self) -> None:
+        """Write the figures that have changed, of the objects whose turn it is."""
+        now = self._clock()
+        for kind, keys in self._ledger.changed.items():
+            for key in list(keys):
+                item = self._view.raw[kind].get(key)
+                if item is None or self._told(item) is None or key in self._view.invalid[kind]:
+                    keys.discard(key)
+                elif self._pace.due(item["metadata"]["uid"], now):
+                    keys.discard(key)
+                    self._refresh_one(kind, key, item)
 
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._refresh_all())
             for _ in range(CONCURRENT_WRITES):
                 group.create_task(self._write_all())
+
+    async def _refresh_all(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            self.refresh()
+
+    def _refresh_one(self, kind: Resource, key: str, item: Object) -> None:
+        told = self._told(item) or {}
+        if not self._ledger.worth_writing(kind, key, told):
+            return
+        fresh = _stateful(told) | self._figures(kind, key)
+        if kind is MODELSERVICES:
+            fresh["conditions"] = self._with_objective(item, told, fresh.get("utilization", {}))
+        if _rounded(fresh) != _rounded(told) or self._ledger.outdated(kind, key, told):
+            self._want(kind, key, item, fresh)
+
+    def _forget_gone(self) -> None:
+        raw = self._view.raw
+        self._woken = {key: woken for key, woken in self._woken.items() if key in raw[MODELSERVICES]}
+        kinds = (MODELSERVICES, MODELPOOLS)
+        alive = {item["metadata"]["uid"] for kind in kinds for item in raw[kind].values()}
+        self._written = {key: told for key, told in self._written.items() if key[1] in alive}
+        self._pace.keep(alive)
 
     async def _write_all(self) -> None:
         while True:
@@ -122,29 +165,41 @@ class StatusWriter:
             self._wanted[kind, key] = status
             self._poke.set()
 
-    def _want(self, kind: Resource, key: str, item: Object, status: Object) -> None:
-        mark = (kind.plural, item["metadata"]["uid"])
-        if self._written.get(mark) == status or (item.get("status") or {}) == status:
-            self._written[mark] = status
+    def _told(self, item: Object) -> Object | None:
+        """Return what an object's status says, or will say as soon as it is written."""
+        return self._written.get(_mark(item)) or item.get("status")
+
+    def _want_state(self, kind: Resource, key: str, item: Object, state: Object) -> None:
+        """Write a state with fresh figures, unless it is what the status says already."""
+        told = self._told(item) or {}
+        if _stateful(told) == state and not self._ledger.rates_differ(kind, key, told):
+            self._written[_mark(item)] = told
             return
-        self._written[mark] = status
+        self._want(kind, key, item, state | self._figures(kind, key))
+
+    def _want(self, kind: Resource, key: str, item: Object, status: Object) -> None:
+        mark = _mark(item)
+        said, self._written[mark] = self._told(item), status
+        if said == status:
+            return
+        self._pace.wrote(item["metadata"]["uid"], self._clock())
         self._wanted[kind, key] = status
         self._poke.set()
 
-    def _service_status(
+    def _figures(self, kind: Resource, key: str) -> Object:
+        if kind is MODELSERVICES:
+            return service_figures(self._ledger, self._view.services[key], self._clock)
+        return pool_figures(self._ledger, key, self._clock)
+
+    def _service_state(
         self, item: Object, service: Service, told: Explanation, places: list[tuple[Host, Placement]]
     ) -> Object:
         status: Object = {
             "observedGeneration": service.generation,
-            "conditions": self._conditions(item, service_conditions(told)),
-            "revisions": [
-                {
-                    "name": service.model.revision,
-                    "digest": service.model.digest,
-                    "percent": 100,
-                    "ready": told.ready > 0,
-                }
-            ],
+            "conditions": self._conditions(
+                item, service_conditions(told) | {"ObjectiveMet": self._objective(item)}
+            ),
+            "revisions": [_revision(service, told)],
             "replicas": {"desired": told.desired, "ready": told.ready},
             "readyReplicas": f"{told.ready}/{told.desired}",
             "placements": [_placement_status(host, p) for host, p in places],
@@ -163,30 +218,52 @@ class StatusWriter:
             status["wake"] = {"last": format_duration(woken.seconds), "from": woken.source}
         elif (item.get("status") or {}).get("wake"):
             status["wake"] = item["status"]["wake"]
-        if service.measured_bytes:
-            status["utilization"] = {"memory": f"{service.measured_bytes // 2**20}Mi"}
         return status
 
-    def _pool_status(self, item: Object, told: PoolExplanation) -> Object:
+    def _pool_state(self, item: Object, told: PoolExplanation) -> Object:
         used = 100 * told.used_bytes // told.supply_bytes if told.supply_bytes else 0
         return {
             "observedGeneration": item["metadata"].get("generation", 1),
-            "conditions": self._conditions(item, {"Ready": ("True", "Accepted", "")}),
+            "conditions": self._conditions(item, self._pool_conditions(item)),
             "hosts": {"total": told.hosts, "ready": told.ready_hosts},
             "memory": {"supply": format_bytes(told.supply_bytes), "used": format_bytes(told.used_bytes)},
             "utilizationPercent": min(100, used),
         }
 
+    def _pool_conditions(self, item: Object) -> dict[str, tuple[str, str, str]]:
+        conditions = {"Ready": ("True", "Accepted", "")}
+        trouble = self._ledger.carbon_trouble(item)
+        if trouble:
+            conditions["CarbonKnown"] = ("False", *trouble)
+        return conditions
+
     def _invalid_status(self, item: Object, why: str) -> Object:
         stalled = {"Ready": ("False", "Invalid", why), "Stalled": ("True", "Invalid", why)}
-        return {
+        told = self._told(item) or {}
+        # What was measured and counted is still true when the spec can be read again.
+        return {name: told[name] for name in ("revisions", "energy") if name in told} | {
             "observedGeneration": item["metadata"].get("generation", 1),
             "conditions": self._conditions(item, stalled),
         }
 
+    def _objective(self, item: Object) -> tuple[str, str, str]:
+        """Return ObjectiveMet as it stands: only new figures change it."""
+        conditions = (self._told(item) or {}).get("conditions") or ()
+        for condition in conditions:
+            if condition["type"] == "ObjectiveMet" and item["spec"].get("objective"):
+                return condition["status"], condition["reason"], condition.get("message", "")
+        return objective_met(item["spec"], {})
+
+    def _with_objective(self, item: Object, told: Object, utilization: Object) -> Conditions:
+        """Return the conditions that a status has, with ObjectiveMet by these figures."""
+        conditions = {
+            c["type"]: (c["status"], c["reason"], c.get("message", "")) for c in told.get("conditions") or ()
+        }
+        return self._conditions(item, conditions | {"ObjectiveMet": objective_met(item["spec"], utilization)})
+
     def _conditions(self, item: Object, wanted: Mapping[str, tuple[str, str, str]]) -> Conditions:
         """Return conditions whose transition times move only when their status does."""
-        known = self._written.get(_mark(item)) or item.get("status") or {}
+        known = self._told(item) or {}
         before = {c["type"]: c for c in known.get("conditions") or ()}
         now = rfc3339(self._clock())
         conditions = []
@@ -220,8 +297,40 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
         "Active": (_word(told.state == "Serving"), told.state, told.message),
         "Reconciling": (_word(moving and not told.stalled), told.state, told.message),
         "Stalled": (_word(told.stalled is not None), *stalled),
-        "ObjectiveMet": ("Unknown", "NotMeasured", ""),
     }
+
+
+def service_figures(ledger: Ledger, service: Service, clock: Clock) -> Object:
+    """Return `utilization` and `energy` of a service, as they are now."""
+    ratio = ledger.delays.ratio(service.key)
+    if ledger.sleeps(service.key):
+        figures = {"utilization": asleep(ratio)}
+    else:
+        entries = ledger.entries(service.key)
+        figures = {"utilization": utilization(entries, service.measured_bytes, ratio)}
+    energy = service_energy(ledger, service.key, clock)
+    return figures | ({"energy": energy} if energy else {})
+
+
+def pool_figures(ledger: Ledger, name: str, clock: Clock) -> Object:
+    """Return the busy share and `energy` of a pool, as they are now."""
+    use = ledger.use(name)
+    figures: Object = {"busy": {"supplyPercent": 100 * use.busy_hosts, "usedPercent": use.busy_percent}}
+    if use.busy_hosts:
+        figures["busyPercent"] = min(100, round(use.busy_percent / use.busy_hosts))
+    energy = pool_energy(ledger, name, clock)
+    return figures | ({"energy": energy} if energy else {})
+
+
+def _revision(service: Service, told: Explanation) -> Object:
+    revision = {
+        "name": service.model.revision,
+        "digest": service.model.digest,
+        "percent": 100,
+        "ready": told.ready > 0,
+    }
+    measured = service.measured_bytes
+    return revision | ({"memory": f"{measured // 2**20}Mi"} if measured else {})
 
 
 def _placement_status(host: Host, placement: Placement) -> Object:
@@ -245,6 +354,17 @@ def _places(fleet: Fleet) -> dict[str, list[tuple[Host, Placement]]]:
     for host, placement in fleet.placements():
         places.setdefault(placement.service, []).append((host, placement))
     return {key: sorted(found, key=lambda hp: hp[1].id) for key, found in places.items()}
+
+
+def _stateful(status: Object) -> Object:
+    """Return a status without its figures."""
+    return {name: value for name, value in status.items() if name not in FIGURES}
+
+
+def _rounded(status: Object) -> Object:
+    """Return a status without the account behind its figures, which changes all the time."""
+    energy = {name: value for name, value in status.get("energy", {}).items() if name != "ledger"}
+    return status | {"energy": energy}
 
 
 def _mark(item: Object) -> tuple[str, str]:

@@ -255,9 +255,7 @@ def _newer(item: Object, held: Object) -> bool:
 
 def _remembered(item: Object, revision: str) -> Measured:
     """Return what the status of a service remembers of a revision from before a restart."""
-    status = item.get("status") or {}
-    revisions = status.get("revisions") or [{}]
-    memory = (status.get("utilization") or {}).get("memory")
-    if revisions[0].get("name") != revision or not memory:
+    last = ((item.get("status") or {}).get("revisions") or [{}])[0]
+    if last.get("name") != revision or not last.get("memory"):
         return Measured(revision)
-    return Measured(revision, parse_bytes(memory))
+    return Measured(revision, parse_bytes(last["memory"]))

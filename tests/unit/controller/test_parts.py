@@ -183,7 +183,7 @@ def test_what_was_measured_is_remembered_over_a_restart():
     item = service()
     revision = service_from(item).model.revision
     item["metadata"]["resourceVersion"] = "1"
-    item["status"] = {"revisions": [{"name": revision}], "utilization": {"memory": "160Mi"}}
+    item["status"] = {"revisions": [{"name": revision, "memory": "160Mi"}]}
     view.offer(MODELSERVICES, item)
     assert view.services["demo/digits"].measured_bytes == 160 * 2**20
 
