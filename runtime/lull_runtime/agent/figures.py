@@ -107,6 +107,7 @@ def _host_energy(meter: Meter, power: Power) -> HostEnergy:
         basis=power.basis,
         milliwatts=milliwatts,
         joules=meter.sums.drawn // 10**6,
+        dynamic_joules=meter.sums.dynamic // 10**6,
         unallocated_milliwatts=milliwatts - told,
         unallocated_joules=meter.sums.unallocated // 10**6,
     )

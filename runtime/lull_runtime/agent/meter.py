@@ -24,7 +24,8 @@ from lull_runtime.measure.window import Rates, Window
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 10.0
-"""How far the split of the host's draw lags at most: longer than most requests, which count when they end."""
+"""How far the split of the host's draw lags. Not less: what computes shows only when it is done, and the draw
+of a host without a sensor is that of one busy time at most."""
 
 Basis = Literal["Measured", "Modelled"]
 
@@ -80,6 +81,7 @@ class Sums:
     drawn: int = 0
     unallocated: int = 0
     busy_ns: int = 0
+    dynamic: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,11 @@ class Meter:
         self._settle(now, max(0, drawn - self._advanced))
         self._advanced = max(0, self._advanced - drawn)
 
-    def keep_only(self, placements: Iterable[str]) -> None:
+    def keep_only(self, placements: Iterable[str], now: float) -> None:
         """Forget every other placement; what it drew stays the host's."""
         wanted = set(placements)
+        if not self._held <= wanted:
+            self.settle(now)
         for gone in self.accounts.keys() - wanted:
             del self.accounts[gone]
         self._held &= wanted
@@ -244,6 +248,7 @@ class Meter:
             account.settled_ns = account.totals.busy_ns
         self.sums.drawn += draw.total
         self.sums.unallocated += split.unallocated
+        self.sums.dynamic += sum(part.dynamic for part in split.parts.values())
 
     def _unsettled_ns(self, placement: str) -> int:
         account = self.accounts[placement]
