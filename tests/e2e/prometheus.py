@@ -1,0 +1,86 @@
+"""A real Prometheus over the cluster that tests stand on, and what it says."""
+
+import copy
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+
+Object = dict[str, Any]
+
+WINDOW = "20s"
+IN_A_HURRY = {
+    # Windows of alerts are minutes; the shares of an hour stay.
+    r"\[(5|10|15)m\]": f"[{WINDOW}]",
+    # How old a fence is before anybody minds.
+    r"lull_fence_oldest_seconds\) > 30": "lull_fence_oldest_seconds) > 3",
+}
+
+
+def hurried(manifests: list[Object]) -> list[Object]:
+    """Return PodMonitors and PrometheusRules as they are, but with a second for whatever takes longer.
+
+    All is scraped and evaluated each second, alerts wait for nothing (no `for`) and look back 20 s.
+    """
+    manifests = copy.deepcopy(manifests)
+    for manifest in manifests:
+        for endpoint in manifest["spec"].get("podMetricsEndpoints", []):
+            endpoint["interval"] = "1s"
+        for group in manifest["spec"].get("groups", []):
+            group["interval"] = "1s"
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    rule.pop("for", None)
+                    for long, short in IN_A_HURRY.items():
+                        rule["expr"] = re.sub(long, short, rule["expr"])
+    return manifests
+
+
+class Prometheus:
+    """Asks one for series, alerts, and what an expression is made of."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._session = session
+
+    async def query(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Return what an expression is now, by labels; without what is not a number."""
+        found = (await self._get("query", query=expression))["result"]
+        values = {tuple(sorted(it["metric"].items())): float(it["value"][1]) for it in found}
+        return {labels: value for labels, value in values.items() if not math.isnan(value)}
+
+    async def firing(self, alert: str) -> list[Object]:
+        """Return an alert's instances that fire."""
+        found = (await self._get("alerts"))["alerts"]
+        return [it for it in found if it["labels"]["alertname"] == alert and it["state"] == "firing"]
+
+    async def selectors(self, expression: str) -> set[str]:
+        """Return the selectors of series in an expression."""
+        return set(_selectors(await self._get("parse_query", query=expression)))
+
+    async def targets(self) -> list[Object]:
+        """Return what is scraped."""
+        found: list[Object] = (await self._get("targets", state="active"))["activeTargets"]
+        return found
+
+    async def _get(self, what: str, **parameters: str) -> Any:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with self._session.get(
+            f"{self._url}/api/v1/{what}", params=parameters, timeout=timeout
+        ) as answer:
+            body = await answer.json()
+            assert body["status"] == "success", (parameters, body)
+            return body["data"]
+
+
+def _selectors(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _selectors(item)
+    elif isinstance(node, dict):
+        if node.get("type") in {"vectorSelector", "matrixSelector"}:
+            matchers = sorted(f'{m["name"]}{m["type"]}"{m["value"]}"' for m in node["matchers"])
+            yield f"{{{','.join(matchers)}}}"
+        yield from _selectors(list(node.values()))
