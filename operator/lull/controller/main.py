@@ -16,28 +16,19 @@ from lull.api.names import HOSTS_NAMESPACE, LABEL_HOST, SYSTEM_NAMESPACE
 from lull.controller.carbon import Carbon
 from lull.controller.clock import steady_clock
 from lull.controller.collector import FleetCollector
-from lull.controller.deeds import Deeds
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
-from lull.controller.fences import Fences
 from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
 from lull.controller.ledger import Ledger
-from lull.controller.metrics import (
-    WAKE_PART_SECONDS,
-    WAKE_SECONDS,
-    WRITES_PENDING,
-    observe_call,
-    observe_plan,
-)
+from lull.controller.metrics import WRITES_PENDING, observe_call
 from lull.controller.planner import Planner
 from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
-from lull.controller.wakes import Wakes, Woken
 from lull.controller.wire import Object
+from lull.controller.witness import Witness
 from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
-from lull.policy import Change, Plan, SetModels
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +86,7 @@ class Parts:
     """The controller's parts, wired together; `kube` is all they know of the outside."""
 
     view: View
+    ledger: Ledger
     planner: Planner
     tasks: list[Callable[[], Coroutine[Any, Any, None]]]
 
@@ -109,38 +101,25 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     )
     events = EventPoster(kube, view, settings.identity)
 
-    def woken(service: str, wake: Woken) -> None:
-        WAKE_SECONDS.labels(wake.source).observe(wake.seconds)
-        for part, seconds in wake.parts.items():
-            WAKE_PART_SECONDS.labels(part).observe(seconds)
-        statuses.woken(service, wake)
-        ledger.woken(service, wake.seconds)
-
-    wakes, fences, deeds = Wakes(clock, woken), Fences(view, clock), Deeds(view)
-
-    def written(change: Change) -> None:
-        wakes.written(change)
-        deeds.written(change)
-        if isinstance(change, SetModels):
-            fences.written(change)
-            for placement in change.cut:
-                events.cut(placement.service)
-
-    def planned(plan: Plan) -> None:
-        ledger.follow(view.fleet(""), plan)
-        observe_plan(plan)
-        wakes.settle(plan.services)
-        fences.look()
-
+    witness = Witness(view, clock, ledger, statuses, events)
     executor = Executor(
         kube,
         view,
         image=settings.image,
         clock=clock,
         on_done=lambda: planner.done(),
-        on_written=written,
+        on_written=witness.written,
     )
-    planner = Planner(view, executor, statuses, events, wakes, clock, on_seen=ledger.see, on_planned=planned)
+    planner = Planner(
+        view,
+        executor,
+        statuses,
+        events,
+        witness.wakes,
+        clock,
+        on_seen=ledger.see,
+        on_planned=witness.planned,
+    )
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
     reflectors = [
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
@@ -162,7 +141,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
             await executor.close()
 
     runs = [reflector.run for reflector in reflectors]
-    return Parts(view, planner, [*runs, statuses.run, carbon.run, events.run, decide, write])
+    return Parts(view, ledger, planner, [*runs, statuses.run, carbon.run, events.run, decide, write])
 
 
 def _reflector(
@@ -188,6 +167,7 @@ async def run(settings: Settings) -> None:
         await lease.acquire()
         try:
             parts = build(kube, settings, steady_clock())
+            collector.follow(parts.ledger, parts.view)
             kinds = UserKinds(kube, parts.planner)
             async with asyncio.TaskGroup() as group:
                 group.create_task(lease.keep())

@@ -4,6 +4,7 @@ Those of hosts, and of single services and pools, are `lull.controller.collector
 """
 
 from collections import Counter as Tally
+from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -56,6 +57,13 @@ FENCE_OLDEST = Gauge("lull_fence_oldest_seconds", "Age of the oldest open fence;
 MOVES = Counter("lull_moves", "Placements left for another host's, or lost with their host.", ["reason"])
 EVICTIONS = Counter("lull_evictions", "Sleeping models that lost their place in memory.", ["reason"])
 SLEEPS = Counter("lull_sleeps", "Services that fell asleep.")
+
+
+def observe_wake(seconds: float, source: str, parts: Mapping[str, float]) -> None:
+    """Count a wake that is over."""
+    WAKE_SECONDS.labels(source).observe(seconds)
+    for part, part_seconds in parts.items():
+        WAKE_PART_SECONDS.labels(part).observe(part_seconds)
 
 
 def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
