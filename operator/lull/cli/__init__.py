@@ -3,6 +3,7 @@
 import typer
 
 from lull.cli import demo
+from lull.cli.report.commands import report
 from lull.cli.top.commands import top
 from lull.local.commands import app as local
 from lull_runtime.publish.commands import publish
@@ -20,6 +21,10 @@ app.command(
     epilog="Examples:  lull top  |  lull top -n demo --once --sort watts  |"
     "  lull top -o json | jq '.services[] | select(.state == \"Asleep\") | .name'"
 )(top)
+app.command(
+    epilog="Examples:  lull report --prometheus http://localhost:9090 --since 7d --out week.html  |"
+    "  lull report --prometheus $URL --pool h100 -o json | jq .summary"
+)(report)
 
 
 def main() -> None:

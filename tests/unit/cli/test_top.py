@@ -1,12 +1,11 @@
 """What `lull top` shows of statuses: figures, tables that fit, bars, JSON, and the live view's keys."""
 
 import asyncio
-import importlib.util
+import importlib
 import io
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -16,19 +15,11 @@ from textual.widgets import DataTable
 from lull.api.host import ModelHost
 from lull.api.pool import ModelPool
 from lull.api.service import ModelService
-from lull.cli.top import once, packing, tables, words
+from lull.cli import words
+from lull.cli.top import once, packing, tables
 from lull.cli.top.app import HISTORY, Top
 from lull.cli.top.figures import Fleet, HeldModel, HostRow, Next, fleet
-
-
-def _golden():
-    spec = importlib.util.spec_from_file_location("golden", Path(__file__).parent / "golden.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-golden = _golden()
+from unit.cli import golden
 
 
 def golden_fleet(**changed) -> Fleet:

@@ -10,13 +10,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Input, Static
 
-from lull.cli.top import once, packing, tables, words
+from lull.cli import words
+from lull.cli.top import once, packing, tables
 from lull.cli.top.figures import ASLEEP, Fleet, ServiceRow
 from lull.cli.top.source import Source
 
 HISTORY = 120
 """Samples kept for sparklines: at 2 s, four minutes."""
 TREND_CELLS = 12
+NARROW = 100
+"""Below this width trends take half as many cells: figures matter more."""
 
 HELP = """\
 [b]<[/b] [b]>[/b]  sort by the column to the left or right (or click a header)   [b]r[/b]  reverse
@@ -33,7 +36,8 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #totals { height: auto; padding: 0 1; text-style: bold; }
-    #trend, #legend { height: auto; padding: 0 1; color: $text-muted; }
+    #trend { height: 1; padding: 0 1; color: $accent; }
+    #legend { height: auto; padding: 0 1; color: $text-muted; }
     #services { height: 1fr; }
     #hosts { height: auto; max-height: 40%; padding: 1 1 0 1; }
     #filter { display: none; border: none; height: 1; padding: 0 1; }
@@ -110,8 +114,11 @@ class Top(App[None]):
         self._draw_hosts(width)
 
     def _trend(self, width: int) -> Text:
-        cells = max(8, (width - 24) // 2)
-        parts = (f"{name} {words.sparkline(list(past), cells)}" for name, past in self._totals.items())
+        cells = max(8, (width - 48) // 2)
+        parts = (
+            f"{name} {words.sparkline(list(past), cells)} max {max(past, default=0):,.0f}"
+            for name, past in self._totals.items()
+        )
         return Text("   ".join(parts), no_wrap=True)
 
     def _draw_services(self, width: int) -> None:
@@ -119,16 +126,17 @@ class Top(App[None]):
         rows = tables.in_order(tables.SERVICE_COLUMNS, self._shown(), self._sort, turned=self._turned)
         said = tables.cells(tables.SERVICE_COLUMNS, rows, self._fleet.at)
         gap = 2 * shown.cell_padding - tables.GAP
-        room = width - TREND_CELLS - tables.GAP - gap * len(self._columns)
+        trend_cells = TREND_CELLS if width >= NARROW else TREND_CELLS // 2
+        room = width - trend_cells - tables.GAP - gap * len(self._columns)
         widths = tables.fit(tables.SERVICE_COLUMNS, said, room)
         at, scroll = shown.cursor_row, shown.scroll_y
         shown.clear(columns=True)
         for index, size in widths.items():
             shown.add_column(self._header(index), width=size, key=self._columns[index])
-        shown.add_column("TREND", width=TREND_CELLS, key="trend")
+        shown.add_column("TREND", width=trend_cells, key="trend")
         for row, line in zip(rows, said, strict=True):
             cells = [tables.painted(tables.SERVICE_COLUMNS[index], row, line[index]) for index in widths]
-            trend = Text(words.sparkline(list(self._requests.get(row.key, ())), TREND_CELLS), "dim")
+            trend = Text(words.sparkline(list(self._requests.get(row.key, ())), trend_cells), "cyan")
             shown.add_row(*cells, trend, key=row.key)
         shown.move_cursor(row=min(at, max(0, len(rows) - 1)), scroll=False)
         shown.scroll_to(y=scroll, animate=False)

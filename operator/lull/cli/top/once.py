@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lull.cli.top import packing, tables, words
+from lull.cli import words
+from lull.cli.top import packing, tables
 from lull.cli.top.figures import MODELLED, Fleet, HostRow, ServiceRow
 
 

@@ -8,7 +8,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lull.cli.top import words
+from lull.cli import words
 from lull.cli.top.figures import HostRow, ServiceRow, Totals
 
 Row = TypeVar("Row", ServiceRow, HostRow)

@@ -63,11 +63,11 @@ def next_step(step: Next | None, now: str) -> str:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """Return the newest `width` values as bars from zero to the greatest of them; nothing known is blank."""
+    """Return the newest `width` values as bars from zero to the greatest of them; zero is blank."""
     shown = values[-width:]
     top = max(shown, default=0.0)
-    bars = "".join(_STEPS[min(7, int(8 * value / top))] if top > 0 else _STEPS[0] for value in shown)
-    return bars.rjust(width)
+    bars = (_STEPS[min(7, int(8 * value / top))] if value > 0 else " " for value in shown)
+    return "".join(bars).rjust(width)
 
 
 def _scaled(value: float, units: tuple[str, str, str]) -> str:

@@ -1,0 +1,129 @@
+"""`lull report` on a real Prometheus: its figures are those of the day that was written into it."""
+
+import json
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from integration.cli.day import BASELINE_HOSTS, DAY_SECONDS, SERVICES, Day, prometheus_with
+from lull.cli import app
+
+START = 1_795_219_200  # 2026-11-21T00:00:00Z
+UNTIL = "2026-11-22T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def day() -> Day:
+    return Day(START)
+
+
+@pytest.fixture(scope="module")
+def url(day, tmp_path_factory):
+    with prometheus_with(day, tmp_path_factory.mktemp("day")) as address:
+        yield address
+
+
+def run(url: str, *arguments: str):
+    return CliRunner().invoke(app, ["report", "--prometheus", url, *arguments])
+
+
+@pytest.fixture(scope="module")
+def told(url):
+    done = run(url, "--until", UNTIL, "-o", "json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_totals_are_the_days_though_another_controller_took_over_at_noon(told, day):
+    summary = told["summary"]
+    assert summary["energy_joules"] == pytest.approx(sum(day.truth.joules.values()), rel=0.005)
+    assert summary["baseline_joules"] == pytest.approx(sum(day.truth.baseline_joules.values()), rel=0.005)
+    assert summary["saved_joules"] == summary["baseline_joules"] - summary["energy_joules"]
+    assert summary["requests"] == pytest.approx(day.truth.requests, rel=0.005)
+    assert summary["delayed_requests"] == pytest.approx(day.truth.delayed, rel=0.05)
+    assert summary["wakes"] == pytest.approx(sum(day.truth.wakes.values()), abs=1)
+
+
+def test_what_is_measured_and_what_modelled_is_told_by_energy(told, day):
+    share = day.truth.joules["h100"] / sum(day.truth.joules.values())
+    assert told["summary"]["measured_ratio"] == pytest.approx(share, abs=0.01)
+
+
+def test_curves_are_bounded_and_leave_a_gap_where_nothing_was_scraped(told):
+    assert len(told["times"]) <= 1000
+    (power,) = (c["values"] for c in told["curves"]["power_watts"] if c["labels"]["modelpool"] == "h100")
+    assert len(power) == len(told["times"])
+    assert None in power
+    assert told["summary"]["covered_ratio"] == pytest.approx(1 - 1500 / DAY_SECONDS, abs=0.01)
+
+
+def test_every_services_energy_is_listed_idle_and_dynamic_apart(told, day):
+    assert len(told["services"]) == len(SERVICES)
+    first = told["services"][0]
+    assert first["name"] == "embed-large"
+    idle = 18 / 80 * 150 * DAY_SECONDS
+    assert first["idle_joules"] == pytest.approx(idle, rel=0.005)
+
+
+def test_wakes_stand_in_the_bucket_of_the_time_they_took(told, day):
+    by_source = {b["source"]: b["upper_seconds"] for b in told["wakes"] if b["wakes"] > 0.5}
+    took = {"Loaded": 0.01, "Host": 0.5, "NewHost": 5, "NewNode": 60}
+    assert by_source == {source: took[source] for source in day.truth.wakes}
+
+
+def test_one_pool_is_told_alone(url, day):
+    done = run(url, "--until", UNTIL, "--pool", "l4", "-o", "json")
+    told = json.loads(done.stdout)
+    assert told["summary"]["energy_joules"] == pytest.approx(day.truth.joules["l4"], rel=0.005)
+    assert told["summary"]["measured_ratio"] == 0
+    assert {one["name"] for one in told["services"]} == {s.name for s in SERVICES if s.pool == "l4"}
+    requests = sum(s.requests(t) for s in SERVICES if s.pool == "l4" for t in range(0, DAY_SECONDS, 60))
+    assert told["summary"]["requests"] == pytest.approx(requests, rel=0.01)
+
+
+def test_the_page_is_one_file_that_loads_nothing(url, tmp_path):
+    page = tmp_path / "report.html"
+    done = run(url, "--until", UNTIL, "--out", str(page))
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert "<script" not in text
+    assert not re.search(r'(src|href)="(?!#)', re.sub(r'xmlns\S*|xlink:href="#[^"]*"', "", text))
+    assert not re.search(r"url\((?!#)", text)
+    plots = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(plots) == 6
+    for plot in plots:
+        ElementTree.fromstring(plot)
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert len(text) < 1_000_000
+    assert "less than the same services would have always on" in text
+    assert "#010203" not in text
+
+
+def test_a_period_without_figures_says_so_and_where_to_look(url, tmp_path):
+    page = tmp_path / "report.html"
+    done = run(url, "--until", "2020-01-01T00:00:00Z", "--out", str(page))
+    assert done.exit_code == 0, done.output
+    assert "has no figures of Lull for this period" in done.stdout
+    assert page.read_text().count("There are no figures of this in the period.") == 6
+
+
+def test_a_prometheus_that_does_not_answer_is_told_with_what_to_do(tmp_path):
+    done = run("http://127.0.0.1:1", "--out", str(tmp_path / "r.html"))
+    assert done.exit_code == 1
+    assert "Is the URL right" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("arguments", [["--since", "1 day"], ["--since", "5s"], ["--until", "noon"]])
+def test_wrong_usage_is_exit_code_2(url, arguments):
+    assert run(url, *arguments).exit_code == 2
+
+
+def test_the_days_baseline_is_what_it_should_be(day):
+    always_on = sum(BASELINE_HOSTS[p] * {"h100": 150, "l4": 45}[p] for p in BASELINE_HOSTS) * DAY_SECONDS
+    assert sum(day.truth.baseline_joules.values()) > always_on
+    assert not math.isnan(day.truth.requests)
