@@ -1,7 +1,6 @@
 """Draw panels the way Grafana does, as near as a mock-up needs to be."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,9 +9,9 @@ import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
 
-from mockup.queries import Period, Series, asked, with_gaps
+from mockup.queries import STEPS, Period, Series, asked, with_gaps
 
 PAGE, PANEL, GRID, TEXT, FAINT = "#111217", "#181b1f", "#2a2d33", "#ccccdc", "#8e8e99"
 PALETTE = [
@@ -43,9 +42,9 @@ def draw(board: dict[str, Any], prometheus: str, period: Period) -> Figure:
                 at["x"] + 0.1, at["y"] + 2.0, f"⌄ {panel['title']}", size=11.5, color=TEXT, weight="bold"
             )
             continue
-        title, body = page.panel(at["x"], at["y"] + 1.5, at["w"], at["h"], panel["title"])
-        del title
-        series = [it for target in panel["targets"] for it in asked(prometheus, target, period)]
+        body = page.panel(at["x"], at["y"] + 1.5, at["w"], at["h"], panel["title"])
+        points = panel.get("maxDataPoints", STEPS)
+        series = [it for target in panel["targets"] for it in asked(prometheus, target, period, points)]
         _KINDS[panel["type"]](body, panel, series, period)
     return figure
 
@@ -61,19 +60,19 @@ class _Page:
         x, y = column * INCHES_PER_COLUMN / self.width, 1 - row * INCHES_PER_ROW / self.height
         self.figure.text(x, y, words, va="center", **style)
 
-    def panel(self, x: float, y: float, w: float, h: float, title: str) -> tuple[Axes, Axes]:
+    def panel(self, x: float, y: float, w: float, h: float, title: str) -> Axes:
         left, top = x * INCHES_PER_COLUMN + GAP_INCHES, y * INCHES_PER_ROW + GAP_INCHES
         wide, high = w * INCHES_PER_COLUMN - 2 * GAP_INCHES, h * INCHES_PER_ROW - 2 * GAP_INCHES
         frame = self._axes(left, top, wide, high)
-        frame.set_facecolor(PANEL)
+        frame.patch.set(facecolor=PANEL, alpha=1)
         frame.set(xticks=[], yticks=[])
         for spine in frame.spines.values():
-            spine.set_color(GRID)
+            spine.set(color=GRID, visible=True)
         frame.text(
             0.1 / wide, 1 - 0.17 / high, title, color=TEXT, size=9.5, weight="bold", va="center",
             transform=frame.transAxes,
         )  # fmt: skip
-        return frame, self._axes(left + 0.55, top + 0.36, wide - 0.75, high - 0.95)
+        return self._axes(left + 0.55, top + 0.36, wide - 0.75, high - 0.95)
 
     def _axes(self, left: float, top: float, wide: float, high: float) -> Axes:
         axes = self.figure.add_axes(
@@ -82,7 +81,7 @@ class _Page:
         axes.patch.set_alpha(0)
         axes.tick_params(colors=FAINT, labelsize=7.5, length=0)
         for spine in axes.spines.values():
-            spine.set_visible(axes.patch.get_alpha() is None)
+            spine.set_visible(False)
         return axes
 
 
@@ -93,41 +92,46 @@ def _timeseries(axes: Axes, panel: dict[str, Any], series: Sequence[Series], per
     defaults = panel["fieldConfig"]["defaults"]
     is_stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
     right = None
-    base: dict[float, float] = defaultdict(float)
+    base = np.zeros(STEPS + 1)
     for number, each in enumerate(with_gaps(it, period) for it in series):
         own = _overrides(panel, each.target)
-        colour = PALETTE[number % len(PALETTE)]
+        colour = _fixed_colours(panel).get(each.name, PALETTE[number % len(PALETTE)])
         on = axes
         if own.get("custom.axisPlacement") == "right":
             on = right = right or _right_axis(axes, own["unit"])
         times = [datetime.fromtimestamp(time) for time in each.times]
-        if own or not is_stacked:
+        if "custom.lineStyle" in own or not is_stacked:
             style = {"ls": (0, (5, 3)), "lw": 1.6} if "custom.lineStyle" in own else {"lw": 1.2}
             on.plot(times, each.values, color=colour, label=each.name, **style)
             if not own:
                 axes.fill_between(times, each.values, color=colour, alpha=0.08, lw=0)
             continue
-        floor = [base[round(time, 1)] for time in each.times]
-        top = [
-            low + (0 if math.isnan(value) else value) for low, value in zip(floor, each.values, strict=True)
-        ]
-        base.update({round(time, 1): value for time, value in zip(each.times, top, strict=True)})
-        axes.fill_between(times, floor, top, color=colour, alpha=0.45, lw=0)
-        axes.plot(times, top, color=colour, lw=1, label=each.name)
+        floor, top = base, base + np.array(each.values)
+        base = np.where(np.isnan(top), base, top)
+        step = "mid" if defaults["custom"].get("drawStyle") == "bars" else None
+        axes.fill_between(times, floor, top, color=colour, alpha=0.7, lw=0, label=each.name, step=step)
     _time_axis(axes, period)
+    axes.set_axisbelow(True)
     axes.grid(True, color=GRID, lw=0.6)
     if "min" in defaults:
         axes.set_ylim(bottom=0)
         low, high = axes.get_ylim()
-        axes.set_ylim(low, max(high, 1e-9) * 1.05)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=defaults["unit"] == "short"))
+        axes.set_ylim(low, max(high, defaults["custom"].get("axisSoftMax", 0)) * 1.03)
+    axes.yaxis.set_major_locator(_ticks(axes, defaults["unit"]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value, defaults["unit"])))
     handles, names = axes.get_legend_handles_labels()
     if right:
+        right.set_ylim(0, max(1, right.get_ylim()[1]))
         handles, names = [
             a + b for a, b in zip((handles, names), right.get_legend_handles_labels(), strict=True)
         ]
     _legend(axes, handles, names)
+
+
+def _ticks(axes: Axes, unit: str) -> Locator:
+    if unit == "bytes":
+        return MultipleLocator(2 ** round(math.log2(max(axes.get_ylim()[1], 4) / 4)))
+    return MaxNLocator(5, integer=unit == "short")
 
 
 def _right_axis(axes: Axes, unit: str) -> Axes:
@@ -136,8 +140,6 @@ def _right_axis(axes: Axes, unit: str) -> Axes:
     right.tick_params(colors=FAINT, labelsize=7.5, length=0)
     for spine in right.spines.values():
         spine.set_visible(False)
-    right.set_ylim(0, 1)
-    right.set_autoscaley_on(True)
     right.yaxis.set_major_locator(MaxNLocator(5, integer=unit == "short"))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value, unit)))
     return right
@@ -150,6 +152,8 @@ def _stat(axes: Axes, panel: dict[str, Any], series: Sequence[Series], _: Period
     words, colour = defaults.get("noValue", "No data"), FAINT
     if latest:
         words, colour = told(latest[0], defaults["unit"]), TEXT
+        if panel["options"]["textMode"] == "value_and_name":
+            words += f" {series[0].name}"
         if states := _states(panel):
             words, colour = states.get(latest[0], (words, TEXT))
     axes.text(
@@ -170,7 +174,9 @@ def _state_timeline(axes: Axes, panel: dict[str, Any], series: Sequence[Series],
                 row, period.step_seconds / 86400, left=mdates.date2num(datetime.fromtimestamp(time)),
                 height=0.8, color=colour, lw=0,
             )  # fmt: skip
-    axes.set_yticks(range(len(series)), [each.name[-28:] for each in series])
+    at = axes.get_position()
+    axes.set_position((at.x0 + 0.08 * at.width, at.y0, 0.92 * at.width, at.height))
+    axes.set_yticks(range(len(series)), [each.name[-20:] for each in series])
     axes.set_ylim(-0.7, len(series) - 0.3)
     _time_axis(axes, period)
     _legend(axes, [bars[0] for bars in seen.values()], list(seen))
@@ -183,24 +189,24 @@ def _table(axes: Axes, panel: dict[str, Any], series: Sequence[Series], _: Perio
     }
     labels = [name for name in named if not name.startswith("Value #")]
     values = [name for name in named if name.startswith("Value #")]
-    lines: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    lines: dict[tuple[str, ...], dict[str, str]] = {
+        tuple(each.labels.get(label, "") for label in labels): {} for each in series if each.target == "A"
+    }
     for each in series:
-        column = f"Value #{each.target}"
-        if column in named:
-            key = tuple(each.labels.get(label, "") for label in labels)
-            lines[key][column] = told(each.values[-1], named[column]["unit"])
+        for key, line in lines.items() if each.target != "A" else ():
+            if all(each.labels.get(label, value) == value for label, value in zip(labels, key, strict=True)):
+                column = f"Value #{each.target}"
+                line[column] = told(each.values[-1], named[column]["unit"])
     axes.set(xticks=[], yticks=[], xlim=(0, 1))
     columns = labels + values
     high = axes.get_position().height * axes.figure.get_figheight() / 0.26
-    axes.set_ylim(-high, 0)
+    axes.set_ylim(-high, 0.2)
     for number, name in enumerate(columns):
         x = number / len(columns) - 0.02
-        axes.text(
-            x, 0.3, named[name]["displayName"], color=NAMED["light-blue"], size=9, weight="bold", va="top"
-        )
+        axes.text(x, 0, named[name]["displayName"], color=FAINT, size=9, weight="bold", va="center")
         for row, (key, line) in enumerate(sorted(lines.items())[: int(high)], 1):
             words = key[number] if number < len(labels) else line.get(name, "")
-            axes.text(x, -row + 0.2, words, color=TEXT, size=9, va="top")
+            axes.text(x, -row, words, color=_cell_colour(name), size=9, va="center")
     if not lines:
         axes.text(0.5, -high / 2, "none", color=FAINT, ha="center")
 
@@ -218,13 +224,15 @@ def _xychart(axes: Axes, panel: dict[str, Any], series: Sequence[Series], period
         [across[time] for time in times], [up[time] for time in times], s=22, color=PALETTE[0], alpha=shade
     )
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=-0.01)
+    axes.set_ylim(bottom=-0.03 * max(up.values(), default=1))
     axes.grid(True, color=GRID, lw=0.6)
     for axis, own in zip((axes.xaxis, axes.yaxis), units, strict=True):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(FuncFormatter(lambda value, _, unit=own["unit"]: told(value, unit)))
         axis.set_label_text(own["custom.axisLabel"], color=FAINT, size=8)
-    del period
+
+
+_SI_UNITS = {"watt": "W", "watth": "Wh", "massg": "g", "s": "s"}
 
 
 def told(value: float, unit: str) -> str:
@@ -232,22 +240,26 @@ def told(value: float, unit: str) -> str:
     if math.isnan(value):
         return "NaN"
     if unit == "percentunit":
-        return f"{value:.1%}" if abs(value) < 0.1 and value else f"{value:.0%}"
+        return f"{value * 100:.3g}%"
     if unit == "bytes":
         return _scaled(value, ((2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"), (1, " B")))
-    suffix = {"watt": "W", "watth": "Wh", "massg": "g", "s": "s", "reqps": "req/s", "cpm": "c/m"}.get(
-        unit, ""
-    )
-    if unit in ("watt", "watth", "massg", "s"):
-        return _scaled(value, tuple((size, f" {prefix}{suffix}") for size, prefix in SI))
-    return f"{value:.3g} {suffix}".strip()
+    if unit == "short":
+        return _scaled(value, ((1e9, " Bil"), (1e6, " Mil"), (1e3, " K"), (1, "")))
+    if unit == "s" and abs(value) >= 100:
+        return f"{value / 60:.3g} min"
+    if unit in _SI_UNITS:
+        return _scaled(value, tuple((size, f" {prefix}{_SI_UNITS[unit]}") for size, prefix in SI))
+    return f"{value:.3g}{' req/s' if unit == 'reqps' else unit.removeprefix('suffix:')}"
 
 
 def _scaled(value: float, scale: Sequence[tuple[float, str]]) -> str:
-    size, suffix = next((it for it in scale if abs(value) >= it[0]), scale[-1])
-    if not value:
-        size, suffix = next(it for it in scale if it[0] == 1)
+    one = next(it for it in scale if it[0] == 1)
+    size, suffix = next((it for it in scale if abs(value) >= it[0]), scale[-1]) if value else one
     return f"{value / size:.3g}{suffix}"
+
+
+def _cell_colour(column: str) -> str:
+    return NAMED["light-blue"] if column in ("modelservice", "modelhost", "modelpool") else TEXT
 
 
 def _overrides(panel: dict[str, Any], target: str) -> dict[str, Any]:
@@ -256,6 +268,15 @@ def _overrides(panel: dict[str, Any], target: str) -> dict[str, Any]:
         for override in panel["fieldConfig"]["overrides"]
         if override["matcher"] == {"id": "byFrameRefID", "options": target}
         for it in override["properties"]
+    }
+
+
+def _fixed_colours(panel: dict[str, Any]) -> dict[str, str]:
+    return {
+        override["matcher"]["options"]: NAMED.get(it["value"]["fixedColor"], it["value"]["fixedColor"])
+        for override in panel["fieldConfig"]["overrides"]
+        for it in override["properties"]
+        if it["id"] == "color"
     }
 
 

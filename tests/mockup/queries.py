@@ -35,22 +35,25 @@ class Period:
     @property
     def step_seconds(self) -> float:
         """Time between two points."""
-        return max((self.end - self.start) / STEPS, 1)
+        return (self.end - self.start) / STEPS
 
 
-def variables_replaced(expr: str, variables: dict[str, str] | None = None, seconds: float = 3600) -> str:
+def variables_replaced(
+    expr: str, variables: dict[str, str] | None = None, seconds: float = 3600, points: int = STEPS
+) -> str:
     """Return `expr` as Grafana would send it: its variables replaced, those that nobody chose by `any`."""
-    window = max(4 * SCRAPE_SECONDS, seconds / STEPS + SCRAPE_SECONDS)
+    window = max(4 * SCRAPE_SECONDS, seconds / points + SCRAPE_SECONDS)
     known = {"__range": f"{seconds:.0f}s", "__rate_interval": f"{window:.0f}s"} | (variables or {})
     return re.sub(r"\$(\w+)", lambda found: known.get(found[1], "any"), expr)
 
 
-def asked(prometheus: str, target: dict[str, Any], period: Period) -> list[Series]:
+def asked(prometheus: str, target: dict[str, Any], period: Period, points: int = STEPS) -> list[Series]:
     """Return what Prometheus answers to a panel's target: over time, or as of the end where it is instant."""
-    expr = variables_replaced(target["expr"], period.variables, period.end - period.start)
+    seconds = period.end - period.start
+    expr = variables_replaced(target["expr"], period.variables, seconds, points)
     if target.get("instant"):
         found = _get(prometheus, "query", query=expr, time=period.end)
-        points = [(it["metric"], [it["value"]]) for it in found]
+        lines = [(it["metric"], [it["value"]]) for it in found]
     else:
         found = _get(
             prometheus,
@@ -58,30 +61,29 @@ def asked(prometheus: str, target: dict[str, Any], period: Period) -> list[Serie
             query=expr,
             start=period.start,
             end=period.end,
-            step=period.step_seconds,
+            step=seconds / points,
         )
-        points = [(it["metric"], it["values"]) for it in found]
+        lines = [(it["metric"], it["values"]) for it in found]
     return [
         Series(
             labels,
             _name(target["legendFormat"], labels),
-            [float(time) for time, _ in values],
-            [float(value) for _, value in values],
+            [float(time) for time, _ in line],
+            [float(value) for _, value in line],
             target["refId"],
         )
-        for labels, values in points
+        for labels, line in lines
     ]
 
 
 def with_gaps(series: Series, period: Period) -> Series:
-    """Return the series with a NaN wherever a step has no value, so that no line is drawn across."""
-    times, values = [], []
-    for time, value in zip(series.times, series.values, strict=True):
-        if times and time - times[-1] > 1.5 * period.step_seconds:
-            times.append(times[-1] + period.step_seconds)
-            values.append(math.nan)
-        times.append(time)
-        values.append(value)
+    """Return the series with a NaN at every step that has no value, so that nothing is drawn across."""
+    known = {
+        round((time - period.start) / period.step_seconds): value
+        for time, value in zip(series.times, series.values, strict=True)
+    }
+    times = [period.start + step * period.step_seconds for step in range(STEPS + 1)]
+    values = [known.get(step, math.nan) for step in range(STEPS + 1)]
     return Series(series.labels, series.name, times, values, series.target)
 
 

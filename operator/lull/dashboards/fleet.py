@@ -107,7 +107,9 @@ def _power() -> p.Panel:
         f"{_ALWAYS_ON_MEANS}",
         p.WATTS,
         Query(total(_POWER, ["modelpool"]), "{{modelpool}}"),
-        Query(or_zero("lull:fleet:baseline_power_watts"), "all pools, always on (Modelled)", over=True),
+        Query(
+            or_zero(total("lull:fleet:baseline_power_watts")), "all pools, always on (Modelled)", over=True
+        ),
     )
 
 
@@ -120,6 +122,7 @@ def _kept() -> p.Panel:
         p.COUNT,
         Query(or_zero(total("lull_hosts", ["state"]), state="serving"), "{{state}}"),
         Query(or_zero(busy), "busy models", over=True),
+        colours=p.HOST_STATES,
     )
 
 
@@ -167,7 +170,7 @@ def _delayed_over_time() -> p.Panel:
         "Left: share of the last hour's requests that waited for a wake, 0 while nobody asks. Right "
         "(dashed): hosts kept. The two trade against each other.",
         p.SHARE,
-        Query(or_zero("lull:fleet:delayed_ratio:rate1h"), "delayed share, last hour"),
+        Query(or_zero(total("lull:fleet:delayed_ratio:rate1h")), "delayed share, last hour"),
         Query(or_zero(total("lull_hosts")), "hosts kept", over=True),
     )
     return p.second_axis(panel, "B", p.COUNT)
@@ -199,18 +202,19 @@ def _states() -> p.Panel:
         "see the wakes below, and each service's conditions.",
         p.COUNT,
         Query(total("lull_services", ["state"]), "{{state}}"),
+        colours=p.SERVICE_STATES,
     )
 
 
 def _wakes() -> p.Panel:
-    return p.stacked(
+    return p.events(
         "Wakes per minute, by what they started from",
         "Loaded: still in memory. Host: a host had room. NewHost: a pod had to start. NewNode: a node had "
         "to. Many wakes from new hosts: services come and go faster than hosts should; raise idleAfter.",
         p.PER_MINUTE,
         Query(f"60 * {rate('lull_wake_seconds_count', ['source'])}", "{{source}}"),
         Query(
-            f"60 * ({or_zero(rate('lull_wake_failures_total', ['reason']), reason='any')})",
+            f"60 * ({or_zero(rate('lull_wake_failures_total', ['reason']), reason='none')})",
             "failed: {{reason}}",
             over=True,
         ),
@@ -233,7 +237,7 @@ def _wake_parts() -> p.Panel:
     parts = (
         f"{rate('lull_wake_part_seconds_sum', ['part'])} / {rate('lull_wake_part_seconds_count', ['part'])}"
     )
-    return p.stacked(
+    return p.events(
         "Parts of a wake (mean)",
         "Where a wake's time goes. write: the decision written. host: waiting for a pod. fetch: bytes of "
         "the artifact. load: Triton. report: the news back. The largest part is the one to shorten. Gaps: "
@@ -245,25 +249,26 @@ def _wake_parts() -> p.Panel:
 
 
 def _evictions() -> p.Panel:
-    return p.stacked(
+    return p.events(
         "Models let go per minute",
         "Evictions by their reason, and services that fell asleep (dashed). Evictions for memory mean "
         "that the hosts are full: more or larger hosts wake less often.",
         p.PER_MINUTE,
         Query(
-            f"60 * ({or_zero(rate('lull_evictions_total', ['reason']), reason='any')})", "evicted: {{reason}}"
+            f"60 * ({or_zero(rate('lull_evictions_total', ['reason']), reason='none')})",
+            "evicted: {{reason}}",
         ),
         Query(f"60 * ({or_zero(rate('lull_sleeps_total'))})", "fell asleep", over=True),
     )
 
 
 def _moves() -> p.Panel:
-    return p.stacked(
+    return p.events(
         "Moves per minute",
         "Models moved to another host, by reason: the new one is ready before the old one drains, so no "
         "request waits. Many moves for hours: report it, packing should come to rest.",
         p.PER_MINUTE,
-        Query(f"60 * ({or_zero(rate('lull_moves_total', ['reason']), reason='any')})", "{{reason}}"),
+        Query(f"60 * ({or_zero(rate('lull_moves_total', ['reason']), reason='none')})", "{{reason}}"),
     )
 
 
@@ -288,6 +293,7 @@ def _pools() -> p.Panel:
         "Pools, in the chosen time",
         f"Energy of each pool, beside always on. {_ALWAYS_ON_MEANS}",
         {"modelpool": "Pool"},
+        total(_POWER, pool),
         (Query(total(_POWER, pool), "Power now"), p.WATTS),
         (Query(watt_hours(used), "Used"), p.WATT_HOURS),
         (Query(watt_hours(always_on), "Always on (Modelled)"), p.WATT_HOURS),
@@ -305,7 +311,7 @@ def _services() -> p.Panel:
         "Every service, asleep ones too, and Modelled savings: click one to see what it does. A service "
         "with many watt-hours and few requests is the one to look at.",
         {"modelservice_namespace": "Namespace", "modelservice": "Service", "state": "State"},
-        (Query(f"{total('lull_service_state', (*SERVICE, 'state'))} * 100", "Known, %"), p.COUNT),
+        total("lull_service_state", (*SERVICE, "state")),
         (Query(increase(_REQUESTS, SERVICE), "Requests"), p.COUNT),
         (Query(increase(_DELAYED, SERVICE), "Delayed"), p.COUNT),
         (Query(total("lull_service_power_watts", SERVICE), "Power now"), p.WATTS),
@@ -322,6 +328,7 @@ def _hosts() -> p.Panel:
         "Hosts",
         "Every host that is kept; none while everything sleeps. Click one to see what is packed on it.",
         {"modelpool": "Pool", "modelhost": "Host"},
+        total("lull_host_memory_bytes", HOST),
         (Query(f"count by ({', '.join(HOST)}) (lull_placement_state)", "Models"), p.COUNT),
         (Query(total("lull_host_memory_used_bytes", HOST), "Memory used"), p.BYTES),
         (Query(total("lull_host_memory_bytes", HOST), "of"), p.BYTES),

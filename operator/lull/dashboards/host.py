@@ -37,21 +37,21 @@ def dashboard() -> Dashboard:
 def _now() -> list[p.Panel]:
     used = f"sum (lull_host_memory_used_bytes{{{_H}}})"
     return [
-        p.number(
-            "Power, Measured",
-            "What the host draws by its GPU's own sensor, with its share of the node's watts (which is "
-            "configured). “none” where there is no sensor.",
+        p.named_number(
+            "Power",
+            "What the host draws with its share of the node's watts, which is configured. Measured: by "
+            "its GPU's own sensor. Modelled: by the pool's power figures and how busy it is.",
             p.WATTS,
-            Query(f'sum (lull_host_power_watts{{{_H}, basis="Measured"}})', "measured"),
-            empty="none",
+            Query(total(_WATTS, ["basis"]), "{{basis}}"),
+            empty="unknown",
         ),
         p.number(
-            "Power, Modelled",
-            "What the host draws by the pool's power figures and how busy it is. “none” where a sensor "
-            "measures it.",
+            "Unallocated",
+            "Watts that no model is charged with: the share of its free memory. Much: fewer, fuller hosts "
+            "would do.",
             p.WATTS,
-            Query(f'sum (lull_host_power_watts{{{_H}, basis="Modelled"}})', "modelled"),
-            empty="none",
+            Query(f"sum (lull_host_unallocated_power_watts{{{_H}}})", "unallocated"),
+            empty="unknown",
         ),
         p.number(
             "Memory used",
@@ -98,7 +98,7 @@ def _busy() -> p.Panel:
         "Who computes. The sum near 100 %: its models wait for each other; Lull spreads them when it sees "
         "that. Dashed: the device's own utilization, where it has a sensor.",
         p.SHARE,
-        Query(or_zero(rate(f"lull_model_busy_seconds_total{{{_H}}}", SERVICE)), _MODEL),
+        Query(rate(f"lull_model_busy_seconds_total{{{_H}}}", SERVICE), _MODEL),
         Query(f"max (lull_host_accelerator_utilization_ratio{{{_H}}})", "device's sensor", over=True),
     )
 
@@ -153,7 +153,8 @@ def _models() -> p.Panel:
     return p.rows(
         "Models on this host now",
         "Click a service to see it. Idle watts are its share of what the host draws for being on.",
-        {"modelservice_namespace": "Namespace", "modelservice": "Service"},
+        {"modelservice_namespace": "Namespace", "modelservice": "Service", "state": "State"},
+        total(f"lull_placement_state{{{_H}}}", (*SERVICE, "state")),
         (Query(total(f"lull_model_memory_bytes{{{_H}}}", SERVICE), "Memory"), p.BYTES),
         (Query(rate(f"lull_model_requests_total{{{_H}}}", SERVICE), "Requests"), p.PER_SECOND),
         (Query(rate(f"lull_model_busy_seconds_total{{{_H}}}", SERVICE), "Busy"), p.SHARE),

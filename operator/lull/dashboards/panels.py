@@ -5,6 +5,7 @@ Every panel takes its title, what it means and what to do about it (the `i` in i
 
 import itertools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from grafana_foundation_sdk.builders import common as options
@@ -21,11 +22,14 @@ COLUMNS = 24
 COUNT, WATTS, WATT_HOURS, GRAMS, BYTES, SHARE, SECONDS = (
     "short", "watt", "watth", "massg", "bytes", "percentunit", "s",
 )  # fmt: skip
-PER_SECOND, PER_MINUTE = "reqps", "cpm"
+PER_SECOND, PER_MINUTE = "reqps", "suffix: /min"
 
 SERVICE_STATES = {
     "Asleep": "semi-dark-blue", "Waking": "yellow", "Serving": "green", "Draining": "orange",
     "Suspended": "#808080",
+}  # fmt: skip
+HOST_STATES = {
+    "serving": "green", "idle": "yellow", "starting": "light-blue", "draining": "orange", "unready": "red",
 }  # fmt: skip
 PLACEMENT_STATES = {
     "Fetching": "light-blue", "Loading": "yellow", "Ready": "green", "Unloading": "orange", "Failed": "red",
@@ -52,6 +56,8 @@ def lines(title: str, meaning: str, unit: str, *queries: Query, empty: str = "No
         .legend(_legend())
         .tooltip(_tooltip())
     )
+    if unit in (COUNT, PER_MINUTE):
+        panel.axis_soft_max(1)  # or a line of zeros would have an axis of millionths
     for ref, query in _lettered(queries):
         panel.with_target(_target(query, ref))
         if query.over:
@@ -67,17 +73,31 @@ def signed(panel: timeseries.Panel) -> timeseries.Panel:
     return panel
 
 
-def stacked(title: str, meaning: str, unit: str, *queries: Query, empty: str = "No data") -> timeseries.Panel:
-    """Return a panel whose series lie one upon another, for parts of a whole."""
+def stacked(
+    title: str,
+    meaning: str,
+    unit: str,
+    *queries: Query,
+    colours: Mapping[str, str] = MappingProxyType({}),
+    empty: str = "No data",
+) -> timeseries.Panel:
+    """Return a panel whose series lie one upon another, for parts of a whole; `colours` are by series."""
     stacking = options.StackingConfig().mode(common.StackingMode.NORMAL).group("A")
-    return lines(title, meaning, unit, *queries, empty=empty).fill_opacity(45).stacking(stacking)
+    panel = lines(title, meaning, unit, *queries, empty=empty)
+    for name, colour in colours.items():
+        panel.override_by_name(name, [_property("color", {"mode": "fixed", "fixedColor": colour})])
+    return panel.line_width(0).fill_opacity(70).stacking(stacking)
+
+
+def events(title: str, meaning: str, unit: str, *queries: Query, empty: str = "No data") -> timeseries.Panel:
+    """Return a stack of bars, for what happens now and then."""
+    return stacked(title, meaning, unit, *queries, empty=empty).draw_style(common.GraphDrawStyle.BARS)
 
 
 def second_axis(panel: timeseries.Panel, letter: str, unit: str) -> timeseries.Panel:
     """Measure one query's series on the right, in a unit of their own."""
-    return panel.override_by_query(
-        letter, [_property("unit", unit), _property("custom.axisPlacement", "right"), _property("min", 0)]
-    )
+    own = {"unit": unit, "custom.axisPlacement": "right", "min": 0, "custom.axisSoftMax": 1}
+    return panel.override_by_query(letter, [_property(name, value) for name, value in own.items()])
 
 
 def number(title: str, meaning: str, unit: str, query: Query, empty: str = "No data") -> stat.Panel:
@@ -95,6 +115,11 @@ def number(title: str, meaning: str, unit: str, query: Query, empty: str = "No d
         .text_mode(common.BigValueTextMode.VALUE)
         .reduce_options(options.ReduceDataOptions().calcs(["lastNotNull"]))
     )
+
+
+def named_number(title: str, meaning: str, unit: str, query: Query, empty: str) -> stat.Panel:
+    """Return one large number with its legend beside it."""
+    return number(title, meaning, unit, query, empty).text_mode(common.BigValueTextMode.VALUE_AND_NAME)
 
 
 def present_state(title: str, meaning: str, states: Mapping[str, str], query: Query) -> stat.Panel:
@@ -168,19 +193,25 @@ def frontier(title: str, meaning: str, across: tuple[Query, str], up: tuple[Quer
 
 
 def rows(
-    title: str, meaning: str, labels: Mapping[str, str], *columns: tuple[Query, str], links: Mapping[str, str]
+    title: str,
+    meaning: str,
+    labels: Mapping[str, str],
+    each: str,
+    *columns: tuple[Query, str],
+    links: Mapping[str, str],
 ) -> table.Panel:
     """Return a table with one row per set of labels, as of now.
 
     Args:
         title: The panel's.
         meaning: The panel's description.
-        labels: The labels that tell the rows apart (and are columns), and their headings.
+        labels: The labels that are the first columns, and their headings.
+        each: PromQL with one series for each row, which has all the labels; its value is not shown.
         columns: A query and its unit; its legend is the heading.
         links: Of a label to the dashboard that its value leads to.
     """
-    lettered = [(chr(ord("A") + index), *column) for index, column in enumerate(columns)]
-    order = [*labels, *(f"Value #{ref}" for ref, _, _ in lettered)]
+    lettered = list(zip("BCDEFGHIJ", columns, strict=False))
+    order = [*labels, *(f"Value #{ref}" for ref, _ in lettered)]
     panel = (
         table.Panel()
         .title(title)
@@ -192,17 +223,18 @@ def rows(
             _transformation(
                 "organize",
                 {
-                    "excludeByName": {"Time": True},
+                    "excludeByName": {"Time": True, "Value #A": True},
                     "indexByName": {name: index for index, name in enumerate(order)},
                 },
             )
         )
     )
+    panel.with_target(_row_target(Query(each, "row"), "A"))
     for label, heading in labels.items():
         link = [_link(heading, links[label])] if label in links else []
         panel.override_by_name(label, [_property("displayName", heading), _property("links", link)])
-    for ref, query, unit in lettered:
-        panel.with_target(_target(query, ref).instant().format(PromQueryFormat.TABLE))
+    for ref, (query, unit) in lettered:
+        panel.with_target(_row_target(query, ref))
         panel.override_by_name(
             f"Value #{ref}", [_property("displayName", query.legend), _property("unit", unit)]
         )
@@ -286,6 +318,10 @@ def _target(query: Query, ref: str) -> prometheus.Dataquery:
     )
 
 
+def _row_target(query: Query, ref: str) -> prometheus.Dataquery:
+    return _target(query, ref).instant().format(PromQueryFormat.TABLE)
+
+
 def _lettered(queries: Sequence[Query]) -> list[tuple[str, Query]]:
     return [(chr(ord("A") + index), query) for index, query in enumerate(queries)]
 
@@ -332,6 +368,7 @@ def _transformation(name: str, settings: object) -> dashboard.DataTransformerCon
 
 _OVER = [
     _property("custom.stacking", {"mode": "none"}),
+    _property("custom.drawStyle", "line"),
     _property("custom.fillOpacity", 0),
     _property("custom.lineWidth", 2),
     _property("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}),

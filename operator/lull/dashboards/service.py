@@ -23,6 +23,7 @@ _REQUESTS, _DELAYED = f"lull_service_requests_total{{{_S}}}", f"lull_service_del
 _USED = f"lull_service_energy_joules_total{{{_S}}}"
 _ALWAYS_ON = f"lull_service_baseline_energy_joules_total{{{_S}}}"
 _NOBODY = "No request in this time, or asleep"
+_PARTS = {"idle": "semi-dark-blue", "dynamic": "orange"}
 _STATE = Query(numbered("lull_service_state", p.SERVICE_STATES, [], _S), "state")
 _SHARE_OF_ALWAYS_ON = (
     "“Always on” is this service's share, by memory, of the fewest hosts that would hold all services of "
@@ -153,10 +154,11 @@ def _queue() -> p.Panel:
     asked = rate(f"lull_model_requests_total{{{_S}}}")
     return p.lines(
         "Time in the queue (mean)",
-        "How long a request waits in Triton before it is computed. Growing while the model is busy: it "
-        "needs another replica, a larger batch, or a host with fewer neighbours.",
+        "How long a request waits in Triton before it is computed. Gaps: no requests. Growing while the "
+        "model is busy: it needs another replica, a larger batch, or a host with fewer neighbours.",
         p.SECONDS,
-        Query(or_zero(f"{waited} / ({asked} > 0)"), "queue"),
+        Query(f"{waited} / ({asked} > 0)", "queue"),
+        empty=_NOBODY,
     )
 
 
@@ -166,7 +168,10 @@ def _busy() -> p.Panel:
         "Share of the time that the model computes, for each host that holds it. Near 100 %: it is at its "
         "limit.",
         p.SHARE,
-        Query(or_zero(rate(f"lull_model_busy_seconds_total{{{_S}}}", ["modelhost"])), "{{modelhost}}"),
+        Query(
+            or_zero(rate(f"lull_model_busy_seconds_total{{{_S}}}", ["modelhost"]), modelhost="none"),
+            "{{modelhost}}",
+        ),
     )
 
 
@@ -178,9 +183,10 @@ def _batches() -> p.Panel:
         "come one by one.",
         p.COUNT,
         Query(
-            or_zero(f"{asked} / ({rate(f'lull_model_batches_total{{{_S}}}')} > 0)"),
+            f"{asked} / ({rate(f'lull_model_batches_total{{{_S}}}')} > 0)",
             "batch size",
         ),
+        empty=_NOBODY,
     )
 
 
@@ -190,7 +196,10 @@ def _memory() -> p.Panel:
         "Accelerator memory that the model holds: measured on the host, or the artifact's estimate where "
         "nothing can measure it. Zero asleep.",
         p.BYTES,
-        Query(or_zero(total(f"lull_model_memory_bytes{{{_S}}}", ["modelhost"])), "{{modelhost}}"),
+        Query(
+            or_zero(total(f"lull_model_memory_bytes{{{_S}}}", ["modelhost"]), modelhost="none"),
+            "{{modelhost}}",
+        ),
     )
 
 
@@ -206,6 +215,7 @@ def _power() -> p.Panel:
         part("idle"),
         part("dynamic"),
         Query(or_zero(rate(_ALWAYS_ON)), "always on (Modelled)", over=True),
+        colours=_PARTS,
     )
 
 
@@ -215,6 +225,7 @@ def _energy() -> p.Panel:
         "Watt-hours, idle and dynamic. The totals survive restarts of Lull. Flat: asleep.",
         p.WATT_HOURS,
         Query(watt_hours(total(_USED, ["part"])), "{{part}}"),
+        colours=_PARTS,
     )
 
 
@@ -235,7 +246,7 @@ def _delayed() -> p.Panel:
         "Share of requests that waited for a wake, over time; dashed, what spec.objective.delayedPercent "
         "allows. Above it for long: Lull should keep it longer; see status.next.",
         p.SHARE,
-        Query(or_zero(f"lull:service:delayed_ratio:rate1h{{{_S}}}"), "delayed share, last hour"),
+        Query(or_zero(f"max (lull:service:delayed_ratio:rate1h{{{_S}}})"), "delayed share, last hour"),
         Query(f"max (lull_service_objective_delayed_ratio{{{_S}}})", "objective", over=True),
     )
 
@@ -253,7 +264,7 @@ def _wake() -> p.Panel:
 
 
 def _wake_parts() -> p.Panel:
-    return p.stacked(
+    return p.events(
         "Parts of a wake (mean of the whole fleet)",
         "Where wakes spend their time, of all services: parts are not kept for each one. load and fetch "
         "grow with the model; host is a pod or a node starting.",
@@ -272,6 +283,7 @@ def _where() -> p.Panel:
         "Hosts that hold it now",
         "Click a host to see its neighbours there. Empty while it sleeps.",
         {"modelpool": "Pool", "modelhost": "Host"},
+        total(f"lull_placement_state{{{_S}}}", HOST),
         (Query(total(f"lull_model_memory_bytes{{{_S}}}", HOST), "Memory"), p.BYTES),
         (Query(rate(f"lull_model_busy_seconds_total{{{_S}}}", HOST), "Busy"), p.SHARE),
         (Query(total(f"lull_model_power_watts{{{_S}}}", HOST), "Power"), p.WATTS),
