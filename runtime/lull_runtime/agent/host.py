@@ -114,7 +114,7 @@ class Host:
         """Take in the ModelHost's spec, and start at once on what it changes."""
         self._desired = {model.id: model for model in models}
         self._synced = True
-        self._meter.keep_only(self._desired.keys() | self.placements.keys())
+        self._meter_only_these()
         for model in models:
             known = self.placements.get(model.id)
             if known is not None:
@@ -242,7 +242,7 @@ class Host:
         if placement.task is not None:
             placement.task.cancel()
         del self.placements[placement.want.id]
-        self._meter.keep_only(self._desired.keys() | self.placements.keys())
+        self._meter_only_these()
         self._drop(placement.want.name)
         self._on_change(True)
 
@@ -359,7 +359,7 @@ class Host:
 
     async def _unload(self, placement: Placement) -> None:
         self._journal.drop(placement.want.name)
-        await self._take_last_totals()
+        await self.take_last_totals()
         self._on_change(True)
         await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
         placement.held = False
@@ -461,6 +461,8 @@ class Host:
                 self._on_change(True)
 
     def _meter_in(self, usage: Mapping[str, Usage]) -> None:
+        if not (self._synced or self.placements):  # what the agent before this one metered is still there
+            return
         held = {}
         for key, placement in self.placements.items():
             counted = placement.phase in (Phase.READY, Phase.UNLOADING) and placement.want.name in usage
@@ -469,12 +471,16 @@ class Host:
                 held[key] = Held(placement.memory_bytes or 0, counters)
         self._meter.observe(held, time.monotonic(), triton_up=self.triton_up)
 
-    async def _take_last_totals(self) -> None:
-        """Read once more what is about to leave: Triton forgets its counters with it."""
+    async def take_last_totals(self) -> None:
+        """Read once more before something leaves: Triton forgets its counters with it."""
         try:
             self._meter_in(await self._triton.usage())
         except (TritonDownError, TritonError, TritonTimeoutError) as error:
             log.warning("the last totals are those of the last look: %s", error)
+        self._meter.settle(time.monotonic())
+
+    def _meter_only_these(self) -> None:
+        self._meter.keep_only(self._desired.keys() | self.placements.keys(), time.monotonic())
 
     async def _look_again(self, ready: Sequence[Placement]) -> None:
         """A model comes or goes, Triton was restarted between two polls, or somebody unloaded one."""
@@ -494,12 +500,12 @@ class Host:
     def _lost(self) -> None:
         """Triton went down, and with it all that it held: load it again once it is back."""
         self._index = None
-        self._meter_in({})
         for placement in self.placements.values():
             if placement.phase is Phase.READY:
                 self._load_again(placement)
             elif placement.phase is Phase.FAILED:
                 placement.held = False
+        self._meter_in({})
         self._on_change(True)
         self._poll_now.set()
 

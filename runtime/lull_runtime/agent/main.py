@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import signal
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,6 +109,7 @@ class Agent:
                 group.create_task(self.host.run())
                 group.create_task(self._readings.run())
         finally:
+            await self.host.take_last_totals()
             await self._writer.close()
             await probes.cleanup()
             await self._readings.close()
@@ -146,7 +146,7 @@ class Agent:
 
     def exposed(self) -> Exposed:
         """What the metrics say now."""
-        self._settle()
+        self.meter.save()
         return Exposed(
             self._settings.pod_name,
             self._pool,
@@ -158,16 +158,11 @@ class Agent:
         )
 
     def _with_figures(self) -> ModelHostStatus:
-        self._settle()
+        self.meter.save()  # before it is told
         state = ModelHostStatus(
             address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
         )
         return with_figures(state, self.host.names(), self.meter, self._readings.latencies)
-
-    def _settle(self) -> None:
-        """Bring the totals up to now, and keep what is about to be told."""
-        self.meter.settle(time.monotonic())
-        self.meter.save()
 
     def _ready(self) -> Condition:
         up = self.host.triton_up

@@ -9,6 +9,7 @@ Times are of the system's monotonic clock, which the agents of one Pod share.
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 10.0
 """How far the split of the host's draw lags. Not less: what computes shows only when it is done, and the draw
 of a host without a sensor is that of one busy time at most."""
+_READING_SECONDS = 30.0
+"""The same of a host with a sensor, each reading of which settles: where readings fail."""
 
 Basis = Literal["Measured", "Modelled"]
 
@@ -110,8 +113,8 @@ class Meter:
         self._triton_up = False
         self._settled_seconds: float | None = None
         self._device: tuple[float, Accelerator] | None = None
-        self._advanced = 0
-        """Energy of the device that was settled by its watts, and is still to come by its counter."""
+        self._ahead = 0
+        """Energy of the device that is settled, and is not in its readings yet."""
         self._saved = ""
         self.accounts: dict[str, Account] = {}
         self.sums = Sums()
@@ -144,7 +147,8 @@ class Meter:
 
     def observe(self, held: Mapping[str, Held], now: float, *, triton_up: bool) -> None:
         """Take in what Triton holds and counts."""
-        due = self._settled_seconds is None or now - self._settled_seconds >= _SETTLE_SECONDS
+        age_seconds = math.inf if self._settled_seconds is None else now - self._settled_seconds
+        due = age_seconds >= (_READING_SECONDS if self.basis == "Measured" else _SETTLE_SECONDS)
         moved = held.keys() != self._held or triton_up != self._triton_up
         for placement, model in held.items():
             account = self.accounts.setdefault(placement, Account())
@@ -160,14 +164,13 @@ class Meter:
 
     def read(self, device: Accelerator, now: float) -> None:
         """Take in what the accelerator says."""
-        if self._device is None or device.watts is None:
-            self.settle(now)
+        if self._device is None:
+            self.settle(now)  # as it was told until now
             self._device = (now, device)
             return
         (then, last), self._device = self._device, (now, device)
-        drawn = _drawn(last, device, now - then)
-        self._settle(now, max(0, drawn - self._advanced))
-        self._advanced = max(0, self._advanced - drawn)
+        self._ahead -= _drawn(last, device, now - then)
+        self.settle(now)
 
     def keep_only(self, placements: Iterable[str], now: float) -> None:
         """Forget every other placement; what it drew stays the host's."""
@@ -217,13 +220,16 @@ class Meter:
 
     def settle(self, now: float) -> None:
         """Charge what was drawn since the last settlement to who caused it."""
-        device = self.accelerator
-        if self._settled_seconds is None or device is None or device.watts is None:
-            self._settle(now, 0)
-            return
-        drawn = round(device.watts * 1e6 * max(0.0, now - self._settled_seconds))
-        self._settle(now, drawn)
-        self._advanced += drawn
+        self._settle(now, self._device_grown(now))
+
+    def _device_grown(self, now: float) -> int:
+        """Energy of the device that is not settled: by its readings, and since the last one by its watts."""
+        if self._device is None:
+            return 0
+        then, device = self._device
+        grown = max(0, round((device.watts or 0.0) * 1e6 * max(0.0, now - then)) - self._ahead)
+        self._ahead += grown
+        return grown
 
     def _settle(self, now: float, device: int) -> None:
         seconds = max(0.0, now - (now if self._settled_seconds is None else self._settled_seconds))
@@ -279,7 +285,7 @@ class Meter:
         return {
             "settled": self._settled_seconds,
             "device": self._device and [self._device[0], *astuple(self._device[1])],
-            "advanced": self._advanced,
+            "ahead": self._ahead,
             "sums": astuple(self.sums),
             "held": sorted(self._held),
             "tritonUp": self._triton_up,
@@ -303,7 +309,7 @@ class Meter:
             self._settled_seconds = state["settled"]
             if state["device"]:
                 self._device = (state["device"][0], Accelerator(*state["device"][1:]))
-            self._advanced = state["advanced"]
+            self._ahead = state["ahead"]
             self.sums = Sums(*state["sums"])
             self._triton_up = state["tritonUp"]
             for key, (counters, totals, *rest) in state["accounts"].items():
