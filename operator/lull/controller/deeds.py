@@ -1,28 +1,42 @@
-"""Why models leave their places: moves, evictions and sleeps, counted as they are written."""
+"""Why models leave their places: moves, evictions and sleeps, counted and told as they are written."""
 
+from lull.controller.events import EventPoster
 from lull.controller.metrics import EVICTIONS, MOVES, SLEEPS
 from lull.controller.view import View
 from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State
+
+_MOVES = {
+    "NewRevision": "a new revision takes over",
+    "HostDrained": "the host is being drained",
+    "HostEnding": "the host's Pod is ending",
+    "HostUnready": "the host has not been ready for a while",
+    "LoadTimeout": "a load on the host hangs, so it is being emptied",
+    "NewPool": "spec.pool has changed",
+    "Isolation": "it may share a host no more",
+}
 
 
 class Deeds:
     """Counts what was written, and finds the reason in what is known of host and service."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, events: EventPoster) -> None:
         self._view = view
+        self._events = events
 
     def written(self, change: Change) -> None:
         """Count a change; call it as soon as it is written."""
         if isinstance(change, DeleteHost):
             for placement in change.before:
-                self._let_go(placement)
+                self._let_go(change.host, placement)
         elif isinstance(change, SetModels):
             host = self._view.hosts.get(change.host)
             after = {placement.id: placement for placement in change.after}
             for placement in change.before:
-                self._changed(host, placement, after.get(placement.id))
+                self._changed(change, host, placement, after.get(placement.id))
 
-    def _changed(self, host: Host | None, before: Placement, after: Placement | None) -> None:
+    def _changed(
+        self, change: SetModels, host: Host | None, before: Placement, after: Placement | None
+    ) -> None:
         state = after.state if after else None
         if before.state is State.LOADED and state is State.DRAINING:
             reason = self._misplaced(host, before)
@@ -34,9 +48,10 @@ class Deeds:
         elif before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(before):
             SLEEPS.inc()
 
-    def _let_go(self, placement: Placement) -> None:
+    def _let_go(self, host: str, placement: Placement) -> None:
         if placement.state is State.RESIDENT:
             EVICTIONS.labels("HostLetGo").inc()
+            self._events.evicted(placement.service, host, "as the host was let go")
         elif placement.state is State.LOADED and self._lives(placement):
             MOVES.labels("HostLost").inc()
 

@@ -6,17 +6,24 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lull.api.quantities import format_duration
 from lull.controller.metrics import EVENTS_DROPPED
 from lull.controller.view import View
+from lull.controller.wakes import Woken
 from lull.controller.wire import Object
 from lull.kube import EVENTS, MODELSERVICES, ApiError, Kube
-from lull.policy import Explanation, Plan
+from lull.policy import Explanation, Plan, State
 
 log = logging.getLogger(__name__)
 
 QUEUE_LENGTH = 256
 """Events beyond this are dropped: they are a courtesy, and never hold anything up."""
-_TOLD = {"Serving": "Woke", "Asleep": "FellAsleep", "Suspended": "Suspended"}
+_SETTLED = ("Serving", "Asleep", "Suspended")
+_ORIGINS = {
+    "Loaded": "it was still in memory",
+    "Host": "it was loaded on a host that was there",
+    "NewHost": "it was loaded on a new host",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Happening:
 
 
 class EventPoster:
-    """Posts an Event when a service wakes, falls asleep or fails."""
+    """Posts an Event when a service wakes, falls asleep, moves, is evicted or fails."""
 
     def __init__(self, kube: Kube, view: View, instance: str) -> None:
         self._kube = kube
@@ -44,6 +51,23 @@ class EventPoster:
         for key, told in plan.services.items():
             self._tell_one(key, told)
         self._last = {key: last for key, last in self._last.items() if key in plan.services}
+
+    def woken(self, service: str, woken: Woken) -> None:
+        """Queue the Event of a wake; a further replica of what serves already is none."""
+        if self._last.get(service, ("", ""))[0] != "Serving":
+            took = format_duration(woken.seconds)
+            note = f"awake after {took} on {self._where(service)}; {_ORIGINS[woken.source]}"
+            self._put(Happening(service, "Normal", "Woke", note))
+
+    def moved(self, service: str, host: str, why: str) -> None:
+        """Queue the Event of a model that leaves a host for another one."""
+        others = self._where(service, but=host)
+        self._put(Happening(service, "Normal", "Moved", f"from {host} to {others}: {why}"))
+
+    def evicted(self, service: str, host: str, why: str) -> None:
+        """Queue the Event of a sleeping model that lost its place in memory."""
+        note = f"unloaded from {host} while asleep, {why}; the next request loads it again"
+        self._put(Happening(service, "Normal", "Evicted", note))
 
     def cut(self, service: str) -> None:
         """Queue the Event of a drain that ran into its deadline."""
@@ -64,7 +88,7 @@ class EventPoster:
 
     def _tell_one(self, key: str, told: Explanation) -> None:
         stalled = told.stalled[0] if told.stalled else ""
-        settled = told.state if told.state in _TOLD else ""
+        settled = told.state if told.state in _SETTLED else ""
         before = self._last.get(key)
         state = settled or (before[0] if before else "")
         self._last[key] = (state, stalled)
@@ -72,8 +96,23 @@ class EventPoster:
             return
         if stalled and stalled != before[1] and told.stalled:
             self._put(Happening(key, "Warning", stalled, told.stalled[1]))
-        if state and state != before[0]:
-            self._put(Happening(key, "Normal", _TOLD[state], told.message))
+        if state == before[0]:
+            return
+        if state == "Asleep":
+            self._put(Happening(key, "Normal", "FellAsleep", f"asleep, {told.message}; a request wakes it"))
+        elif state == "Suspended":
+            self._put(Happening(key, "Normal", "Suspended", "let go, as spec.suspend is true"))
+
+    def _where(self, service: str, *, but: str = "") -> str:
+        """Name the hosts that should serve a service."""
+        hosts = self._view.hosts.values()
+        loaded = [
+            host.name
+            for host in hosts
+            if host.name != but
+            and any(p.service == service and p.state is State.LOADED for p in host.placements)
+        ]
+        return ", ".join(sorted(loaded)) or "another host"
 
     def _put(self, happening: Happening) -> None:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lull.api.quantities import format_duration, parse_duration_seconds
+from lull.api.quantities import parse_duration_seconds
 from lull.controller.delays import percent_up
 from lull.controller.wire import Object
 
@@ -138,8 +138,8 @@ def _of_requests(parts: list[Object], requests: int) -> Object:
         figures["batchSize"] = f"{sum(part['requestsPerMinute'] for part in batched) / executions:.1f}"
     for percentile in PERCENTILES:
         name = f"latencyP{percentile}"
-        if told_by := [parse_duration_seconds(part[name]) for part in asked if part.get(name)]:
-            figures[name] = format_duration(max(told_by))
+        if said := [part[name] for part in asked if part.get(name)]:
+            figures[name] = max(said, key=parse_duration_seconds)
     return figures
 
 

@@ -28,7 +28,7 @@ class Witness:
         self._statuses = statuses
         self._events = events
         self._fences = Fences(view, clock)
-        self._deeds = Deeds(view)
+        self._deeds = Deeds(view, events)
 
     def planned(self, plan: Plan) -> None:
         """Take note of a plan, before anything of it is written."""
@@ -51,3 +51,4 @@ class Witness:
         observe_wake(wake.seconds, wake.source, wake.parts)
         self._statuses.woken(service, wake)
         self._ledger.woken(service, wake.seconds)
+        self._events.woken(service, wake)

@@ -5,7 +5,7 @@ difference between the fleet and the draft.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
@@ -27,6 +27,8 @@ class SetModels:
     """Drains whose fence has to be proven on a fresh list of the gateways before this is written."""
     cut: tuple[Placement, ...] = ()
     """Drains that ran into their deadline: requests of theirs may be cut off."""
+    room_for: str = ""
+    """The service that room is made for by unloading others'; empty where it is not for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Draft:
         self._deleted: dict[str, str] = {}
         self._proofs: set[str] = set()
         self._cut: set[str] = set()
+        self._room_for: dict[str, str] = {}
         self._homes: dict[str, dict[str, None]] | None = None
         self._held: frozenset[str] | None = None
         self._named = 0
@@ -130,6 +133,11 @@ class Draft:
         self._cut.add(placement.id)
         self.remove(host, placement)
 
+    def evict(self, host: Host, ids: Collection[str], service: Service) -> None:
+        """Take placements out to make room for a service."""
+        self._room_for[host.name] = service.key
+        self.put(host, (p for p in host.placements if p.id not in ids))
+
     def place(self, host: Host, service: Service, memory_bytes: int) -> None:
         """Add a placement of a service to a host."""
         host = self.hosts[host.name]
@@ -163,7 +171,8 @@ class Draft:
             elif old.placements != host.placements:
                 proofs = tuple(p for p in old.placements if p.id in self._proofs)
                 cut = tuple(p for p in old.placements if p.id in self._cut)
-                changes.append(SetModels(name, old.placements, host.placements, proofs, cut))
+                room_for = self._room_for.get(name, "")
+                changes.append(SetModels(name, old.placements, host.placements, proofs, cut, room_for))
         for name, reason in self._deleted.items():
             changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
         return changes

@@ -107,12 +107,12 @@ def _place(draft: Draft, service: Service) -> tuple[str, str] | None:
         return None
     if any(room_soon_bytes(draft, host) >= need for host in hosts):
         return MAKING_ROOM, "another model is being unloaded to make room"
-    if _evict(draft, hosts, need):
+    if _evict(draft, hosts, need, service):
         return _place(draft, service)
     return _place_on_new_host(draft, service, need)
 
 
-def _evict(draft: Draft, hosts: list[Host], need: int) -> bool:
+def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
     """Unload the Residents of the host where the fewest have to go: nobody is routed to them."""
     options = [
         (len(ids), host.name, ids)
@@ -122,7 +122,7 @@ def _evict(draft: Draft, hosts: list[Host], need: int) -> bool:
     if not options:
         return False
     _, name, ids = min(options)
-    draft.put(draft.hosts[name], (p for p in draft.hosts[name].placements if p.id not in ids))
+    draft.evict(draft.hosts[name], ids, service)
     return True
 
 
