@@ -32,6 +32,8 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        for reason in _REASONS:  # a rate misses the first of a series that was not there at zero
+            self._refusals.labels(reason)
         self.drains = Counter(
             "lull_gateway_drains", "Placements let go of: fences passed.", registry=self.registry
         )
