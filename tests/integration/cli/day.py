@@ -51,9 +51,9 @@ class Service:
 
 
 SERVICES = (
-    Service("search", "embed-large", "h100", 18, 5200, 14, 24),
-    Service("search", "rerank", "h100", 9.5, 1900, 13, 15),
-    Service("vision", "defects", "h100", 30, 320, 9, 8),
+    Service("search", "embed-large", "h100", 18, 520, 14, 24),
+    Service("search", "rerank", "h100", 9.5, 190, 13, 15),
+    Service("vision", "defects", "h100", 30, 32, 9, 8),
     Service("vision", "segment", "h100", 34, 60, 16, 5),
     Service("fraud", "cards", "h100", 12, 110, 18, 7),
     Service("fraud", "claims", "h100", 22, 20, 11, 3),
@@ -110,7 +110,7 @@ class Day:
 
     def busy(self, pool: str, second: int) -> float:
         asked = sum(s.requests(second) for s in SERVICES if s.pool == pool)
-        return min(0.8, asked / {"h100": 12_000, "l4": 240}[pool])
+        return min(0.8, asked / {"h100": 1_200, "l4": 240}[pool])
 
     def _count_pool(self, pool: str, second: int) -> None:
         hosts, dynamic = self.hosts(pool, second), DYNAMIC_WATTS[pool] * self.busy(pool, second)
@@ -126,13 +126,13 @@ class Day:
         asked = service.requests(second)
         woken = bool(asked) and service.name not in self._awake and second
         (self._awake.add if asked else self._awake.discard)(service.name)
-        delayed = 3.0 if woken else 0.0
+        delayed = 12.0 if woken else 0.0
         self._totals["requests", service.name] += asked
         self._totals["delayed", service.name] += delayed
         if asked:
             share = service.gib / CAPACITY_GIB[service.pool]
             self._totals["idle", service.name] += share * HOST_WATTS[service.pool] * SCRAPE_SECONDS
-            busy = asked / {"h100": 12_000, "l4": 240}[service.pool]
+            busy = asked / {"h100": 1_200, "l4": 240}[service.pool]
             self._totals["dynamic", service.name] += busy * DYNAMIC_WATTS[service.pool] * SCRAPE_SECONDS
         if second < DAY_SECONDS:
             self.truth.requests += asked

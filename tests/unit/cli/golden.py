@@ -238,10 +238,19 @@ def pools() -> list[Object]:
             "NVIDIA-H100-80GB-HBM3",
             "80Gi",
             (2, "160Gi", "45.5Gi", 51),
-            drawn("Measured", 405, 610, 5210, 2890),
+            drawn_by_pool("Measured", 405, 610, 5210, 2890),
         ),
-        pool("l4", "NVIDIA-L4", "24Gi", (1, "24Gi", "22Gi", 31), drawn("Modelled", 48, 84, 980, 1310)),
+        pool(
+            "l4", "NVIDIA-L4", "24Gi", (1, "24Gi", "22Gi", 31), drawn_by_pool("Modelled", 48, 84, 980, 1310)
+        ),
     ]
+
+
+def drawn_by_pool(basis: str, watts: float, baseline_watts: float, watt_hours: int, saved: int) -> Object:
+    """Return a pool's energy: its ledger does not tell idle and dynamic apart."""
+    told = drawn(basis, watts, baseline_watts, watt_hours, saved)
+    ledger = {name: told["ledger"][name] for name in ("at", "baselineJoules")}
+    return told | {"ledger": ledger | {"joules": watt_hours * 3600}}
 
 
 def pool(name: str, product: str, memory: str, kept: tuple[int, str, str, int], energy: Object) -> Object:

@@ -42,6 +42,7 @@ class Summary:
     """The figures of the whole period; null is unknown.
 
     Attributes:
+        power_mean_watts: over the time from the first figure to the last.
         measured_ratio: share of the hosts' energy that a sensor told; the rest is modelled.
         memory_used_ratio: memory used of memory kept, over the whole period; `busy_used_ratio` is time.
         covered_ratio: share of the period of which Prometheus has figures.
@@ -50,6 +51,7 @@ class Summary:
     energy_joules: float | None = None
     baseline_joules: float | None = None
     carbon_grams: float | None = None
+    power_mean_watts: float | None = None
     measured_ratio: float | None = None
     hosts_mean: float | None = None
     hosts_max: float | None = None
@@ -135,7 +137,7 @@ async def gather(
     return Report(
         period,
         pool,
-        _summary(found, over_time),
+        _summary(found, over_time, period.step_seconds),
         _services(found["services"]),
         _wakes(found["wakes"]),
         over_time,
@@ -170,15 +172,17 @@ def _asked(queries: Queries) -> tuple[dict[str, str], dict[str, str]]:
     return values, curves
 
 
-def _summary(found: dict[str, Values], curves: Curves) -> Summary:
+def _summary(found: dict[str, Values], curves: Curves, step_seconds: int) -> Summary:
     basis = {labels.get("basis"): joules for labels, joules in found["basis"]}
     hosts = [value for value in total(curves.hosts) if not math.isnan(value)]
     wakes = sum(value for labels, value in found["wakes"] if labels["le"] == "+Inf")
     points = len(total(curves.hosts)) or 1
+    energy, spanned = _only(found["energy"]), _spanned_seconds(total(curves.hosts), step_seconds)
     return Summary(
-        energy_joules=_only(found["energy"]),
+        energy_joules=energy,
         baseline_joules=_only(found["baseline"]),
         carbon_grams=_only(found["carbon"]),
+        power_mean_watts=energy / spanned if energy is not None and spanned else None,
         measured_ratio=basis.get("Measured", 0.0) / sum(basis.values()) if sum(basis.values()) else None,
         hosts_mean=sum(hosts) / len(hosts) if hosts else None,
         hosts_max=max(hosts, default=None),
@@ -191,6 +195,11 @@ def _summary(found: dict[str, Values], curves: Curves) -> Summary:
         wake_p99_seconds=_only(found["p99"]),
         covered_ratio=len(hosts) / points,
     )
+
+
+def _spanned_seconds(curve: Sequence[float], step_seconds: int) -> int:
+    known = [at for at, value in enumerate(curve) if not math.isnan(value)]
+    return (known[-1] - known[0]) * step_seconds if known else 0
 
 
 def _services(values: Values) -> list[ServiceTotal]:

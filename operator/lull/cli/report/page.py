@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
 .when, .note, figcaption { opacity: .75; font-size: .9rem; } figure { margin: 0; }
 .lead { font-size: 1.1rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .6rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: .6rem; }
 dl div { background: var(--soft); border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem; }
 dt { font-size: .8rem; opacity: .75; } dd { margin: 0; font-size: 1.3rem; font-weight: 600; }
 dd small { display: block; font-size: .8rem; font-weight: 400; opacity: .75; }
@@ -59,7 +59,7 @@ def sentence(report: Report) -> str:
         parts.append(f"There are figures of {told.covered_ratio:.0%} of the period only; the rest is gaps.")
     parts.append(_energy_in_words(report))
     if told.requests:
-        waited = f"{told.delayed_ratio:.2%}" if told.delayed_ratio is not None else "an unknown share"
+        waited = "an unknown share" if told.delayed_ratio is None else _rare(told.delayed_ratio)
         parts.append(f"{told.requests:,.0f} requests were answered; {waited} of them waited for a wake.")
     else:
         parts.append("No request was answered.")
@@ -84,7 +84,11 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     mark = _mark(told)
     per_request = told.carbon_grams / told.requests if told.carbon_grams and told.requests else None
     return [
-        ("Energy", words.energy(told.energy_joules, mark), _mean_power(report)),
+        (
+            "Energy",
+            words.energy(told.energy_joules, mark),
+            f"{words.watts(told.power_mean_watts, mark)} on average",
+        ),
         (
             "Saved",
             words.energy(told.saved_joules, "Modelled"),
@@ -98,7 +102,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         ),
         (
             "Delayed",
-            "–" if told.delayed_ratio is None else f"{told.delayed_ratio:.2%}",
+            _rare(told.delayed_ratio),
             "share of the requests",
         ),
         ("Wakes", _number(told.wakes, ",.0f"), _wake_times(report)),
@@ -130,18 +134,24 @@ def _plots(report: Report) -> str:
         (
             "Power by pool",
             plots.power(report),
-            "Below the dashed line is what was saved; above it, what was not.",
+            "The gap up to the dashed line is what Lull saved.",
         ),
         (
             "Energy by service",
             plots.services(report),
-            f"The {plots.MOST_SERVICES} that drew most of {len(report.services)}.",
+            _shown(len(report.services)),
         ),
         ("Requests", plots.requests(report), "Those that waited did so while their service woke."),
         ("Wakes", plots.wakes(report), f"How long they took, by what they started from{pool}."),
         ("Utilization rate", plots.utilization(report), "Total use of total supply."),
     )
     return "\n".join(_section(title, svg, caption) for title, svg, caption in parts)
+
+
+def _shown(services: int) -> str:
+    if services <= plots.MOST_SERVICES:
+        return "What no service is charged with is not in it."
+    return f"The {plots.MOST_SERVICES} of {services} that drew most."
 
 
 def _section(title: str, svg: str | None, caption: str) -> str:
@@ -164,19 +174,18 @@ def _mark(told: Summary) -> str:
     return "Measured" if told.measured_ratio is not None and told.measured_ratio > 0.999 else "Modelled"
 
 
-def _mean_power(report: Report) -> str:
-    told = report.summary
-    if told.energy_joules is None or not told.covered_ratio:
-        return ""
-    seconds = report.period.length_seconds * told.covered_ratio
-    return f"{words.watts(told.energy_joules / seconds, _mark(told))} on average"
-
-
 def _wake_times(report: Report) -> str:
     told = report.summary
     if told.wake_p50_seconds is None or told.wake_p99_seconds is None:
         return ""
     return f"p50 {format_duration(told.wake_p50_seconds)}, p99 {format_duration(told.wake_p99_seconds)}"
+
+
+def _rare(ratio: float | None) -> str:
+    """Return a share that is small as a rule."""
+    if ratio is None:
+        return words.UNKNOWN
+    return "under 0.01%" if 0 < ratio < 0.0001 else f"{ratio:.2%}"
 
 
 def _number(value: float | None, form: str) -> str:

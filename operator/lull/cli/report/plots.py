@@ -100,17 +100,23 @@ def services(report: Report) -> str | None:
 
 
 def requests(report: Report) -> str | None:
-    """Requests a minute, and of them those that waited for a wake."""
-    if not report.curves.requests_per_minute:
+    """Requests a minute, and the share of them that waited for a wake."""
+    answered = total(report.curves.requests_per_minute)
+    if not answered:
         return None
+    delayed = ratio(total(report.curves.delayed_per_minute), answered)
 
     def draw(axes: Axes) -> None:
-        times = _days(report)
-        for answered in report.curves.requests_per_minute:
-            axes.plot(times, answered.values, color=COLOURS[0], label="requests")
-        for delayed in report.curves.delayed_per_minute:
-            axes.fill_between(times, delayed.values, color=COLOURS[1], label="waited for a wake")
+        days = _days(report)
+        axes.plot(days, answered, color=COLOURS[0], label="requests")
         axes.set_ylabel("requests a minute")
+        if delayed:
+            right = axes.twinx()
+            right.plot(days, 100 * np.array(delayed), color=COLOURS[1], label="waited for a wake (right)")
+            right.set_ylabel("waited, %")
+            right.set_ylim(0, 110 * float(np.nanmax([0.0, *delayed])) or 1.0)
+            right.grid(visible=False)
+            right.spines.right.set_visible(True)
 
     return _drawn(draw, "requests", report)
 
@@ -123,7 +129,7 @@ def wakes(report: Report) -> str | None:
     def draw(axes: Axes) -> None:
         bounds = sorted({bucket.upper_seconds or math.inf for bucket in report.wakes})
         below = np.zeros(len(bounds))
-        for at, source in enumerate(sorted({bucket.source for bucket in report.wakes})):
+        for at, source in enumerate(sorted({bucket.source for bucket in report.wakes if bucket.wakes})):
             of = {b.upper_seconds or math.inf: b.wakes for b in report.wakes if b.source == source}
             counts = np.array([of.get(bound, 0.0) for bound in bounds])
             axes.bar(range(len(bounds)), counts, bottom=below, color=COLOURS[at], label=f"from {source}")
