@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
+
+# OpenMetrics adds to each counter and histogram a series of when it began, which nothing here reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Encoder = Callable[[CollectorRegistry], bytes]
 

@@ -35,23 +35,20 @@ class Delays:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._services: dict[str, _Minutes] = {}
-        self._seen: dict[str, dict[str, int]] = {}
-        self._old: set[str] = set()
+        self._seen: dict[str, dict[str, int]] = {}  # by the gateway's uid, as it says now
 
     def meet(self, gateway: Object) -> None:
         """Take a gateway that was here before this controller: what it counted so far is not news."""
-        self._old.add(gateway["metadata"]["uid"])
         self._seen[gateway["metadata"]["uid"]] = dict(_delayed(gateway))
 
     def see(self, gateway: Object) -> set[str]:
         """Count what a gateway delayed since it was last seen. Returns the services that it delayed."""
         uid = gateway["metadata"]["uid"]
-        seen = self._seen.setdefault(uid, {})
+        seen, told = self._seen.get(uid, {}), dict(_delayed(gateway))
+        self._seen[uid] = told
         news = set()
-        for service, total in _delayed(gateway).items():
-            # An old gateway drops services after a while; what comes back may have been counted before.
-            before = seen.get(service, total if uid in self._old else 0)
-            seen[service] = total
+        for service, total in told.items():
+            before = seen.get(service, 0)  # what a gateway has dropped starts anew
             grown = total - before if total >= before else total
             if grown:
                 self._add(service, 0, grown)
@@ -61,7 +58,6 @@ class Delays:
     def forget_gateways(self, alive: set[str]) -> None:
         """Drop the gateways whose uids are not among `alive`."""
         self._seen = {uid: seen for uid, seen in self._seen.items() if uid in alive}
-        self._old &= alive
 
     def restart(self) -> None:
         """Begin the hour anew: what was answered before this controller started is not in it."""

@@ -43,16 +43,16 @@ class _Wake:
         """Return the parts of a wake that ends now; none is negative, and what overlaps counts once."""
         at = now if self.written is None else self.written
         parts = {"write": at - self.started}
-        if self.source == "NewHost" and self.ready is not None:
-            parts["host"] = max(0.0, self.ready - at)
-            at = max(at, self.ready)
         if self.source != "Loaded":
-            if self.fetching is not None:
-                fetched = now if self.fetched is None else self.fetched
-                parts["fetch"] = max(0.0, fetched - max(at, self.fetching))
-            parts["load"] = min(load_seconds, now - self.started - sum(parts.values()))
-        parts["report"] = now - self.started - sum(parts.values())
-        return parts
+            began = max(at, self.ready or at)
+            fetched = now if self.fetched is None else self.fetched
+            parts["fetch"] = 0.0 if self.fetching is None else max(0.0, fetched - max(began, self.fetching))
+            parts["load"] = min(load_seconds, now - at - parts["fetch"])
+        rest = now - self.started - sum(parts.values())
+        if self.source == "NewHost":
+            # A model may serve before its Pod is called ready: then all that is left went into the host.
+            parts["host"] = rest if self.ready is None else min(rest, max(0.0, self.ready - at))
+        return parts | {"report": now - self.started - sum(parts.values())}
 
 
 class Wakes:

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 
-SHOWN_SECONDS = 600.0
-"""How long after its last delayed request a service's count is shown; it goes on with its next one."""
+REMEMBERED_SECONDS = 600.0
+"""How long after its last delayed request a service's count is kept; its next one starts anew."""
 LONGEST = 10_000
-"""Most services counted, as many as a ModelGateway takes; who was delayed longest ago is forgotten first."""
+"""Most services at once, as many as a ModelGateway takes; who was delayed longest ago is forgotten first."""
 
 
 class Delays:
@@ -30,13 +30,11 @@ class Delays:
             del self._counts[next(iter(self._counts))]
 
     def totals(self) -> dict[str, int]:
-        """Return the counts of the services that requests waited for lately."""
-        horizon = self._clock() - SHOWN_SECONDS
-        latest_first = reversed(self._counts.items())
-        return {
-            service: total
-            for service, (total, _) in takewhile(lambda entry: entry[1][1] > horizon, latest_first)
-        }
+        """Return the counts, and forget those that are too old."""
+        horizon = self._clock() - REMEMBERED_SECONDS
+        for service in list(takewhile(lambda service: self._counts[service][1] <= horizon, self._counts)):
+            del self._counts[service]
+        return {service: total for service, (total, _) in self._counts.items()}
 
 
 def news(written: Mapping[str, int], totals: Mapping[str, int]) -> dict[str, int | None]:
