@@ -69,12 +69,12 @@ class Account:
 
     def count(self, counters: Totals, now: float) -> int:
         """Take in Triton's counters; return the busy time that they grew by."""
-        grown = Totals() if self.counters is None else counters.since(self.counters)
-        self.counters = counters
-        if grown != Totals():
-            self.totals += grown
+        before, self.counters = self.counters, counters
+        busy_ns = self.totals.busy_ns
+        if before is not None and counters != before:
+            self.totals += counters.since(before)
         self.window.add(now, self.totals)
-        return grown.busy_ns
+        return self.totals.busy_ns - busy_ns
 
 
 @dataclass

@@ -1,12 +1,15 @@
 """The agent's own HTTP: `/healthz`, `/readyz` and `/metrics`, on the Pod's address alone."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from lull.api.names import AGENT_PORT
 
@@ -17,6 +20,19 @@ class Exposition:
 
     registry: CollectorRegistry
     refresh: Callable[[], Awaitable[object]]
+
+
+class _Collected(Collector):
+    """Metrics that were collected before."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 async def serve(address: str, ready: Callable[[], bool], exposition: Exposition) -> web.AppRunner:
@@ -35,7 +51,11 @@ async def serve(address: str, ready: Callable[[], bool], exposition: Exposition)
     async def metrics(request: web.Request) -> web.Response:
         await exposition.refresh()
         encode, content_type = choose_encoder(request.headers.get(ACCEPT, ""))
-        return web.Response(body=encode(exposition.registry), headers={CONTENT_TYPE: content_type})
+        moment = CollectorRegistry()
+        moment.register(_Collected(list(exposition.registry.collect())))
+        # In a thread: it takes longer than a wake should wait, and what it reads is this moment's.
+        body = await asyncio.to_thread(encode, moment)
+        return web.Response(body=body, headers={CONTENT_TYPE: content_type})
 
     application = web.Application()
     application.add_routes(

@@ -1,6 +1,7 @@
 """What a model did, as sums that only grow: whatever happens to the counters that they come from."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import add, attrgetter, sub
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,16 @@ class Totals:
     busy_ns: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
-        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Totals(*map(add, _VALUES(self), _VALUES(other)))
 
     def __sub__(self, other: "Totals") -> "Totals":
-        return Totals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Totals(*map(sub, _VALUES(self), _VALUES(other)))
 
     def since(self, before: "Totals") -> "Totals":
         """What these counters grew by; all that they say where one of them fell: they began anew."""
         grown = self - before
-        return self if min(astuple(grown)) < 0 else grown
+        return self if min(_VALUES(grown)) < 0 else grown
+
+
+_VALUES = attrgetter(*(field.name for field in fields(Totals)))
+"""Many times quicker than `astuple`, which copies."""

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE
 from lull_runtime.artifact.pack import pack_repository
 
-from .conftest import IDENTITY, TritonProcess, eventually, model
+from .conftest import IDENTITY, TritonProcess, as_array, eventually, model
+from .test_a_published_network_is_served import infer
 
 HOST = "default-1"
 
@@ -137,3 +139,55 @@ async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: T
     assert agent.process.wait(10) == 0
     log = (Path(triton.folder) / "agent.log").read_text()
     assert "Traceback" not in log
+
+
+async def test_totals_outlive_an_agent_that_is_killed_and_are_written_before_one_ends(
+    agent: Agent, triton: TritonProcess
+):
+    agent.want(model("identity", pack_repository(triton.folder / "files" / "identity.tar", IDENTITY)))
+    await agent.until("identity-1", "Ready")
+    for _ in range(5):
+        await asyncio.to_thread(infer, triton.address, "identity", as_array(1))
+    await until_scraped(triton.address, "lull_model_requests_total", 5)
+    told = await scraped(triton.address)
+
+    agent.process.kill()
+    agent.process.wait(10)
+    for _ in range(4):
+        await asyncio.to_thread(infer, triton.address, "identity", as_array(1))
+    agent.start()
+
+    await until_scraped(triton.address, "lull_model_requests_total", 9)
+    now = await scraped(triton.address)
+    for name in (name for name in told if name.endswith("_total") and "writes" not in name):
+        assert now[name] >= told[name], name
+
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(10) == 0
+    status = agent.status()["identity-1"]
+    assert status["counters"] == {"requests": 9, "failures": 0}
+    assert status["energy"]["idleJoules"] > 0
+
+
+async def scraped(address: str) -> dict[str, float]:
+    """The agent's metrics, each summed over its labels; nothing while it does not answer."""
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{address}:8080/metrics") as response,
+        ):
+            text = await response.text()
+    except aiohttp.ClientError:
+        return {}
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
+
+
+async def until_scraped(address: str, name: str, value: float) -> None:
+    deadline = time.monotonic() + 20
+    while (found := (await scraped(address)).get(name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
+        await asyncio.sleep(0.1)

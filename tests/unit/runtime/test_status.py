@@ -79,3 +79,123 @@ async def test_a_write_that_failed_is_made_again_with_what_is_true_by_then():
         status["n"] = 2
         await written(api, 1)
         assert api.writes[0][1] == {"n": 2}
+
+
+# ── Figures ──
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """A writer whose clock the test holds, and whose figures move all the time."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.clock = Clock()
+        self.active = False
+        self.refreshed = 0
+        self.state = "Ready"
+        self.joules = 0
+        self.writer = StatusWriter(
+            api, "lull-hosts", "host", self.snapshot, self.refresh, lambda: self.active, self.clock
+        )
+
+    def snapshot(self) -> dict:
+        self.joules += 1
+        return {
+            "models": [{"id": "a", "state": self.state, "energy": {"idleJoules": self.joules}}],
+            "accelerator": {"uuid": "GPU-1", "memoryUsed": f"{self.joules}Mi"},
+            "busyPercent": self.joules,
+            "energy": {"joules": self.joules},
+        }
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
+
+    async def after(self, seconds: float) -> int:
+        """Let time pass, with many a look; return the writes so far."""
+        for _ in range(10):
+            self.clock.now += seconds / 10
+            self.writer.notify(True)
+            await asyncio.sleep(0.005)
+        return len(self.api.writes)
+
+
+@asynccontextmanager
+async def moving(monkeypatch):
+    monkeypatch.setattr("lull_runtime.agent.status._LOOK_SECONDS", 0.005)
+    world = World(Api())
+    task = asyncio.create_task(world.writer.run())
+    world.writer.notify(True)
+    await written(world.api, 1)
+    yield world
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_figures_of_an_active_host_are_written_at_most_once_in_30_s(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.active = True
+        assert await world.after(29) == 1
+        assert await world.after(1.5) == 2
+        assert await world.after(29) == 2
+
+
+async def test_figures_of_a_host_that_is_merely_kept_are_written_at_most_once_in_300_s(monkeypatch):
+    async with moving(monkeypatch) as world:
+        assert await world.after(299) == 1
+        assert await world.after(1.5) == 2
+
+
+async def test_that_the_last_request_is_long_ago_is_written_within_30_s(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.active = True
+        await world.after(31)
+        world.active = False
+        assert await world.after(31) == 3
+        assert await world.after(200) == 3
+
+
+async def test_figures_grow_old_without_anybody_saying_so(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.clock.now += 301
+        await written(world.api, 2)
+        assert world.refreshed == 1
+
+
+async def test_a_change_of_state_is_written_at_once_with_fresh_figures(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.state = "Unloading"
+        world.writer.notify(True)
+        await written(world.api, 2)
+        assert world.api.writes[-1][1]["models"][0]["energy"]["idleJoules"] > 1
+        assert world.refreshed == 0  # nobody waits for Triton's metrics then
+
+
+async def test_told_returns_once_what_is_true_is_written(monkeypatch):
+    async with moving(monkeypatch) as world:
+        before = world.joules
+        await world.writer.told()
+        assert world.api.writes[-1][1]["energy"]["joules"] > before
+
+
+async def test_told_does_not_wait_for_ever_for_an_api_server_that_is_gone(monkeypatch):
+    monkeypatch.setattr("lull_runtime.agent.status._TOLD_SECONDS", 0.05)
+    async with moving(monkeypatch) as world:
+        world.api.failures = 1000
+        await world.writer.told()
+        assert len(world.api.writes) == 1
+
+
+async def test_the_last_figures_are_written_at_the_end():
+    api = Api()
+    world = World(api)
+    await world.writer.close()
+    await world.writer.close()
+    assert [body["energy"]["joules"] for _, body in api.writes] == [1, 2]
