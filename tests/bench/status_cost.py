@@ -28,6 +28,7 @@ from lull.api.names import SYSTEM_NAMESPACE
 from lull.kube import MODELSERVICES, Kube
 from lull.local import processes
 from lull.local.cluster import Cluster
+from lull.policy.packing import HOST_OVERHEAD_BYTES
 
 Object = dict[str, Any]
 
@@ -171,7 +172,7 @@ async def _fleet(lull: World) -> None:
     hosts = -(-ACTIVE // PER_HOST)
     await lull.pool(
         FLEET_POOL,
-        memory=f"{PER_HOST * 128}Mi",
+        memory=str(PER_HOST * (128 << 20) + HOST_OVERHEAD_BYTES),
         hosts={"max": hosts + 10},
         power=POWER,
         template={"spec": {"schedulerName": SCHEDULER}},
