@@ -196,7 +196,9 @@ def _table(axes: Axes, panel: dict[str, Any], series: Sequence[Series], _: Perio
         for key, line in lines.items() if each.target != "A" else ():
             if all(each.labels.get(label, value) == value for label, value in zip(labels, key, strict=True)):
                 column = f"Value #{each.target}"
-                line[column] = told(each.values[-1], named[column]["unit"])
+                value = each.values[-1]
+                rounded = round(value) if named[column].get("decimals") == 0 else value
+                line[column] = told(rounded, named[column]["unit"])
     axes.set(xticks=[], yticks=[], xlim=(0, 1))
     columns = labels + values
     high = axes.get_position().height * axes.figure.get_figheight() / 0.26

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STEPS = 240
-SCRAPE_SECONDS = 15
+SCRAPE_SECONDS = 30
 DEADLINE_SECONDS = 30
 
 

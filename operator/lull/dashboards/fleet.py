@@ -22,6 +22,7 @@ _USED, _ALWAYS_ON = "lull_pool_energy_joules_total", "lull_pool_baseline_energy_
 _REQUESTS, _DELAYED = "lull_service_requests_total", "lull_service_delayed_requests_total"
 _POWER = "lull:pool:power_watts"
 _REFUSED = 'lull_api_requests_total{code=~"4..|5.."}'
+_WRITES = 'lull_api_requests_total{verb=~"create|update|patch|delete"}'
 _SLEEPING = "Asleep|Suspended"
 _ALWAYS_ON_MEANS = (
     "“Always on” is a careful comparison, and Modelled: the same services packed on the fewest hosts that "
@@ -342,7 +343,7 @@ def _hosts() -> p.Panel:
 def _planning() -> p.Panel:
     return p.lines(
         "Planning",
-        "How long a plan takes, and how long ago the last one was. Older than a minute: the controller "
+        "How long a plan takes, and how long ago the last one was. Older than two minutes: the controller "
         "does not plan; its logs and its Lease say why. Nothing wakes meanwhile, what is awake serves on.",
         p.SECONDS,
         Query("lull:fleet:plan_seconds:p99_5m", "a plan (p99)"),
@@ -352,11 +353,11 @@ def _planning() -> p.Panel:
 
 def _writes() -> p.Panel:
     return p.stacked(
-        "Requests to the API server",
-        "What the controller asks of the Kubernetes API, by verb and kind. Figures alone are written at "
-        "most once in 30 s for each active service, never for a sleeping one.",
+        "Writes to the API server",
+        "What the controller writes to the Kubernetes API, by verb and kind. Figures alone are written at "
+        "most once in 30 s for each active service, never for a sleeping one. More than that: report it.",
         p.PER_SECOND,
-        Query(rate("lull_api_requests_total", ["verb", "kind"]), "{{verb}} {{kind}}"),
+        Query(or_zero(rate(_WRITES, ["verb", "kind"]), verb="none"), "{{verb}} {{kind}}"),
     )
 
 

@@ -235,9 +235,8 @@ def rows(
         panel.override_by_name(label, [_property("displayName", heading), _property("links", link)])
     for ref, (query, unit) in lettered:
         panel.with_target(_row_target(query, ref))
-        panel.override_by_name(
-            f"Value #{ref}", [_property("displayName", query.legend), _property("unit", unit)]
-        )
+        shown = {"displayName": query.legend, "unit": unit} | ({"decimals": 0} if unit == COUNT else {})
+        panel.override_by_name(f"Value #{ref}", [_property(name, value) for name, value in shown.items()])
     return panel
 
 

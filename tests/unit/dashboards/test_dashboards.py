@@ -118,7 +118,7 @@ def _metrics(expr: str) -> set[str]:
 
 
 def _told() -> set[str]:
-    """The names that recording rules have, and those in the sources, with what Prometheus's kinds add to them."""
+    """The names of recording rules, and those in the sources, with what Prometheus adds to each kind."""
     rules = yaml.safe_load((MONITORING / "rules.yaml").read_text())
     recorded = {
         rule["record"] for group in rules["spec"]["groups"] for rule in group["rules"] if "record" in rule
