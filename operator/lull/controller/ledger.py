@@ -327,8 +327,9 @@ class Ledger:
         return [entry for _, entry in self.reports.kept(key)]
 
     def use(self, name: str) -> PoolUse:
-        """Return what a pool's hosts do now."""
-        hosts = self._view.raw[MODELHOSTS].values()
+        """Return what a pool's hosts do now; one that is being let go draws nothing any more."""
+        raw = self._view.raw[MODELHOSTS]
+        hosts = [raw[host.name] for host in self._view.hosts.values() if host.name in raw]
         return pool_use(host for host in hosts if host["spec"]["pool"] == name)
 
     def carbon_known(self, pool: str, milligrams: int) -> bool:

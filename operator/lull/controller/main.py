@@ -96,6 +96,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     view = View()
     carbon = Carbon(kube, view, clock)
     ledger = Ledger(view, clock, carbon)
+    view.on_news = ledger.see
     statuses = StatusWriter(
         kube, view, ledger, clock, lambda service: settings.url_of(service, view.gateway_addresses())
     )
@@ -117,7 +118,6 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         events,
         witness.wakes,
         clock,
-        on_seen=ledger.see,
         on_planned=witness.planned,
     )
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)

@@ -40,7 +40,6 @@ class Planner:
         wakes: Wakes,
         clock: Clock,
         *,
-        on_seen: Callable[[Resource, str], None] = lambda _kind, _key: None,
         on_planned: Callable[[Plan], None] = lambda _plan: None,
         seed: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -50,7 +49,6 @@ class Planner:
         self._events = events
         self._wakes = wakes
         self._clock = clock
-        self._on_seen = on_seen
         self._on_planned = on_planned
         self._seed = seed
         self._notes = NOTHING_NOTED
@@ -67,7 +65,6 @@ class Planner:
             self._view.forget(kind, key)
         elif not self._view.offer(kind, item):
             return
-        self._on_seen(kind, key)
         if kind is MODELPOOLS and _generation(item) != generation:
             self._executor.end_rests()
         if kind is MODELSERVICES and item is None:

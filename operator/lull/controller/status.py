@@ -255,11 +255,13 @@ class StatusWriter:
         return objective_met(item["spec"], {})
 
     def _with_objective(self, item: Object, told: Object, utilization: Object) -> Conditions:
-        """Return the conditions that a status has, with ObjectiveMet by these figures."""
+        """Return the conditions that a status has, with ObjectiveMet by these figures, if anybody asked."""
         conditions = {
             c["type"]: (c["status"], c["reason"], c.get("message", "")) for c in told.get("conditions") or ()
         }
-        return self._conditions(item, conditions | {"ObjectiveMet": objective_met(item["spec"], utilization)})
+        asked = utilization.get("requestsPerMinute", 0) > 0
+        judged = objective_met(item["spec"], utilization) if asked else self._objective(item)
+        return self._conditions(item, conditions | {"ObjectiveMet": judged})
 
     def _conditions(self, item: Object, wanted: Mapping[str, tuple[str, str, str]]) -> Conditions:
         """Return conditions whose transition times move only when their status does."""

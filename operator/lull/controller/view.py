@@ -44,6 +44,7 @@ class View:
     Attributes:
         raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
+        on_news: called with kind and key after each change of `raw`, whoever brought it.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class View:
             kind: {} for kind in (MODELSERVICES, MODELPOOLS, MODELHOSTS, MODELGATEWAYS, PODS)
         }
         self.invalid: dict[Resource, dict[str, str]] = {kind: {} for kind in self.raw}
+        self.on_news: Callable[[Resource, str], None] = lambda _kind, _key: None
         self.services: dict[str, Service] = {}
         self.pools: dict[str, Pool] = {}
         self.hosts: dict[str, Host] = {}
@@ -84,6 +86,7 @@ class View:
             return False
         self.raw[kind][key] = item
         self._readers[kind](key)
+        self.on_news(kind, key)
         return True
 
     def update(self, kind: Resource, item: Object) -> None:
@@ -105,6 +108,7 @@ class View:
         if self.raw[kind].pop(key, None) is not None:
             self.invalid[kind].pop(key, None)
             self._readers[kind](key)
+            self.on_news(kind, key)
 
     def assume(self, name: str, host: Host | None) -> None:
         """Take a host for what is being written, None for deleted, until `settle`."""

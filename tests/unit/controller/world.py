@@ -54,6 +54,9 @@ class World:
         self.idle = set()
         self.unschedulable = False
         self.unloading = False
+        self.meters = {}  # placement id -> [idle joules, dynamic joules, requests], once `draw` was called
+        self.metered = False
+        self.host_joules = {}
         self.controller = None
         self._heartbeat = 0
         for name in self.held:
@@ -163,7 +166,10 @@ class World:
             wanted = {entry["id"] for entry in entries}
             old = (host.get("status") or {}).get("models", [])
             entries += [entry | {"state": "Unloading"} for entry in old if entry["id"] not in wanted]
-        self.api.set_status(MODELHOSTS, name, "lull-hosts", {"address": "127.0.0.9", "models": entries})
+        status = {"address": "127.0.0.9", "models": entries}
+        if self.metered:
+            status |= self._host_figures(name)
+        self.api.set_status(MODELHOSTS, name, "lull-hosts", status)
 
     def _report(self, entry):
         report = {
@@ -178,7 +184,50 @@ class World:
             return report | {"state": state, "reason": reason, "message": message}
         if entry["service"] in self.idle:
             report["idleSince"] = "2026-01-01T00:00:00.000000Z"
+        if self.metered:
+            report |= self._figures(entry)
         return report | {"state": "Ready"}
+
+    def _figures(self, entry):
+        idle, dynamic, requests = self.meters.setdefault(entry["id"], [0, 0, 0])
+        asked = entry["service"] not in self.idle
+        return {
+            "counters": {"requests": requests, "failures": 0},
+            "utilization": {
+                "window": "60s",
+                "requestsPerMinute": 120 if asked else 0,
+                "busyPercent": 30 if asked else 0,
+                "queueMilliseconds": 2,
+                "latencyP99": "40ms",
+            },
+            "energy": {
+                "idleMilliwatts": 20_000,
+                "dynamicMilliwatts": 5_000 if asked else 0,
+                "idleJoules": idle,
+                "dynamicJoules": dynamic,
+            },
+        }
+
+    def _host_figures(self, name):
+        joules, dynamic = self.host_joules.setdefault(name, [0, 0])
+        energy = {"basis": "Modelled", "milliwatts": 42_000, "joules": joules, "dynamicJoules": dynamic}
+        return {"busyPercent": 30, "energy": energy}
+
+    async def draw(self, seconds):
+        """Let time pass in which what is loaded draws 20 W idle and, asked, 5 W for 2 requests a second."""
+        self.metered = True
+        for host in self.hosts():
+            total = self.host_joules.setdefault(host["metadata"]["name"], [0, 0])
+            total[0] += 17 * seconds
+            for entry in host["spec"]["models"]:
+                meter = self.meters.setdefault(entry["id"], [0, 0, 0])
+                asked = entry["service"] not in self.idle
+                meter[0] += 20 * seconds
+                meter[1] += 5 * seconds * asked
+                meter[2] += 2 * seconds * asked
+                total[0] += (20 + 5 * asked) * seconds
+                total[1] += 5 * seconds * asked
+        await self.advance(seconds)
 
     def _pilot(self, name):
         drained = [
@@ -226,6 +275,12 @@ class World:
         item = self.api.objects.get(("modelservices", namespace, name), {})
         conditions = (item.get("status") or {}).get("conditions", [])
         return next((c for c in conditions if c["type"] == type_), {})
+
+    def status(self, name="digits", namespace="demo"):
+        return self.api.objects["modelservices", namespace, name].get("status") or {}
+
+    def pool_status(self, name="default"):
+        return self.api.objects["modelpools", "", name].get("status") or {}
 
     def asleep(self, name="digits"):
         return self.condition("Active", name).get("reason") == "Asleep"

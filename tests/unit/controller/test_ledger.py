@@ -1,0 +1,310 @@
+"""What services and pools use, draw and save, through the real controller: exact, and seldom written."""
+
+import pytest
+
+from lull.controller import planner, status
+from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES
+
+from .world import World, pool, service
+
+POWER = {"idleWatts": 16, "contextWatts": 21, "maxWatts": 72}
+WRITES = ("apply", "modelservices")
+POOL_WRITES = ("apply", "modelpools")
+
+
+@pytest.fixture
+async def world(monkeypatch):
+    monkeypatch.setattr(status, "REFRESH_SECONDS", 0.003)
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool(power=POWER))
+        world.api.put(MODELSERVICES, service())
+        yield world
+
+
+async def serve(world, name="digits"):
+    world.hold(f"demo/{name}")
+    await world.until(lambda: world.routed(f"demo/{name}"))
+    world.release(f"demo/{name}")
+    await world.rest()
+
+
+async def rest_asleep(world):
+    """Let everything fall asleep; its models stay in memory as long as its hosts are kept."""
+    world.idle |= {
+        f"{s['metadata']['namespace']}/{s['metadata']['name']}" for s in world.api.all(MODELSERVICES)
+    }
+    await world.rest()
+    await world.advance(400)
+    await world.until(world.asleep)
+    await world.rest()
+
+
+def joules(world, name="digits"):
+    ledger = world.status(name)["energy"]["ledger"]
+    return ledger["idleJoules"] + ledger["dynamicJoules"]
+
+
+async def refreshed(world):
+    """Let the status writer look at what changed."""
+    await world.rest()
+
+
+async def test_a_serving_service_says_what_it_does_and_draws(world):
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    told = world.status()
+    assert told["utilization"] == {
+        "window": "60s",
+        "requestsPerMinute": 120,
+        "busyPercent": 30,
+        "busy": "30%",
+        "queueMilliseconds": 2,
+        "latencyP99": "40ms",
+        "failedPercent": 0,
+        "delayedPercent": 0,
+        "memory": "112Mi",
+    }
+    energy = told["energy"]
+    assert energy["watts"] == "25"
+    assert energy["wattHours"] == "0.417"
+    assert energy["dynamicWattHours"] == "0.0833"
+    assert (energy["milliwatts"], energy["idleMilliwatts"]) == (25_000, 20_000)
+    assert energy["ledger"]["requests"] == 120
+    assert energy["basis"] == "Modelled"
+
+
+async def test_figures_alone_are_written_at_most_once_in_30_seconds(world):
+    await serve(world)
+    writes = world.api.writes[WRITES]
+    pool_writes = world.api.writes[POOL_WRITES]
+    for _ in range(120):
+        await world.draw(1)
+        await refreshed(world)
+    assert 3 <= world.api.writes[WRITES] - writes <= 5
+    assert 3 <= world.api.writes[POOL_WRITES] - pool_writes <= 5
+
+
+async def test_figures_alone_make_no_plan(world, monkeypatch):
+    await serve(world)
+    await world.draw(30)
+    await refreshed(world)
+    plans = []
+    plan = planner.plan
+    monkeypatch.setattr(planner, "plan", lambda *given: plans.append(1) or plan(*given))
+    for meter in world.meters.values():
+        meter[0] += 100
+    world.step()
+    await refreshed(world)
+    assert not plans
+    assert not world.parts.planner._changed.is_set()
+
+
+async def test_figures_that_stand_still_cost_no_writes(world):
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    await world.advance(31)
+    await refreshed(world)
+    writes = dict(world.api.writes)
+    for _ in range(5):
+        await world.advance(31)
+        await refreshed(world)
+    assert dict(world.api.writes) == writes
+
+
+async def test_a_sleeping_service_costs_no_writes_though_it_is_in_memory_and_draws(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    assert world.state() == ["Resident"]
+    writes = world.api.writes[WRITES]
+    for _ in range(5):
+        await world.draw(7)
+        await refreshed(world)
+    assert world.api.writes[WRITES] == writes
+
+
+async def test_what_falls_asleep_reads_zero_and_remembers_its_size(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    told = world.status()
+    assert told["utilization"]["busy"] == "0%"
+    assert told["utilization"]["requestsPerMinute"] == 0
+    assert told["utilization"]["memory"] == "0"
+    assert told["revisions"][0]["memory"] == "112Mi"
+    await world.advance(70)
+    await world.until(lambda: not world.hosts())
+    await refreshed(world)
+    await world.advance(31)
+    await refreshed(world)
+    assert world.status()["energy"]["watts"] == "0"
+    assert world.pool_status()["energy"]["watts"] == "0"
+
+
+async def test_what_was_drawn_on_a_host_that_went_is_written_once_more_and_then_nothing(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    await world.draw(10)
+    await world.advance(70)
+    await world.until(lambda: not world.hosts())
+    for _ in range(2):
+        await world.advance(31)
+        await refreshed(world)
+    assert world.status()["energy"]["ledger"]["counted"] == []
+    assert world.pool_status()["energy"]["ledger"]["counted"] == []
+    assert joules(world) == 25 * 60 + 20 * 10
+    writes = dict(world.api.writes)
+    for _ in range(4):
+        await world.advance(31)
+        await refreshed(world)
+    assert dict(world.api.writes) == writes
+
+
+async def test_the_saved_energy_of_what_sleeps_grows_unwritten(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    await world.advance(70)
+    await world.until(lambda: not world.hosts())
+    before = world.parts.ledger.services()["demo/digits"]
+    await world.advance(1000)
+    after = world.parts.ledger.services()["demo/digits"]
+    assert after.baseline_joules - before.baseline_joules == pytest.approx(37_000, rel=1e-3)
+    assert after.idle_joules == before.idle_joules
+    await world.stop()
+    await world.start()
+    await world.until(lambda: world.parts.ledger.services())
+    again = world.parts.ledger.services()["demo/digits"]
+    assert again.baseline_joules == pytest.approx(after.baseline_joules, abs=0.1)
+    assert again.baseline_joules >= after.baseline_joules - 0.01
+
+
+async def test_a_controller_that_dies_at_any_write_loses_and_doubles_nothing(world):
+    await serve(world)
+    known = world.parts.ledger
+    seen = 0
+    for round_ in range(12):
+        die_at, count = round_, 0
+        dead = []
+
+        def after(verb, plural, name, die_at=die_at, dead=dead):
+            nonlocal count
+            if verb == "apply":
+                count += 1
+                if count > die_at % 3:
+                    dead.append(name)
+
+        world.api.after = after
+        await world.draw(31)
+        await refreshed(world)
+        if dead:
+            await world.stop()
+            world.api.after = lambda *_: None
+            await world.draw(11)
+            await world.start()
+            await world.until(lambda: world.parts.ledger.services())
+            await world.rest()
+        world.api.after = lambda *_: None
+        known = world.parts.ledger
+        figures = known.services()["demo/digits"]
+        truth = [sum(meter[part] for meter in world.meters.values()) for part in range(3)]
+        assert [figures.idle_joules, figures.dynamic_joules, figures.requests] == truth
+        assert known.pools()["default"].joules == sum(joules for joules, _ in world.host_joules.values())
+        assert figures.baseline_joules >= seen
+        seen = figures.baseline_joules
+
+
+async def test_an_older_state_of_a_host_is_charged_to_nobody(world):
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    (host,) = world.hosts()
+    old = dict(host) | {"metadata": host["metadata"] | {"resourceVersion": "1"}}
+    old["status"] = {"models": []}
+    world.parts.planner.see(MODELHOSTS, host["metadata"]["name"], old)
+    assert world.parts.ledger.services()["demo/digits"].idle_joules == 1200
+
+
+async def test_a_new_service_of_an_old_name_pays_nothing_of_the_old_ones(world):
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    world.api.remove("modelservices", "demo", "digits")
+    world.api.put(MODELSERVICES, service())
+    await world.rest()
+    figures = world.parts.ledger.services()["demo/digits"]
+    assert (figures.idle_joules, figures.requests) == (0, 0)
+
+
+async def test_two_services_share_the_baseline_by_memory(world):
+    world.api.put(MODELSERVICES, service("large", resources={"memory": "336Mi"}))
+    await serve(world)
+    await serve(world, "large")
+    await world.draw(60)
+    await refreshed(world)
+    small, large = (world.status(name)["energy"]["baselineMilliwatts"] for name in ("digits", "large"))
+    assert small - 5_000 == pytest.approx(37_000 * 112 / 448, abs=20)
+    assert large - 5_000 == pytest.approx(37_000 * 336 / 448, abs=20)
+    assert small + large - 10_000 <= 37_000
+
+
+async def test_without_known_power_nothing_is_said_of_energy(world):
+    world.api.put(MODELPOOLS, pool("dark"))
+    world.api.put(MODELSERVICES, service("moth", pool="dark"))
+    await serve(world, "moth")
+    assert "energy" not in world.status("moth")
+    assert "energy" not in world.pool_status("dark")
+    figures = world.parts.ledger.services()["demo/moth"]
+    assert figures.watts is None
+    assert figures.baseline_joules is None
+
+
+async def test_a_service_that_cannot_be_read_keeps_its_account(world):
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    drawn = joules(world)
+    broken = service(idleAfter="soon")
+    world.api.put(MODELSERVICES, broken)
+    await world.until(lambda: world.condition("Stalled").get("reason") == "Invalid")
+    await world.rest()
+    assert joules(world) == drawn
+    world.api.put(MODELSERVICES, service())
+    await world.until(lambda: world.condition("Stalled").get("reason") == "Fine")
+    await world.rest()
+    assert joules(world) >= drawn
+    assert world.parts.ledger.services()["demo/digits"].idle_joules == 1200
+
+
+async def test_the_pool_says_what_its_hosts_use_draw_and_emit(world):
+    carbon = {"gramsPerKilowattHour": 360, "puePercent": 200}
+    world.api.put(MODELPOOLS, pool(power=POWER, carbon=carbon))
+    await serve(world)
+    await world.draw(60)
+    await refreshed(world)
+    told = world.pool_status()
+    assert told["busy"] == {"supplyPercent": 100, "usedPercent": 30}
+    assert told["busyPercent"] == 30
+    energy = told["energy"]
+    assert energy["watts"] == "42"
+    assert energy["ledger"]["joules"] == 42 * 60
+    assert energy["gramsCO2e"] == "0.504"
+    # 42 W at 2 requests a second; packed perfectly the one host draws 37 W and 5 W for computing.
+    assert energy["gramsCO2ePerRequest"] == "0.0042"
+    assert energy["gramsCO2ePerRequestPacked"] == "0.0042"
+    assert world.status()["energy"]["gramsCO2e"] == "0.3"
+
+
+async def test_the_objective_is_judged_by_figures_and_stands_until_the_next(world):
+    world.api.put(MODELSERVICES, service(objective={"latency": "30ms"}))
+    await serve(world)
+    assert world.condition("ObjectiveMet")["status"] == "Unknown"
+    await world.draw(60)
+    await refreshed(world)
+    assert world.condition("ObjectiveMet")["status"] == "False"
+    assert "latency is 40ms at p99, above 30ms" in world.condition("ObjectiveMet")["message"]
+    await rest_asleep(world)
+    assert world.condition("ObjectiveMet")["status"] == "False"
