@@ -62,7 +62,11 @@ class Agent:
         self._condition: Condition | None = None
         self._triton = Triton(f"{settings.pod_ip}:{TRITON_GRPC_PORT}", key)
         self.meter = Meter(settings.artifacts / "totals.json", settings.power, settings.limits.memory_bytes)
-        self._readings = Readings(f"http://{settings.pod_ip}:{TRITON_METRICS_PORT}/metrics", self.meter)
+        self._readings = Readings(
+            f"http://{settings.pod_ip}:{TRITON_METRICS_PORT}/metrics",
+            self.meter,
+            lambda: self._writer.notify(urgent=False),
+        )
         self._writer = StatusWriter(
             kube,
             settings.pod_namespace,

@@ -291,8 +291,8 @@ class Meter:
             "tritonUp": self._triton_up,
             "accounts": {
                 key: [
-                    a.counters and astuple(a.counters),
-                    astuple(a.totals),
+                    a.counters and a.counters.values,
+                    a.totals.values,
                     a.settled_ns,
                     a.idle,
                     a.dynamic,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
@@ -20,11 +20,13 @@ class Readings:
     Args:
         url: of the metrics.
         meter: is told what the accelerator says.
+        on_found: called once an accelerator is seen: how much memory there is counts when models are placed.
     """
 
-    def __init__(self, url: str, meter: Meter) -> None:
+    def __init__(self, url: str, meter: Meter, on_found: Callable[[], None]) -> None:
         self._url = url
         self._meter = meter
+        self._on_found = on_found
         self._session: aiohttp.ClientSession | None = None
         self._read_seconds: float | None = None
         self._reading = asyncio.Lock()
@@ -52,7 +54,10 @@ class Readings:
             self._read_seconds = now
             self.latencies = reading.latencies
             if reading.accelerator is not None:
+                known = self._meter.accelerator is not None
                 self._meter.read(reading.accelerator, time.monotonic())
+                if not known:
+                    self._on_found()
             return True
 
     async def close(self) -> None:

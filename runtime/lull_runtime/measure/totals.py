@@ -1,5 +1,6 @@
 """What a model did, as sums that only grow: whatever happens to the counters that they come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import add, attrgetter, sub
 
@@ -26,17 +27,22 @@ class Totals:
     inferences: int = 0
     busy_ns: int = 0
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All of them, in their order."""
+        return _VALUES(self)
+
     def __add__(self, other: "Totals") -> "Totals":
-        return Totals(*map(add, _VALUES(self), _VALUES(other)))
+        return Totals(*map(add, self.values, other.values))
 
     def __sub__(self, other: "Totals") -> "Totals":
-        return Totals(*map(sub, _VALUES(self), _VALUES(other)))
+        return Totals(*map(sub, self.values, other.values))
 
     def since(self, before: "Totals") -> "Totals":
         """What these counters grew by; all that they say where one of them fell: they began anew."""
         grown = self - before
-        return self if min(_VALUES(grown)) < 0 else grown
+        return self if min(grown.values) < 0 else grown
 
 
-_VALUES = attrgetter(*(field.name for field in fields(Totals)))
+_VALUES: Callable[[Totals], tuple[int, ...]] = attrgetter(*(field.name for field in fields(Totals)))
 """Many times quicker than `astuple`, which copies."""
