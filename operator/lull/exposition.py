@@ -1,7 +1,7 @@
 """Serves /metrics: OpenMetrics where the scraper asks for it, rendered off the event loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -11,16 +11,21 @@ from prometheus_client.exposition import choose_encoder
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Encoder = Callable[[CollectorRegistry], bytes]
+Before = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 class Exposition:
     """The figures of one registry over HTTP. Scrapes that come at one time share one rendering.
 
-    Collectors are called in a thread: they must read values that nothing changes meanwhile. `before` is
-    called in the event loop, before a rendering, to take these.
+    Collectors are called in a thread: they must read values that nothing changes meanwhile. `before` runs in
+    the event loop, before a rendering, to take these.
     """
 
-    def __init__(self, registry: CollectorRegistry, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, registry: CollectorRegistry, before: Before = _nothing) -> None:
         self._registry = registry
         self._before = before
         self._renderings: dict[str, asyncio.Task[bytes]] = {}
@@ -30,9 +35,12 @@ class Exposition:
         encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
         rendering = self._renderings.get(content_type)
         if rendering is None:
-            self._before()
-            rendering = asyncio.create_task(asyncio.to_thread(encoder, self._registry))
+            rendering = asyncio.create_task(self._render(encoder))
             self._renderings[content_type] = rendering
             rendering.add_done_callback(lambda _: self._renderings.pop(content_type))
         # Shielded: who hangs up must not take the rendering from the others.
         return web.Response(body=await asyncio.shield(rendering), headers={"Content-Type": content_type})
+
+    async def _render(self, encoder: Encoder) -> bytes:
+        await self._before()
+        return await asyncio.to_thread(encoder, self._registry)

@@ -34,7 +34,11 @@ async def served(unused_tcp_port):
     Counter("requests", "How many.", registry=registry).inc(3)
     taken = []
     asked = asyncio.Semaphore(0)
-    exposition = Exposition(registry, lambda: taken.append(1))
+
+    async def take():
+        taken.append(1)
+
+    exposition = Exposition(registry, take)
 
     async def handle(request):
         asked.release()

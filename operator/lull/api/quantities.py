@@ -6,6 +6,7 @@ Inside Lull memory is bytes (`int`) and time is seconds (`float`); only the API 
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 """Non-negative quantities; the exponent form (`1e3`) is left out, as nobody writes memory that way."""
@@ -56,6 +57,7 @@ def format_bytes(size_bytes: int) -> str:
     return str(size_bytes)
 
 
+@lru_cache(maxsize=1024)
 def parse_duration_seconds(text: str) -> float:
     """Return the seconds that a duration such as `90s` or `1h30m` stands for.
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import REGISTRY
 
 from lull.controller.planner import Planner
 from lull.exposition import Exposition
@@ -37,9 +36,7 @@ class Health:
 
 
 @asynccontextmanager
-async def serve_health(
-    address: str, health: Health, before_scrape: Callable[[], None] = lambda: None
-) -> AsyncIterator[None]:
+async def serve_health(address: str, health: Health, metrics: Exposition) -> AsyncIterator[None]:
     """Serve /healthz, /readyz and /metrics while the context is open."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -48,9 +45,10 @@ async def serve_health(
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(status=200 if health.ready else 503)
 
-    metrics = Exposition(REGISTRY, before_scrape).handle
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes(
+        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics.handle)]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

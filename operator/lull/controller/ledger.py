@@ -3,6 +3,7 @@
 An account is loaded from its object's status when the object is first seen, and lives here from then on.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lull.api.quantities import parse_duration_seconds
@@ -16,7 +17,7 @@ from lull.controller.books import (
 from lull.controller.carbon import Carbon
 from lull.controller.clock import Clock
 from lull.controller.delays import Delays
-from lull.controller.figures import PoolFigures, Pools, ServiceFigures, Services
+from lull.controller.figures import PoolFigures, Pools, ServiceFigures
 from lull.controller.reports import Reports, told
 from lull.controller.use import PoolUse, draw, pool_use
 from lull.controller.view import View
@@ -133,9 +134,13 @@ class Ledger:
         pool = self._pools.get(service.pool)
         return pool.account.meter_at(self._clock()) if pool else service.account.meter
 
-    def services(self) -> Services:
-        """Return the figures of every service; empty until the first plan."""
-        return {key: self._service_figures(key, book) for key, book in self._services.items()}
+    def services(self) -> Iterator[tuple[str, ServiceFigures]]:
+        """Yield the figures of every service, none until the first plan; others may act in between."""
+        services = self._view.raw[MODELSERVICES]
+        for key in list(self._services):
+            book = self._services.get(key)
+            if book and key in services:  # else it is gone, and the next plan drops it
+                yield key, self._service_figures(key, book)
 
     def pools(self) -> Pools:
         """Return the figures of every pool; empty until the first plan."""

@@ -28,6 +28,7 @@ from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wire import Object
 from lull.controller.witness import Witness
+from lull.exposition import Exposition
 from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ async def run(settings: Settings) -> None:
     REGISTRY.register(collector)
     async with (
         await Kube.connect(observe=observe_call) as kube,
-        serve_health(settings.address, health, collector.take),
+        serve_health(settings.address, health, Exposition(REGISTRY, collector.take)),
     ):
         lease = Lease(kube, settings.identity)
         await lease.acquire()

@@ -30,7 +30,7 @@ class Source:
         self.pools_known = {"cpu": POOL}
 
     def services(self):
-        return dict(self.figures)
+        yield from list(self.figures.items())
 
     def pools(self):
         return dict(self.pools_known)
@@ -48,9 +48,9 @@ def shown():
     registry, collector = CollectorRegistry(), FleetCollector()
     registry.register(collector)
 
-    def scrape(ledger, view):
+    async def scrape(ledger, view):
         collector.follow(ledger, view)
-        collector.take()
+        await collector.take()
         families = text_string_to_metric_families(generate_latest(registry).decode())
         samples = [sample for family in families for sample in family.samples]
         series = {(s.name, *sorted(s.labels.items())): s.value for s in samples}
@@ -66,8 +66,8 @@ def of(name, service="a", **labels):
     return (name, *sorted({**of_service, **labels}.items()))
 
 
-def test_every_figure_of_a_service_is_shown_at_full_resolution(shown):
-    series = shown(Source(), Fleet())
+async def test_every_figure_of_a_service_is_shown_at_full_resolution(shown):
+    series = await shown(Source(), Fleet())
     assert {key: value for key, value in series.items() if ("modelservice", "a") in key} == {
         of("lull_service_info", modelpool="cpu"): 1,
         of("lull_service_state", state="Serving"): 1,
@@ -84,8 +84,8 @@ def test_every_figure_of_a_service_is_shown_at_full_resolution(shown):
     }
 
 
-def test_what_is_not_known_is_left_out_and_never_zero(shown):
-    series = shown(Source(), Fleet())
+async def test_what_is_not_known_is_left_out_and_never_zero(shown):
+    series = await shown(Source(), Fleet())
     assert {key: value for key, value in series.items() if ("modelservice", "b") in key} == {
         of("lull_service_info", "b", modelpool="cpu"): 1,
         of("lull_service_state", "b", state="Waking"): 1,
@@ -96,8 +96,8 @@ def test_what_is_not_known_is_left_out_and_never_zero(shown):
     }
 
 
-def test_a_pool_is_shown_with_its_use_and_what_perfect_packing_would_emit(shown):
-    series = shown(Source(), Fleet())
+async def test_a_pool_is_shown_with_its_use_and_what_perfect_packing_would_emit(shown):
+    series = await shown(Source(), Fleet())
     pool = ("modelpool", "cpu")
     assert {key: value for key, value in series.items() if key[0].startswith("lull_pool")} == {
         ("lull_pool_energy_joules_total", pool): 1e6,
@@ -113,7 +113,7 @@ def test_a_pool_is_shown_with_its_use_and_what_perfect_packing_would_emit(shown)
     }
 
 
-def test_hosts_are_counted_by_what_they_do_and_a_pool_without_any_says_so(shown):
+async def test_hosts_are_counted_by_what_they_do_and_a_pool_without_any_says_so(shown):
     hosts = [
         host("serving", Pod.RUNNING, State.RESIDENT, State.LOADED),
         host("idle", Pod.RUNNING, State.RESIDENT),
@@ -123,7 +123,7 @@ def test_hosts_are_counted_by_what_they_do_and_a_pool_without_any_says_so(shown)
         host("ending", Pod.TERMINATING, State.LOADED),
         host("emptied", Pod.RUNNING, State.LOADED, cordoned=True),
     ]
-    series = shown(Source(), Fleet(*hosts))
+    series = await shown(Source(), Fleet(*hosts))
 
     def count(pool, state):
         return series["lull_hosts", ("modelpool", pool), ("state", state)]
@@ -133,9 +133,9 @@ def test_hosts_are_counted_by_what_they_do_and_a_pool_without_any_says_so(shown)
     assert [count("gpu", state) for state in states] == [0] * 5
 
 
-def test_figures_that_change_while_they_are_shown_are_those_that_were_taken(shown):
+async def test_figures_that_change_while_they_are_shown_are_those_that_were_taken(shown):
     source = Source()
-    before = shown(source, Fleet())
+    before = await shown(source, Fleet())
     source.figures["demo/c"] = KNOWN
     assert generate_latest(shown.registry).decode().count('modelservice="c"') == 0
-    assert len(shown(source, Fleet())) > len(before)
+    assert len(await shown(source, Fleet())) > len(before)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 
 from lull.api import HostModel
 from lull.controller import health as health_module
@@ -20,6 +21,7 @@ from lull.controller.shell import UserKinds
 from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import exact_duration, placement_from, placement_to, pool_from, service_from
+from lull.exposition import Exposition
 from lull.kube import LEASES, MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
 from lull.local.node.volumes import mounts
 from lull.policy import Placement, Pod, State
@@ -248,7 +250,7 @@ async def test_a_holder_that_cannot_renew_stops():
 async def test_health_is_served_on_the_pod_s_address_alone(monkeypatch):
     monkeypatch.setattr(health_module, "PORT", 18080)
     health = Health()
-    async with serve_health("127.0.0.8", health), aiohttp.ClientSession() as client:
+    async with serve_health("127.0.0.8", health, Exposition(REGISTRY)), aiohttp.ClientSession() as client:
         base = "http://127.0.0.8:18080"
         assert (await client.get(f"{base}/healthz")).status == 200
         assert (await client.get(f"{base}/readyz")).status == 503
