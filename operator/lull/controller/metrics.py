@@ -58,6 +58,12 @@ MOVES = Counter("lull_moves", "Placements left for another host's, or lost with 
 EVICTIONS = Counter("lull_evictions", "Sleeping models that lost their place in memory.", ["reason"])
 SLEEPS = Counter("lull_sleeps", "Services that fell asleep.")
 
+# A rate misses the first of a series that was not there at zero.
+for _source in ("Loaded", "Host", "NewHost"):
+    WAKE_SECONDS.labels(_source)
+for _outcome in ("passed", "given_up", "cut"):
+    FENCES.labels(_outcome)
+
 
 def observe_wake(seconds: float, source: str, parts: Mapping[str, float]) -> None:
     """Count a wake that is over."""
