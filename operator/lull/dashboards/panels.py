@@ -13,7 +13,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries, xychart
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from grafana_foundation_sdk.models.xychart import SeriesMapping
+from grafana_foundation_sdk.models.xychart import SeriesMapping, XYShowMode
 
 from lull.dashboards.queries import Query
 
@@ -170,8 +170,9 @@ def frontier(title: str, meaning: str, across: tuple[Query, str], up: tuple[Quer
     series = (
         xychart.XYSeriesConfig()
         .name(xychart.XychartXYSeriesConfigName().fixed(f"{y.legend} against {x.legend}"))
-        .x(xychart.XychartXYSeriesConfigX().matcher(_by_name(x.legend)))
-        .y(xychart.XychartXYSeriesConfigY().matcher(_by_name(y.legend)))
+        .frame(xychart.XychartXYSeriesConfigFrame().matcher(_matcher("byIndex", 0)))
+        .x(xychart.XychartXYSeriesConfigX().matcher(_matcher("byName", x.legend)))
+        .y(xychart.XychartXYSeriesConfigY().matcher(_matcher("byName", y.legend)))
     )
     return (
         xychart.Panel()
@@ -183,6 +184,7 @@ def frontier(title: str, meaning: str, across: tuple[Query, str], up: tuple[Quer
         .with_target(_target(y, "B"))
         .with_transformation(_transformation("joinByField", {"byField": "Time", "mode": "inner"}))
         .mapping(SeriesMapping.MANUAL)
+        .show(XYShowMode.POINTS)
         .series([series])
         .point_size(xychart.XychartFieldConfigPointSize().fixed(6))
         .override_by_name(x.legend, [_property("unit", x_unit), _property("custom.axisLabel", x.legend)])
@@ -349,8 +351,8 @@ def _mappings(states: Mapping[str, str]) -> list[Any]:
     ]
 
 
-def _by_name(name: str) -> xychart.MatcherConfig:
-    return xychart.MatcherConfig().id("byName").options(name)
+def _matcher(kind: str, what: object) -> xychart.MatcherConfig:
+    return xychart.MatcherConfig().id(kind).options(what)
 
 
 def _link(title: str, url: str) -> dict[str, object]:

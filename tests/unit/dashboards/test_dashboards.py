@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from lull.dashboards.__main__ import write
 from lull.local.toolchain import prometheus_binaries
@@ -42,6 +45,24 @@ def test_a_cluster_is_given_every_dashboard() -> None:
 
 def test_addresses_never_change_for_links_lead_to_them() -> None:
     assert {board["uid"] for board in BOARDS.values()} == {"lull-fleet", "lull-service", "lull-host"}
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_grafanas_own_types_read_it_and_lose_nothing(board: dict[str, Any]) -> None:
+    register_default_plugins()
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+    read["links"][0]["placement"] = ""  # they always say inControlsMenu
+    assert read == board
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_a_scatter_names_what_grafana_would_else_draw_nothing_without(
+    board: dict[str, Any], panel: dict[str, Any]
+) -> None:
+    for series in panel["options"].get("series", ()):
+        assert {"frame", "x", "y"} <= series.keys()
+        fields = {target["legendFormat"] for target in panel["targets"]}
+        assert {series[axis]["matcher"]["options"] for axis in "xy"} == fields
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
