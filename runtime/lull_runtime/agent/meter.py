@@ -306,18 +306,21 @@ class Meter:
         """Go on where the agent before stopped; from nothing where its file is missing or is no such file."""
         try:
             state = json.loads(self._path.read_text())
-            self._settled_seconds = state["settled"]
-            if state["device"]:
-                self._device = (state["device"][0], Accelerator(*state["device"][1:]))
-            self._ahead = state["ahead"]
-            self.sums = Sums(*state["sums"])
-            self._triton_up = state["tritonUp"]
-            for key, (counters, totals, *rest) in state["accounts"].items():
-                self.accounts[key] = Account(counters and Totals(*counters), Totals(*totals), *rest)
-            self._held = frozenset(state["held"])
+            sums = Sums(*state["sums"])
+            device = state["device"] and (state["device"][0], Accelerator(*state["device"][1:]))
+            accounts = {
+                key: Account(counters and Totals(*counters), Totals(*totals), *rest)
+                for key, (counters, totals, *rest) in state["accounts"].items()
+            }
+            settled_seconds, ahead, triton_up = state["settled"], state["ahead"], state["tritonUp"]
+            held = frozenset(state["held"]) & accounts.keys()
+        except FileNotFoundError:
+            return
         except (OSError, ValueError, TypeError, KeyError) as error:
-            if not isinstance(error, FileNotFoundError):
-                log.warning("the totals start anew, %s is not understood: %s", self._path, error)
+            log.warning("the totals start anew, %s is not understood: %s", self._path, error)
+            return
+        self._settled_seconds, self._ahead, self._triton_up = settled_seconds, ahead, triton_up
+        self._device, self._held, self.accounts, self.sums = device, held, accounts, sums
 
 
 def _drawn(last: Accelerator, device: Accelerator, seconds: float) -> int:

@@ -98,6 +98,7 @@ def test_a_file_that_is_not_understood_starts_from_nothing(start, tmp_path: Path
     meter = start()
     look(meter, 2, a=counted(7))
     assert meter.accounts["a"].totals.requests == 0  # unknown when they were counted
+    assert meter.sums.drawn == 0
 
 
 def test_a_clock_that_began_anew_takes_no_energy_back(start):
