@@ -217,16 +217,19 @@ def _xychart(axes: Axes, panel: dict[str, Any], series: Sequence[Series], period
     by_target = {each.target: dict(zip(each.times, each.values, strict=True)) for each in series}
     across, up = by_target.get("A", {}), by_target.get("B", {})
     times = sorted(across.keys() & up.keys())
+    if not times:
+        _empty(axes, panel)
+        return
     units = [
         {it["id"]: it.get("value") for it in override["properties"]}
         for override in panel["fieldConfig"]["overrides"]
     ]
-    shade = np.linspace(0.25, 1, len(times)) if times else []
+    shade = np.linspace(0.25, 1, len(times))
     axes.scatter(
         [across[time] for time in times], [up[time] for time in times], s=22, color=PALETTE[0], alpha=shade
     )
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=-0.03 * max(up.values(), default=1))
+    axes.set_ylim(bottom=-0.03 * max(up.values()))
     axes.grid(True, color=GRID, lw=0.6)
     for axis, own in zip((axes.xaxis, axes.yaxis), units, strict=True):
         axis.set_major_locator(MaxNLocator(5))
