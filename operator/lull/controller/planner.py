@@ -134,7 +134,9 @@ class Planner:
         left = LONGEST_SILENCE_SECONDS if self._next_at is None else self._next_at - self._clock()
         timeout = min(LONGEST_SILENCE_SECONDS, max(0.0, left))
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            # Not `wait_for`: Python 3.11's takes no notice of a cancel that comes with a change.
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
         except TimeoutError:
             return
         deadline = self._clock() + LONGEST_WINDOW_SECONDS

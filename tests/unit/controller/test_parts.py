@@ -27,7 +27,7 @@ from lull.local.node.volumes import mounts
 from lull.policy import Placement, Pod, State
 
 from .fake_api import FakeApi
-from .world import pool, service, unready
+from .world import World, pool, service, unready
 
 HOST = {"metadata": {"name": "h", "uid": "u1"}, "spec": {"pool": "default", "models": []}}
 
@@ -354,3 +354,13 @@ def test_an_answer_of_ours_brings_nothing_back_that_went_meanwhile():
     view.forget(MODELGATEWAYS, "gw")
     view.update(MODELGATEWAYS, newer)
     assert not view.gateways
+
+
+async def test_a_planner_that_is_told_to_stop_stops_even_when_something_changes_just_then():
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool())
+        world.api.put(MODELSERVICES, service())
+        await world.until(world.asleep)
+        await world.rest()
+        world.parts.planner.done()
+        await asyncio.wait_for(world.stop(), 5)
