@@ -10,7 +10,7 @@ import aiohttp
 
 Object = dict[str, Any]
 
-WINDOW = "20s"
+WINDOW = "10s"
 IN_A_HURRY = {
     # Windows of alerts are minutes; the shares of an hour stay.
     r"\[(5|10|15)m\]": f"[{WINDOW}]",
@@ -22,7 +22,7 @@ IN_A_HURRY = {
 def hurried(manifests: list[Object]) -> list[Object]:
     """Return PodMonitors and PrometheusRules as they are, but with a second for whatever takes longer.
 
-    All is scraped and evaluated each second, alerts wait for nothing (no `for`) and look back 20 s.
+    All is scraped and evaluated each second, alerts wait for nothing (no `for`) and look back 10 s.
     """
     manifests = copy.deepcopy(manifests)
     for manifest in manifests:
