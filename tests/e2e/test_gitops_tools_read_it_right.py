@@ -51,7 +51,7 @@ class Repository:
         """Wait for a state and return what the tools say of it, once they find nothing changed."""
         await Service(self.lull, NAME).wait(state)
         item = await Service(self.lull, NAME).get()
-        said = ask(item, self.manifest)
+        said = ask(item, manifest=self.manifest)
         assert said.health == health(item)
         assert said.drift == {}
         await asyncio.to_thread(self.kubectl, "diff", "--server-side", f"--field-manager={MANAGER}")
@@ -129,7 +129,7 @@ async def test_a_whole_life(lull: World, repository: Repository) -> None:
         await repository.commit(model={"uri": new.uri, "digest": ZEROS})
         assert "DigestMismatch" in (await client.infer(target, 4.0)).detail
         assert await service.wait_stalled("DigestMismatch")
-        failed = ask(await service.get(), repository.manifest)
+        failed = ask(await service.get(), manifest=repository.manifest)
         assert (failed.kstatus, failed.health[0]) == ("Failed", "Degraded")
         assert "DigestMismatch" in failed.health[1]
 

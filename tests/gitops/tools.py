@@ -1,6 +1,6 @@
-"""The real tools on an object: kstatus, Argo CD's Lua and its classic comparison (`kstatus/main.go`).
+"""The real tools on an object: kstatus, Argo CD's Lua and its classic comparison (`judge/main.go`).
 
-The program is built once, in some 20 s, into the cache of the toolchain.
+The program is built once, in half a minute, into the cache of the toolchain.
 """
 
 import hashlib
@@ -14,27 +14,39 @@ from typing import Any
 from gitops.health import script
 from lull.local import toolchain
 
-SOURCE = Path(__file__).parent / "kstatus"
+Object = dict[str, Any]
+
+SOURCE = Path(__file__).parent / "judge"
 BUILD_TIMEOUT_SECONDS = 280
 ANSWER_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the tools say of one object; `drift` is what Argo CD would change without a server-side diff."""
+    """What the tools say of one object.
+
+    Attributes:
+        kstatus: Current, InProgress, Failed or Terminating; `message` says why.
+        health: what Argo CD shows, and why.
+        drift: what Argo CD would change, by its classic comparison.
+    """
 
     kstatus: str
     message: str
     health: tuple[str, str]
-    drift: dict[str, Any]
+    drift: Object
 
 
-def ask(item: dict[str, Any], manifest: dict[str, Any] | None = None) -> Said:
+def ask(item: Object, *, manifest: Object | None = None) -> Said:
     """Ask the tools about an object that was applied from `manifest`."""
-    question = {"object": item, "script": script(item["kind"]), "manifest": manifest or {}}
+    question = {
+        "object": item,
+        "script": script(item["kind"]),
+        "manifest": manifest or {},
+    }
     done = subprocess.run(
         [_program()],
-        input=json.dumps(question) + "\n",
+        input=json.dumps(question),
         capture_output=True,
         text=True,
         timeout=ANSWER_TIMEOUT_SECONDS,

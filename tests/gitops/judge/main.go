@@ -2,11 +2,10 @@
 // its health script, in Argo CD's interpreter and with the libraries that Argo CD opens; and the
 // difference that Argo CD's classic comparison sees between it and the manifest it was applied from.
 //
-// Reads {"object": …, "script": …, "manifest": …} line by line and answers with one line each.
+// Reads one question from standard input and answers on standard output, both JSON.
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"log"
 	"os"
@@ -31,36 +30,30 @@ type answer struct {
 }
 
 func main() {
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var asked question
-		if err := json.Unmarshal(lines.Bytes(), &asked); err != nil {
-			log.Fatal(err)
-		}
-		result, err := status.Compute(&asked.Object)
-		if err != nil {
-			log.Fatal(err)
-		}
-		told := answer{string(result.Status), result.Message, health(asked), drift(asked)}
-		if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
-			log.Fatal(err)
-		}
+	var asked question
+	must(json.NewDecoder(os.Stdin).Decode(&asked))
+	done, err := status.Compute(&asked.Object)
+	must(err)
+	told := answer{
+		Kstatus: string(done.Status),
+		Message: done.Message,
+		Health:  health(asked),
+		Drift:   drift(asked),
 	}
-	if err := lines.Err(); err != nil {
+	must(json.NewEncoder(os.Stdout).Encode(told))
+}
+
+func must(err error) {
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
 func drift(asked question) json.RawMessage {
 	live, err := asked.Object.MarshalJSON()
-	if err != nil {
-		log.Fatal(err)
-	}
+	must(err)
 	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(asked.Manifest, asked.Manifest, live)
-	if err != nil {
-		log.Fatal(err)
-	}
+	must(err)
 	return patch
 }
 
@@ -73,9 +66,7 @@ func health(asked question) map[string]string {
 		state.Call(1, 0)
 	}
 	state.SetGlobal("obj", value(state, asked.Object.Object))
-	if err := state.DoString(asked.Script); err != nil {
-		log.Fatal(err)
-	}
+	must(state.DoString(asked.Script))
 	said := state.CheckTable(-1)
 	return map[string]string{
 		"status":  said.RawGetString("status").String(),
