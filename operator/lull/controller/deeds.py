@@ -7,6 +7,7 @@ from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetMod
 
 _MOVES = {
     "NewRevision": "a new revision takes over",
+    "HostLost": "the host is gone",
     "HostDrained": "the host is being drained",
     "HostEnding": "the host's Pod is ending",
     "HostUnready": "the host has not been ready for a while",
@@ -41,10 +42,13 @@ class Deeds:
         if before.state is State.LOADED and state is State.DRAINING:
             reason = self._misplaced(host, before)
             if reason and self._lives(before) and not (host and _idle(host, before)):
-                MOVES.labels(reason).inc()
+                self._moved(change.host, before, reason)
         elif before.state is State.RESIDENT and after is None:
             reason = self._misplaced(host, before) if self._lives(before) else "NotWanted"
             EVICTIONS.labels(reason or "Room").inc()
+            if not reason:
+                whose = change.room_for or "a model there that outgrew its reservation"
+                self._events.evicted(before.service, change.host, f"to make room for {whose}")
         elif before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(before):
             SLEEPS.inc()
 
@@ -53,7 +57,11 @@ class Deeds:
             EVICTIONS.labels("HostLetGo").inc()
             self._events.evicted(placement.service, host, "as the host was let go")
         elif placement.state is State.LOADED and self._lives(placement):
-            MOVES.labels("HostLost").inc()
+            self._moved(host, placement, "HostLost")
+
+    def _moved(self, host: str, placement: Placement, reason: str) -> None:
+        MOVES.labels(reason).inc()
+        self._events.moved(placement.service, host, _MOVES[reason])
 
     def _lives(self, placement: Placement) -> bool:
         """Tell whether its service is there, and not suspended."""

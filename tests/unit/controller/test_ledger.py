@@ -44,6 +44,10 @@ def joules(world, name="digits"):
     return ledger["idleJoules"] + ledger["dynamicJoules"]
 
 
+def figures_of(world, name="digits"):
+    return dict(world.parts.ledger.services())[f"demo/{name}"]
+
+
 async def refreshed(world):
     """Let the status writer look at what changed."""
     await world.rest()
@@ -169,22 +173,21 @@ async def test_the_saved_energy_of_what_sleeps_grows_unwritten(world):
     await rest_asleep(world)
     await world.advance(70)
     await world.until(lambda: not world.hosts())
-    before = world.parts.ledger.services()["demo/digits"]
+    before = figures_of(world)
     await world.advance(1000)
-    after = world.parts.ledger.services()["demo/digits"]
+    after = figures_of(world)
     assert after.baseline_joules - before.baseline_joules == pytest.approx(37_000, rel=1e-3)
     assert after.idle_joules == before.idle_joules
     await world.stop()
     await world.start()
-    await world.until(lambda: world.parts.ledger.services())
-    again = world.parts.ledger.services()["demo/digits"]
+    await world.until(lambda: list(world.parts.ledger.services()))
+    again = figures_of(world)
     assert again.baseline_joules == pytest.approx(after.baseline_joules, abs=0.1)
     assert again.baseline_joules >= after.baseline_joules - 0.01
 
 
 async def test_a_controller_that_dies_at_any_write_loses_and_doubles_nothing(world):
     await serve(world)
-    known = world.parts.ledger
     seen = 0
     for round_ in range(12):
         die_at, count = round_, 0
@@ -205,14 +208,15 @@ async def test_a_controller_that_dies_at_any_write_loses_and_doubles_nothing(wor
             world.api.after = lambda *_: None
             await world.draw(11)
             await world.start()
-            await world.until(lambda: world.parts.ledger.services())
+            await world.until(lambda: list(world.parts.ledger.services()))
             await world.rest()
         world.api.after = lambda *_: None
-        known = world.parts.ledger
-        figures = known.services()["demo/digits"]
+        figures = figures_of(world)
         truth = [sum(meter[part] for meter in world.meters.values()) for part in range(3)]
         assert [figures.idle_joules, figures.dynamic_joules, figures.requests] == truth
-        assert known.pools()["default"].joules == sum(joules for joules, _ in world.host_joules.values())
+        assert dict(world.parts.ledger.pools())["default"].joules == sum(
+            joules for joules, _ in world.host_joules.values()
+        )
         assert figures.baseline_joules >= seen
         seen = figures.baseline_joules
 
@@ -225,7 +229,7 @@ async def test_an_older_state_of_a_host_is_charged_to_nobody(world):
     old = dict(host) | {"metadata": host["metadata"] | {"resourceVersion": "1"}}
     old["status"] = {"models": []}
     world.parts.planner.see(MODELHOSTS, host["metadata"]["name"], old)
-    assert world.parts.ledger.services()["demo/digits"].idle_joules == 1200
+    assert figures_of(world).idle_joules == 1200
 
 
 async def test_a_new_service_of_an_old_name_pays_nothing_of_the_old_ones(world):
@@ -235,7 +239,7 @@ async def test_a_new_service_of_an_old_name_pays_nothing_of_the_old_ones(world):
     world.api.remove("modelservices", "demo", "digits")
     world.api.put(MODELSERVICES, service())
     await world.rest()
-    figures = world.parts.ledger.services()["demo/digits"]
+    figures = figures_of(world)
     assert (figures.idle_joules, figures.requests) == (0, 0)
 
 
@@ -257,7 +261,7 @@ async def test_without_known_power_nothing_is_said_of_energy(world):
     await serve(world, "moth")
     assert "energy" not in world.status("moth")
     assert "energy" not in world.pool_status("dark")
-    figures = world.parts.ledger.services()["demo/moth"]
+    figures = figures_of(world, "moth")
     assert figures.watts is None
     assert figures.baseline_joules is None
 
@@ -276,7 +280,7 @@ async def test_a_service_that_cannot_be_read_keeps_its_account(world):
     await world.until(lambda: world.condition("Stalled").get("reason") == "Fine")
     await world.rest()
     assert joules(world) >= drawn
-    assert world.parts.ledger.services()["demo/digits"].idle_joules == 1200
+    assert figures_of(world).idle_joules == 1200
 
 
 async def test_the_pool_says_what_its_hosts_use_draw_and_emit(world):
