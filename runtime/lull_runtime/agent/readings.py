@@ -20,7 +20,7 @@ class Readings:
     Args:
         url: of the metrics.
         meter: is told what the accelerator says.
-        on_found: called once an accelerator is seen: how much memory there is counts when models are placed.
+        on_found: called once it is known how much memory there is: it counts when models are placed.
     """
 
     def __init__(self, url: str, meter: Meter, on_found: Callable[[], None]) -> None:
@@ -54,9 +54,10 @@ class Readings:
             self._read_seconds = now
             self.latencies = reading.latencies
             if reading.accelerator is not None:
-                known = self._meter.accelerator is not None
+                before = self._meter.accelerator
                 self._meter.read(reading.accelerator, time.monotonic())
-                if not known:
+                # Triton's first answers may come before it looked at its devices: then their memory is 0.
+                if before is None or before.memory_total_bytes != reading.accelerator.memory_total_bytes:
                     self._on_found()
             return True
 

@@ -118,12 +118,12 @@ async def test_idleness_is_told_after_idle_after_and_taken_back_on_use(bench: Be
     bench.host.set_desired([model("digits", digits.digest, idle_after="400ms")])
     ready = await bench.until("digits-1", "Ready")
     assert ready.idle_since is None
-    assert ready.counters.requests == 0  # the agent's golden runs are not use
+    assert bench.meter.accounts["digits-1"].totals.requests == 0  # the agent's golden runs are not use
 
     await eventually(lambda: bench.status("digits-1").idle_since is not None, 3)
     infer(bench.triton.address, "digits", np.zeros((1, 1, 32, 32), np.float32))
     await eventually(lambda: bench.status("digits-1").idle_since is None, 3)
-    assert bench.status("digits-1").counters.requests == 1
+    assert bench.meter.accounts["digits-1"].totals.requests == 1
     await eventually(lambda: bench.status("digits-1").idle_since is not None, 3)
 
 

@@ -64,6 +64,17 @@ async def test_an_accelerator_is_told_of_once_it_is_found(
     assert readings.found == [1]
 
 
+async def test_memory_that_triton_tells_late_is_told_too(triton: FakeTriton, readings: Readings, monkeypatch):
+    monkeypatch.setattr("lull_runtime.agent.readings._FRESH_SECONDS", 0.0)
+    triton.text = METRICS.replace(" 16944988160.000000", " 0.000000")
+    await readings.refresh()
+    triton.text = METRICS
+    await readings.refresh()
+    await readings.refresh()
+    assert readings.meter.capacity_bytes == 2 * 16944988160
+    assert readings.found == [1, 1]
+
+
 async def test_a_host_without_accelerator_is_not_followed(
     triton: FakeTriton, readings: Readings, monkeypatch
 ):
