@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from lull.api.reasons import Reason
 from lull.policy import Plan
 
 _STATES = ("Asleep", "Waking", "Serving", "Draining", "Suspended")
@@ -63,6 +64,8 @@ for _source in ("Loaded", "Host", "NewHost"):
     WAKE_SECONDS.labels(_source)
 for _outcome in ("passed", "given_up", "cut"):
     FENCES.labels(_outcome)
+for _reason in Reason:
+    WAKE_FAILURES.labels(_reason)
 
 
 def observe_wake(seconds: float, source: str, parts: Mapping[str, float]) -> None:
