@@ -94,6 +94,10 @@ def test_totals_hold_what_no_service_is_charged_with():
     assert totals.busy_used_ratio == pytest.approx((0.51 + 0.31) / 3)
 
 
+def test_without_a_host_nothing_is_drawn():
+    assert golden_fleet(hosts=[]).totals.energy.power_watts == 0
+
+
 def test_services_alone_are_summed_where_hosts_and_pools_may_not_be_read():
     totals = golden_fleet(hosts=None, pools=None).totals
     assert totals.hosts is None

@@ -1,7 +1,8 @@
 """What a report asks Prometheus, in PromQL, by the names of Lull's own metrics.
 
-Totals that the controller keeps over its restarts are joined into one series each before their increase is
-taken (the inner `max by`), so that a new controller Pod costs no joules and no requests.
+Totals that the controller keeps over its restarts are joined into one series each (`max by`), and what they
+grew by is their end less their beginning: `increase` would extrapolate, a sixth too much in a short period.
+They never run backwards; of a service that was deleted and made again, one life counts.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ class Queries:
 
     def pool_total(self, metric: str) -> str:
         """By how much the pools' total grew."""
-        return f"sum({self._grown(metric + self._of_pool(), 'modelpool')})"
+        now, before = metric + self._of_pool(), f"{metric}{self._of_pool()}{self._ago()}"
+        return f"sum({self._grown(now, before, 'modelpool')})"
 
     def service_totals(self, metric: str, *labels: str) -> str:
         """By how much each service's total grew."""
-        by = ", ".join((SERVICE, *labels))
-        return self._grown(f"{metric}{self._and_of_pool()}", by)
+        now = f"{metric}{self._and_of_pool()}"
+        before = f"{metric}{self._ago()}{self._and_of_pool(self._ago())}"
+        return self._grown(now, before, ", ".join((SERVICE, *labels)))
 
     def energy_by_basis(self) -> str:
         """Joules of hosts by whether a sensor or a model of it tells."""
@@ -81,12 +84,21 @@ class Queries:
         ratio = f'max by (modelpool) (lull_pool_utilization_ratio{{resource="busy"{more}}})'
         return f"sum({ratio} * on (modelpool) {self.hosts()})"
 
-    def _grown(self, series: str, by: str) -> str:
-        period = self.period
-        return f"increase((max by ({by}) ({series}))[{period.length_seconds}s:{period.step_seconds}s])"
+    def _grown(self, now: str, before: str, by: str) -> str:
+        """End less beginning; what came or went within the period by its greatest and least."""
+        joined = f"max by ({by}) ({now})"
+        steps = f"({joined})[{self.period.length_seconds}s:{self.period.step_seconds}s]"
+        end = f"({joined} or max_over_time({steps}))"
+        beginning = f"(max by ({by}) ({before}) or min_over_time({steps}))"
+        return f"clamp_min({end} - {beginning}, 0)"
+
+    def _ago(self) -> str:
+        return f" offset {self.period.length_seconds}s"
 
     def _of_pool(self) -> str:
         return f'{{modelpool="{self.pool}"}}' if self.pool else ""
 
-    def _and_of_pool(self) -> str:
-        return f" and on ({SERVICE}) lull_service_info{self._of_pool()}" if self.pool else ""
+    def _and_of_pool(self, ago: str = "") -> str:
+        if not self.pool:
+            return ""
+        return f" and on ({SERVICE}) lull_service_info{self._of_pool()}{ago}"

@@ -25,8 +25,8 @@ HELP = """\
 [b]<[/b] [b]>[/b]  sort by the column to the left or right (or click a header)   [b]r[/b]  reverse
 [b]/[/b]    show services whose namespace/name, pool or state contains what you type; [b]Esc[/b]: all
 [b]s[/b]    hide or show sleeping services     [b]h[/b]  hide or show hosts     [b]q[/b]  quit
-Figures are of the last minute; energy is since Lull counts; saved is against the same services always on,
-packed on the fewest hosts."""
+Figures are of the last minute; energy is since Lull counts. Saved is against the same services always on,
+packed on the fewest hosts. The sums above hold free memory too, which no service is charged with."""
 
 
 class Top(App[None]):

@@ -276,7 +276,8 @@ def _totals(
     energy = _sum([row.energy for row in (services if pools is None else pools)])
     if pools is not None and hosts is not None:  # newer than the pools' sums, and by the same sensors
         drawn = _sum([Energy(row.basis, row.power_watts) for row in hosts])
-        energy = replace(energy, basis=drawn.basis or energy.basis, power_watts=drawn.power_watts)
+        watts = drawn.power_watts if hosts else 0.0
+        energy = replace(energy, basis=drawn.basis or energy.basis, power_watts=watts)
     kept_bytes = sum(row.memory_supply_bytes for row in pools or ())
     kept_busy = sum(row.busy_supply_ratio for row in pools or ())
     used_bytes = sum(row.memory_used_bytes for row in pools or ())

@@ -190,8 +190,9 @@ def totals(of: Totals, width: int) -> list[str]:
         f"{of.requests_per_minute:,} req/min",
         words.watts(energy.power_watts, energy.basis),
         f"saved {words.energy(energy.saved_joules, energy.basis)}",
-        words.grams(energy.carbon_grams),
     ]
+    if energy.carbon_grams is not None:
+        parts.append(words.grams(energy.carbon_grams))
     if of.hosts is not None:
         parts.insert(0, f"{of.hosts} host{'' if of.hosts == 1 else 's'} kept")
     if of.memory_used_ratio is not None:
