@@ -250,7 +250,8 @@ class StatusWriter:
         """Return ObjectiveMet as it stands: only new figures change it."""
         conditions = (self._told(item) or {}).get("conditions") or ()
         for condition in conditions:
-            if condition["type"] == "ObjectiveMet" and item["spec"].get("objective"):
+            judged = condition["type"] == "ObjectiveMet" and condition["status"] != "Unknown"
+            if judged and item["spec"].get("objective"):
                 return condition["status"], condition["reason"], condition.get("message", "")
         return objective_met(item["spec"], {})
 

@@ -312,3 +312,14 @@ async def test_the_objective_is_judged_by_figures_and_stands_until_the_next(worl
     assert "latency is 40ms at p99, above 30ms" in world.condition("ObjectiveMet")["message"]
     await rest_asleep(world)
     assert world.condition("ObjectiveMet")["status"] == "False"
+
+
+async def test_an_objective_that_comes_later_waits_for_figures(world):
+    await serve(world)
+    world.api.put(MODELSERVICES, service(objective={"latency": "50ms"}))
+    await world.until(lambda: world.condition("ObjectiveMet").get("observedGeneration") == 2)
+    await world.rest()
+    assert world.condition("ObjectiveMet")["message"] == "no request was answered lately"
+    await world.draw(60)
+    await refreshed(world)
+    assert world.condition("ObjectiveMet")["status"] == "True"
