@@ -157,7 +157,14 @@ def _stat(axes: Axes, panel: dict[str, Any], series: Sequence[Series], _: Period
         if states := _states(panel):
             words, colour = states.get(latest[0], (words, TEXT))
     axes.text(
-        0.47, 0.3, words, color=colour, size=20 if latest else 12, weight="bold", ha="center", va="center"
+        0.47,
+        0.3,
+        words,
+        color=colour,
+        size=20 if latest and len(words) < 12 else 13,
+        weight="bold",
+        ha="center",
+        va="center",
     )
 
 

@@ -49,7 +49,7 @@ def dashboard() -> Dashboard:
             "Use of what is kept": [(_utilization(), 8, 8), (_memory(), 8, 8), (_states(), 8, 8)],
             "Wakes": [(_wakes(), 8, 8), (_wake_time(), 8, 8), (_wake_parts(), 8, 8)],
             "What Lull does": [(_evictions(), 8, 8), (_moves(), 8, 8), (_fences(), 8, 8)],
-            "Which ones": [(_pools(), 24, 6), (_services(), 24, 10), (_hosts(), 24, 8)],
+            "Which ones": [(_pools(), 24, 5), (_services(), 24, 10), (_hosts(), 24, 7)],
             "The controller": [(_planning(), 8, 7), (_writes(), 8, 7), (_stuck(), 8, 7)],
         },
     )
@@ -309,8 +309,9 @@ def _services() -> p.Panel:
     always_on = increase("lull_service_baseline_energy_joules_total", SERVICE)
     return p.rows(
         "Services, in the chosen time",
-        "Every service, asleep ones too, and Modelled savings: click one to see what it does. A service "
-        "with many watt-hours and few requests is the one to look at.",
+        "Every service, asleep ones too: click one to see what it does. A service with many watt-hours "
+        "and few requests is the one to look at. Savings are Modelled, and add up to more than the "
+        "pools': the watts of free memory are charged to no service.",
         {"modelservice_namespace": "Namespace", "modelservice": "Service", "state": "State"},
         total("lull_service_state", (*SERVICE, "state")),
         (Query(increase(_REQUESTS, SERVICE), "Requests"), p.COUNT),

@@ -78,7 +78,7 @@ def _now() -> list[p.Panel]:
             "Its part of its hosts' watts now: idle and dynamic together. Zero asleep. Measured or "
             "Modelled as its host's are.",
             p.WATTS,
-            Query(or_zero(total(f"lull_service_power_watts{{{_S}}}")), "power"),
+            Query(or_zero(f"max (lull_service_power_watts{{{_S}}})"), "power"),
         ),
         p.number(
             "Saved",
@@ -224,7 +224,7 @@ def _energy() -> p.Panel:
         "Energy since it was created",
         "Watt-hours, idle and dynamic. The totals survive restarts of Lull. Flat: asleep.",
         p.WATT_HOURS,
-        Query(watt_hours(total(_USED, ["part"])), "{{part}}"),
+        Query(watt_hours(f"max by (part) ({_USED})"), "{{part}}"),
         colours=_PARTS,
     )
 
