@@ -3,7 +3,9 @@
 import copy
 import math
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -38,6 +40,20 @@ def hurried(manifests: list[Object]) -> list[Object]:
     return manifests
 
 
+_OF_TARGETS = {"__name__", "job", "instance", "endpoint", "namespace", "pod", "container", "le"}
+_SUFFIX = {"counter": "_total", "info": "_info"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A family of series, by its name in queries, and who shows it."""
+
+    name: str
+    type: str
+    program: str
+    labels: frozenset[str]
+
+
 class Prometheus:
     """Asks one for series, alerts, and what an expression is made of."""
 
@@ -60,6 +76,28 @@ class Prometheus:
         """Return the selectors of series in an expression."""
         return set(_selectors(await self._get("parse_query", query=expression)))
 
+    async def shown(self) -> set[Shown]:
+        """Return what Lull's own programs have shown in the last hour."""
+        families = await self._get("metadata")
+        since = str(time.time() - 3600)
+        series = await self._get(
+            "series", **{"match[]": '{__name__=~"lull_.*",container!=""}', "start": since}
+        )
+        labels: dict[tuple[str, str], set[str]] = {}
+        for one in series:
+            family = next((it for it in _families(one["__name__"]) if it in families), "")
+            if family:
+                labels.setdefault((family, one["container"]), set()).update(one.keys() - _OF_TARGETS)
+        return {
+            Shown(
+                family + _SUFFIX.get(families[family][0]["type"], ""),
+                families[family][0]["type"],
+                program,
+                frozenset(names),
+            )
+            for (family, program), names in labels.items()
+        }
+
     async def targets(self) -> list[Object]:
         """Return what is scraped."""
         found: list[Object] = (await self._get("targets", state="active"))["activeTargets"]
@@ -73,6 +111,12 @@ class Prometheus:
             body = await answer.json()
             assert body["status"] == "success", (parameters, body)
             return body["data"]
+
+
+def _families(series: str) -> Iterator[str]:
+    """Names of families that a series may belong to; when they were created is nobody's figure."""
+    for suffix in ("", "_total", "_info", "_bucket", "_sum", "_count"):
+        yield series.removesuffix(suffix)
 
 
 def _selectors(node: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from e2e.load import OK, HttpClient
-from e2e.prometheus import WINDOW, Object, Prometheus, hurried
+from e2e.prometheus import WINDOW, Object, Prometheus, Shown, hurried
 from e2e.world import NAMESPACE, Service, World
 from lull.api.names import SYSTEM_NAMESPACE
 from lull.cli import stack
@@ -56,9 +56,16 @@ def url(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-async def prometheus(url: str) -> AsyncIterator[Prometheus]:
+async def prometheus(lull: World, url: str) -> AsyncIterator[Prometheus]:
+    """Prometheus, once it sees what is always there: a rate knows nothing of what was before."""
     async with aiohttp.ClientSession() as session:
-        yield Prometheus(url, session)
+        it = Prometheus(url, session)
+
+        async def sees() -> bool:
+            return len(await it.query('up{namespace="lull-system"} == 1')) == 5
+
+        await lull.until(sees, "controller, pilots and Envoys are scraped", 30)
+        yield it
 
 
 async def test_every_program_is_scraped_and_every_recording_rule_and_panel_returns_data(
@@ -199,6 +206,24 @@ async def test_every_series_that_rules_and_panels_stand_on_was_there(
     await _until_data(lull, prometheus, {f"present_over_time({it}[1h])" for it in wanted})
 
 
+async def test_the_page_of_metrics_names_what_programs_show_and_nothing_else(
+    lull: World, prometheus: Prometheus
+) -> None:
+    page = {it for it in _page() if not any(absent in it.name for absent in NOT_HERE)}
+    await lull.pool("page", **POOL)
+    service = await lull.service("page", lull.publish(), pool="page", replicas={"min": 1})
+    await service.wait("Serving")  # Prometheus tells types of what it scrapes now
+
+    async def agrees() -> bool:
+        return await prometheus.shown() == page
+
+    with suppress(AssertionError):
+        await lull.until(agrees, "the page agrees", 15)
+    shown = await prometheus.shown()
+    assert not shown - page, "not on the page"
+    assert not page - shown, "on the page alone"
+
+
 @asynccontextmanager
 async def _used(lull: World, name: str) -> AsyncIterator[Service]:
     """A service that has woken, slept, woken again, and is asked steadily."""
@@ -252,7 +277,7 @@ async def _until_data(lull: World, prometheus: Prometheus, expressions: set[str]
         return not missing
 
     try:
-        await lull.until(none_missing, "all have data", 30)
+        await lull.until(none_missing, "all have data", 45)
     except AssertionError:
         raise AssertionError("no data:\n" + "\n".join(missing)) from None
 
@@ -293,6 +318,22 @@ def _panels() -> Iterator[str]:
 
     for path in DASHBOARDS:
         yield from walk(json.loads(path.read_text()))
+
+
+def _page() -> set[Shown]:
+    """What METRICS.md says: a table for each program, with short words for sets of labels."""
+    service, host = {"modelservice_namespace", "modelservice"}, {"modelhost", "modelpool"}
+    short = {"S": service, "H": host, "L": {*service, "placement", *host}}
+    found, program = set(), ""
+    for line in (MONITORING / "METRICS.md").read_text().splitlines():
+        if line.startswith("## "):
+            program = line.removeprefix("## ").lower()
+        elif line.startswith("| `lull_") and program in {"agent", "controller", "pilot"}:
+            name, kind, labels, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+            words = [word.strip("`") for word in labels.split(", ") if word]
+            names = frozenset().union(*(short.get(word, {word}) for word in words))
+            found.add(Shown(name.strip("`"), kind, program, names))
+    return found
 
 
 def _filled(expression: str, variables: dict[str, str]) -> str:
