@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 CONCURRENT_WRITES = 8
 """So that statuses leave the API server room for wakes."""
 RETRY_SECONDS = 5.0
-REFRESH_SECONDS = 1.0
-"""How often it is looked whose figures may be written."""
+REFRESH_SECONDS = 0.25
+"""How often it is looked whose figures may be written …"""
+REFRESHED_AT_ONCE = 100
+"""… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
 FIGURES = ("utilization", "busy", "busyPercent", "energy")
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
@@ -84,15 +86,17 @@ class StatusWriter:
 
     def refresh(self) -> None:
         """Write the figures that have changed, of the objects whose turn it is."""
-        now = self._clock()
         for kind, keys in self._ledger.changed.items():
-            for key in list(keys):
+            due = [key for key in keys if self._due(kind, key)]
+            for key in due[:REFRESHED_AT_ONCE]:
+                keys.discard(key)
                 item = self._view.raw[kind].get(key)
-                if item is None or self._told(item) is None or key in self._view.invalid[kind]:
-                    keys.discard(key)
-                elif self._pace.due(item["metadata"]["uid"], now):
-                    keys.discard(key)
+                if item and self._told(item) and key not in self._view.invalid[kind]:
                     self._refresh_one(kind, key, item)
+
+    def _due(self, kind: Resource, key: str) -> bool:
+        item = self._view.raw[kind].get(key)
+        return item is None or self._pace.due(item["metadata"]["uid"], self._clock())
 
     async def run(self) -> None:
         """Write until cancelled."""
