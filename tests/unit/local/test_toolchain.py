@@ -65,3 +65,20 @@ def test_what_go_keeps_goes_to_the_cache_where_home_cannot_be_written(monkeypatc
     environment = toolchain._go_env()
     assert environment["GOCACHE"] == str(tmp_path / "go-build")
     assert environment["GOPATH"] == "/the/users/own"
+
+
+def test_prometheus_is_built_only_when_it_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("LULL_CACHE", str(tmp_path))
+    for folder, names in (("etcd", NAMES), ("kubernetes", NAMES), ("prometheus", {"prometheus", "promtool"})):
+        tool = getattr(toolchain, folder.upper())
+        (tmp_path / f"{tool.name}-{tool.version}").mkdir()
+        assert tool.packages.keys() <= names
+    assert toolchain.binaries().keys() == NAMES
+    assert toolchain.prometheus_binaries().keys() == {"prometheus", "promtool"}
+
+
+def test_a_version_of_prometheus_is_named_as_its_module_names_it():
+    (line,) = [
+        line for line in toolchain.PROMETHEUS.go_mod(Path(), print).splitlines() if "prometheus" in line
+    ]
+    assert line == "require github.com/prometheus/prometheus v0.311.3"
