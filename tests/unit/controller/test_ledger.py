@@ -241,6 +241,10 @@ async def test_a_new_service_of_an_old_name_pays_nothing_of_the_old_ones(world):
     await world.rest()
     figures = figures_of(world)
     assert (figures.idle_joules, figures.requests) == (0, 0)
+    await world.draw(10)
+    await refreshed(world)
+    figures = figures_of(world)
+    assert (figures.idle_joules, figures.requests) == (200, 20)
 
 
 async def test_two_services_share_the_baseline_by_memory(world):
