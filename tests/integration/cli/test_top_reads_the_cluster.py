@@ -94,6 +94,12 @@ def test_it_lists_the_whole_fleet(fleet):
     assert told["notes"] == []
 
 
+def test_without_a_terminal_the_tables_are_printed_once(fleet):
+    shown = run()
+    assert shown.exit_code == 0, shown.output
+    assert "embed-large" in shown.stdout
+
+
 def test_one_namespace_is_shown_alone_with_its_own_sums(fleet):
     told = json.loads(run("-n", "vision", "-o", "json").stdout)
     assert {row["namespace"] for row in told["services"]} == {"vision"}

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import sys
+import time
 from dataclasses import asdict
 
 import pytest
@@ -136,7 +137,7 @@ def test_an_object_without_status_is_shown_as_unknown():
 def many(count: int):
     long = "a-service-with-a-name-that-is-as-long-as-names-of-services-may-be"[:63]
     items = [
-        golden.asleep(f"team-{n % 7}/{long[: 8 + n % 56]}", "l4", "Modelled", 9, 12, n * 977)
+        golden.asleep(f"team-{n % 7}/{long[: 8 + n % 50]}-{n}", "l4", "Modelled", 9, 12, n * 977)
         for n in range(count)
     ]
     return [*items, *golden.services()]
@@ -276,6 +277,16 @@ async def test_the_history_of_the_sparklines_is_bounded():
         await pilot.pause()
         assert len(app._totals["watts"]) == HISTORY
         assert len(app._requests) == 2, "nothing is kept of services that went"
+
+
+async def test_five_hundred_services_are_redrawn_within_a_sample():
+    app = Top(Still(golden_fleet(services=many(500))), "namespace", 60)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        started = time.process_time()
+        app._sample()
+        assert time.process_time() - started < 1.0, "half of the default interval"
+        assert len(names(app)) == 512
 
 
 async def test_without_rights_on_hosts_the_view_says_so():

@@ -42,7 +42,10 @@ Sort = Annotated[str, typer.Option(callback=_column, help="Column to sort servic
 def top(
     namespace: Namespace = None,
     sort: Sort = "namespace",
-    once: Annotated[bool, typer.Option("--once", help="Print the tables once and end.")] = False,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Print the tables once and end; so it does where there is no terminal."),
+    ] = False,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print the figures once, as JSON for scripts.")
     ] = None,
@@ -60,7 +63,7 @@ def top(
     Exit codes: 0 fine, 1 the cluster cannot be read (the message says what to do), 2 wrong usage.
     """
     try:
-        if output or once:
+        if output or once or not sys.stdout.isatty():
             _print(asyncio.run(_read(namespace)), sort, output)
         else:
             asyncio.run(_live(namespace, sort, interval))
