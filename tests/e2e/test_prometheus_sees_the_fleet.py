@@ -192,7 +192,7 @@ async def test_without_a_gateway_or_a_plan_somebody_is_called(lull: World, prome
     await _is_over(lull, prometheus, "LullGatewayDown")
 
 
-async def test_every_series_that_rules_and_panels_stand_on_was_there(
+async def test_every_series_that_rules_panels_and_runbooks_stand_on_was_there(
     lull: World, prometheus: Prometheus
 ) -> None:
     """An alert that watches a series that nobody writes never fires, and a panel that does looks quiet."""
@@ -202,6 +202,8 @@ async def test_every_series_that_rules_and_panels_stand_on_was_there(
     for panel in _panels():
         names = await prometheus.selectors(_filled(panel, {"__rate_interval": WINDOW, "__range": "5m"}))
         selectors |= {_name_only(name) for name in names}
+    for look in _looks():
+        selectors |= {_name_only(name) for name in await prometheus.selectors(look)}
     wanted = {it for it in selectors if not any(absent in it for absent in NOT_HERE)}
     await _until_data(lull, prometheus, {f"present_over_time({it}[1h])" for it in wanted})
 
@@ -318,6 +320,14 @@ def _panels() -> Iterator[str]:
 
     for path in DASHBOARDS:
         yield from walk(json.loads(path.read_text()))
+
+
+def _looks() -> Iterator[str]:
+    """Every query of the runbooks: what is between fences and not for kubectl."""
+    for page in (MONITORING / "runbooks").glob("*.md"):
+        for block in page.read_text().split("```\n")[1::2]:
+            lines = (line.partition("  #")[0].strip() for line in block.splitlines())
+            yield from (line for line in lines if line and not line.startswith("kubectl"))
 
 
 def _page() -> set[Shown]:

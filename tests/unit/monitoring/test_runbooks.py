@@ -1,5 +1,6 @@
 """Each alert has a page that says what to do, and each page its alert."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_a_page_says_what_it_means_whom_it_hurts_how_to_look_and_what_to_do(name
     assert lines[0] == f"# {name}"
     assert [line for line in lines if line.startswith("## ")] == SECTIONS
     assert "```" in lines, "no command to look with"
+
+
+def test_what_rules_and_pages_name_is_a_metric_or_a_recording_rule():
+    rules = (MONITORING / "rules.yaml").read_text()
+    pages = "".join(page.read_text() for page in PAGES.values())
+    listed = set(re.findall(r"^\| `(lull_\w+)`", (MONITORING / "METRICS.md").read_text(), re.MULTILINE))
+    series = {name + suffix for name in listed for suffix in ("", "_bucket", "_sum", "_count")}
+    recorded = set(re.findall(r"record: (\S+)", rules))
+    assert set(re.findall(r"\blull_\w+", rules + pages)) <= series
+    assert set(re.findall(r"\blull:[\w:]+", pages)) <= recorded
