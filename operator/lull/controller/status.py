@@ -134,7 +134,9 @@ class StatusWriter:
             if not self._wanted:
                 self._poke.clear()
                 continue
-            (kind, key), status = self._wanted.popitem()
+            # The one that waits longest: while writes are slow, others would overtake it for ever.
+            kind, key = next(iter(self._wanted))
+            status = self._wanted.pop((kind, key))
             self._writing += 1
             try:
                 await self._write(kind, key, status)
@@ -160,6 +162,8 @@ class StatusWriter:
             log.warning("the status of %s %s was not written: %s", kind.kind, key, error)
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._again, kind, key, status)
             return
+        # It may have waited: the next one keeps its distance from now.
+        self._pace.wrote(metadata["uid"], self._clock())
         self._view.update(kind, answer)
 
     def _again(self, kind: Resource, key: str, status: Object) -> None:

@@ -1,5 +1,7 @@
 """What services and pools use, draw and save, through the real controller: exact, and seldom written."""
 
+import itertools
+
 import pytest
 
 from lull.controller import planner, status
@@ -87,6 +89,23 @@ async def test_figures_alone_are_written_at_most_once_in_30_seconds(world):
         await refreshed(world)
     assert 3 <= world.api.writes[WRITES] - writes <= 5
     assert 3 <= world.api.writes[POOL_WRITES] - pool_writes <= 5
+
+
+async def test_a_write_that_was_slow_keeps_the_next_one_30_seconds_away(world):
+    await serve(world)
+    landed = []
+
+    def slowly(verb, kind, _):
+        if (verb, kind) == WRITES:
+            world.time += 0 if landed else 20
+            landed.append(world.time)
+
+    world.api.after = slowly
+    for _ in range(40):
+        await world.draw(2)
+        await refreshed(world)
+    assert len(landed) > 1
+    assert min(later - before for before, later in itertools.pairwise(landed)) >= 30
 
 
 async def test_figures_alone_make_no_plan(world, monkeypatch):
