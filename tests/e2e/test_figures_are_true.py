@@ -16,11 +16,22 @@ import pytest
 
 from e2e.load import OK
 from e2e.report import note
-from e2e.truth import SETTLED_SECONDS, SLOW_SECONDS, Asked, Object, Power, Scrape, Sleeper, apart, scrape_all
+from e2e.truth import (
+    SETTLED_SECONDS,
+    SLOW_EVERY,
+    SLOW_SECONDS,
+    Asked,
+    Object,
+    Power,
+    Scrape,
+    Sleeper,
+    apart,
+    scrape_all,
+)
 from e2e.world import NAMESPACE, World, world
 from lull.api.names import HOSTS_NAMESPACE
 from lull.api.quantities import parse_duration_seconds
-from lull.kube import MODELHOSTS, MODELSERVICES, Resource
+from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, Resource
 from lull.local.cluster import Cluster
 from lull.policy.packing import HOST_OVERHEAD_BYTES
 
@@ -58,7 +69,7 @@ class Run:
         asked: services of each company.
         early, late: agents' metrics while the load is steady, a window apart, by host.
         done: the same when the load is over and all is counted.
-        hosts, services: these objects before the load, and then after each write of one, by name.
+        hosts, services, pools: these objects before the load, and then after each write of one, by name.
         host_of: the host of each service.
     """
 
@@ -69,6 +80,7 @@ class Run:
     done: dict[str, Scrape] = field(default_factory=dict)
     hosts: dict[str, list[Seen]] = field(default_factory=dict)
     services: dict[str, list[Seen]] = field(default_factory=dict)
+    pools: dict[str, list[Seen]] = field(default_factory=dict)
     steady: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -124,6 +136,7 @@ async def _run(cluster: Cluster, seconds: float) -> Run:
             watching = [
                 asyncio.create_task(_follow(lull, MODELHOSTS, HOSTS_NAMESPACE, run.hosts)),
                 asyncio.create_task(_follow(lull, MODELSERVICES, NAMESPACE, run.services)),
+                asyncio.create_task(_follow(lull, MODELPOOLS, None, run.pools)),
             ]
             await _drive(lull, run, seconds)
             assert not any(task.done() for task in watching), "a watch broke"
@@ -179,7 +192,7 @@ async def _drive(lull: World, run: Run, seconds: float) -> None:
     run.done = await scrape_all(hosts)
 
 
-async def _follow(lull: World, kind: Resource, namespace: str, seen: dict[str, list[Seen]]) -> None:
+async def _follow(lull: World, kind: Resource, namespace: str | None, seen: dict[str, list[Seen]]) -> None:
     """Keep each state that is written of the objects of a kind."""
     items, version = await lull.kube.list(kind, namespace)
     for item in items:
@@ -302,6 +315,23 @@ def test_the_status_of_a_service_says_what_its_host_says(run: Run) -> None:
             assert _matches(told, hosts, "busyPercent"), (told, hosts)
             assert told["busy"] == f"{told['busyPercent']}%"
             assert status["energy"]["basis"] == "Modelled"
+
+
+def test_the_status_of_a_pool_says_what_its_host_says(run: Run) -> None:
+    for company in ("two", "five"):
+        host = run.hosts[run.host_of[run.asked[company][0].service.name]]
+        watts = {seen.item["status"]["energy"]["milliwatts"] for seen in host}
+        said = [seen.item["status"] for seen in run.pools[f"truth-{company}"] if run.whole(seen.at)]
+        assert said, f"no status of pool {company} was written in the steady load"
+        for status in said:
+            assert status["energy"]["basis"] == "Modelled"
+            assert status["energy"]["milliwatts"] in watts, (status, watts)
+            busy = sum(asked.sleeper.rate * _mean_seconds(asked.sleeper) for asked in run.asked[company])
+            assert abs(status["busyPercent"] - 100 * busy) < 0.1 * 100 * busy, (status, busy)
+
+
+def _mean_seconds(sleeper: Sleeper) -> float:
+    return sum(sleeper.seconds(number) for number in range(SLOW_EVERY)) / SLOW_EVERY
 
 
 # What it costs to tell.
