@@ -242,13 +242,19 @@ class Executor:
                     HOSTS_NAMESPACE,
                     uid=metadata["uid"],
                     resource_version=metadata["resourceVersion"],
+                    # Its agent writes last totals while its Pod ends: somewhere they must stand.
+                    after_dependents=True,
                 )
             )
         except ApiError as error:
             await self._refetch(change.host, error, None)
             raise
         self._on_written(change)
-        self._view.forget(MODELHOSTS, change.host)
+        item = await self._kube.get(MODELHOSTS, change.host, HOSTS_NAMESPACE)
+        if item is None:
+            self._view.forget(MODELHOSTS, change.host)
+        else:
+            self._view.update(MODELHOSTS, item)
 
     def _seen(self, name: str, before: tuple[Placement, ...] | None = None) -> Object:
         """Return a host as the API last showed it.

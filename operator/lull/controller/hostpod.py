@@ -60,7 +60,7 @@ def host_pod(host: Object, pool: Object, image: str) -> Object:
                     "name": metadata["name"],
                     "uid": metadata["uid"],
                     "controller": True,
-                    "blockOwnerDeletion": False,
+                    "blockOwnerDeletion": True,  # see Executor._delete_host
                 }
             ],
         },

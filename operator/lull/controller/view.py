@@ -165,15 +165,16 @@ class View:
 
     def _read_host(self, key: str) -> None:
         """Show a host anew; its Pod and its ModelHost have the same name."""
-        if key in self.raw[MODELHOSTS]:
-            self._show_host(key)
-        elif key in self.hosts:
-            self._show_host(key)
+        self._show_host(key)
+        if key not in self.raw[MODELHOSTS]:
             self._refused.pop(key, None)
             self._known.pop(key, None)
 
     def _show_host(self, name: str) -> None:
+        """Show a host as it is assumed or reported; one that is being deleted is none of the fleet's."""
         actual = self._read(MODELHOSTS, name, self._host_from)
+        if actual is not None and "deletionTimestamp" in self.raw[MODELHOSTS][name]["metadata"]:
+            actual = None
         assumed = self._assumed.get(name, actual)
         if assumed is not None and actual is not None:
             assumed = replace(actual, placements=assumed.placements)

@@ -225,13 +225,17 @@ class Kube:
         uid: str | None = None,
         resource_version: str | None = None,
         grace_seconds: int | None = None,
+        after_dependents: bool = False,
     ) -> bool:
         """Delete an object: only this very one (`uid`), only as it was seen (`resource_version`), or 409.
+
+        `after_dependents`: it stays, marked as being deleted, until what it owns and blocks it is gone.
 
         Returns:
             False where it was gone already.
         """
-        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        policy = "Foreground" if after_dependents else "Background"
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         if uid is not None or resource_version is not None:
             body["preconditions"] = {name: value for name, value in preconditions.items() if value}

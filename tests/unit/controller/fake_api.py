@@ -25,6 +25,7 @@ class FakeApi:
         self.before = lambda *_: None
         self.after = lambda *_: None
         self.duplicate_events = False
+        self.collects = True  # else what is deleted after its dependents stays until `remove`
         self.first_version = 0
         self._version = itertools.count(1)
         self._uid = itertools.count(1)
@@ -146,7 +147,15 @@ class FakeApi:
         return self._answer("replace", kind, self.objects[key])
 
     async def delete(
-        self, kind, name, namespace=None, *, uid=None, resource_version=None, grace_seconds=None
+        self,
+        kind,
+        name,
+        namespace=None,
+        *,
+        uid=None,
+        resource_version=None,
+        grace_seconds=None,
+        after_dependents=False,
     ):
         await self._turn("delete", kind, name)
         key = (kind.plural, namespace or "", name)
@@ -155,7 +164,14 @@ class FakeApi:
         metadata = self.objects[key]["metadata"]
         if uid not in (None, metadata["uid"]) or resource_version not in (None, metadata["resourceVersion"]):
             raise conflict("the precondition failed")
-        self.remove(*key)
+        if after_dependents:
+            item = copy.deepcopy(self.objects[key])
+            item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            self._update(key, self.objects[key], item)
+            if self.collects:
+                asyncio.get_running_loop().call_soon(self.remove, *key)
+        else:
+            self.remove(*key)
         self._answer("delete", kind, {"metadata": metadata})
         return True
 
@@ -184,7 +200,9 @@ class FakeApi:
 
     def remove(self, plural, namespace, name):
         """Delete an object and, as the garbage collector does, what it owns."""
-        item = self.objects.pop((plural, namespace, name))
+        item = self.objects.pop((plural, namespace, name), None)
+        if item is None:
+            return
         self._record(item, plural, "DELETED")
         uid = item["metadata"]["uid"]
         for (other, ns, child), owned in list(self.objects.items()):

@@ -186,6 +186,24 @@ async def test_what_was_drawn_on_a_host_that_went_is_written_once_more_and_then_
     assert dict(world.api.writes) == writes
 
 
+async def test_what_a_host_draws_while_its_pod_ends_is_charged_too(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    world.api.collects = False
+    await world.advance(70)
+    (host,) = await world.until(lambda: [h for h in world.hosts() if "deletionTimestamp" in h["metadata"]])
+    await world.draw(10)
+    await world.until(lambda: not world.parts.view.hosts)
+    world.api.remove("modelhosts", "lull-hosts", host["metadata"]["name"])
+    for _ in range(2):
+        await world.advance(31)
+        await refreshed(world)
+    assert joules(world) == 25 * 60 + 20 * 10
+    assert world.pool_status()["energy"]["ledger"]["joules"] == 42 * 60 + 37 * 10
+    assert world.pool_status()["hosts"] == {"total": 0, "ready": 0}
+
+
 async def test_the_saved_energy_of_what_sleeps_grows_unwritten(world):
     await serve(world)
     await world.draw(60)
