@@ -85,6 +85,8 @@ class Planner:
         if not self._started or not any(gateway.held for gateway in self._view.gateways.values()):
             return
         changes = wake(self._view.fleet(self._seed()), self._notes, self._clock())
+        if changes:
+            self._statuses.give_way()
         self._wakes.began(changes)
         for change in changes:
             self._executor.submit(change)

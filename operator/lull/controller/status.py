@@ -24,8 +24,14 @@ from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanati
 
 log = logging.getLogger(__name__)
 
-CONCURRENT_WRITES = 8
+CONCURRENT_WRITES = 4
 """So that statuses leave the API server room for wakes."""
+WAY_SECONDS = 0.1
+"""How long statuses wait after a wake began; one that is over by then is written as one change, not two …"""
+LONGEST_WAY_SECONDS = 0.5
+"""… how long at most, where wake follows wake …"""
+WAITING_AT_MOST = 64
+"""… and how many may wait: beyond that they would only grow older."""
 RETRY_SECONDS = 5.0
 REFRESH_SECONDS = 0.25
 """How often it is looked whose figures may be written …"""
@@ -54,6 +60,7 @@ class StatusWriter:
         self._written: dict[tuple[str, str], Object] = {}
         self._wanted: dict[tuple[Resource, str], Object] = {}
         self._poke = asyncio.Event()
+        self._calm_at = 0.0  # of the loop's clock
         self._writing = 0
 
     @property
@@ -64,6 +71,10 @@ class StatusWriter:
     def woken(self, service: str, woken: Woken) -> None:
         """Remember a service's last wake."""
         self._woken[service] = woken
+
+    def give_way(self) -> None:
+        """Leave the API server to a wake for a moment."""
+        self._calm_at = asyncio.get_running_loop().time() + WAY_SECONDS
 
     def publish(self, fleet: Fleet, plan: Plan) -> None:
         """Write the states that a plan says, where they are not written yet."""
@@ -131,6 +142,7 @@ class StatusWriter:
     async def _write_all(self) -> None:
         while True:
             await self._poke.wait()
+            await self._calm()
             if not self._wanted:
                 self._poke.clear()
                 continue
@@ -142,6 +154,16 @@ class StatusWriter:
                 await self._write(kind, key, status)
             finally:
                 self._writing -= 1
+
+    async def _calm(self) -> None:
+        """Wait while wakes have the way."""
+        loop = asyncio.get_running_loop()
+        longest = loop.time() + LONGEST_WAY_SECONDS
+        while len(self._wanted) <= WAITING_AT_MOST:
+            wait_seconds = min(self._calm_at, longest) - loop.time()
+            if wait_seconds <= 0:
+                return
+            await asyncio.sleep(wait_seconds)
 
     async def _write(self, kind: Resource, key: str, status: Object) -> None:
         item = self._view.raw[kind].get(key)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lull.controller import status
 from lull.kube import MODELPOOLS, MODELSERVICES, PODS
 
 from .world import World, pool, service
@@ -70,6 +71,22 @@ async def test_a_resident_model_wakes_without_a_load(world):
     (after,) = world.models()
     assert after["id"] == before["id"]
     assert after["epoch"] == before["epoch"] + 1
+
+
+async def test_a_wake_that_is_soon_over_is_written_as_one_change(world, monkeypatch):
+    monkeypatch.setattr(status, "WAY_SECONDS", 0.4)
+    await world.rest()
+    before = world.api.writes["apply", "modelservices"]
+    world.outcome["demo/digits"] = ("Loading", None, None)
+    world.hold()
+    await world.until(lambda: world.parts.ledger.service("demo/digits").told.state == "Waking")
+    await world.advance(0)
+    world.outcome.clear()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    assert world.condition("Active")["reason"] == "Serving"
+    assert world.api.writes["apply", "modelservices"] == before + 1
 
 
 async def test_stable_input_means_zero_writes(world):
