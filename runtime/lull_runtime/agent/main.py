@@ -130,7 +130,9 @@ class Agent:
         except ValidationError as error:
             log.error("this ModelHost is not understood, the one before it stays in force: %s", error)
             return
-        self._mark_routed(any(model.state != "Resident" for model in host.spec.models))
+        # One that is being deleted routes nothing: it only waits for this Pod to end.
+        going = "deletionTimestamp" in item["metadata"]
+        self._mark_routed(not going and any(model.state != "Resident" for model in host.spec.models))
         self._pool = host.spec.pool
         self.host.set_desired(host.spec.models)
         if host.status is None or host.status.address is None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE
 from lull_runtime.artifact.pack import pack_repository
+from lull_runtime.triton import ROUTED
 
 from .conftest import IDENTITY, TritonProcess, as_array, eventually, model
 from .test_a_published_network_is_served import infer
@@ -82,7 +83,9 @@ async def agent(api_server, triton: TritonProcess):
     yield agent
     agent.process.kill()
     agent.process.wait()
-    api_server.kubectl("delete", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--wait=true")
+    api_server.kubectl(
+        "delete", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--wait=true", "--ignore-not-found"
+    )
 
 
 async def test_a_model_host_is_followed_through_the_death_of_the_agent_and_of_triton(
@@ -110,6 +113,26 @@ async def test_a_model_host_is_followed_through_the_death_of_the_agent_and_of_tr
     agent.want()
     await agent.until("identity-1", None)
     assert await agent.until("missing-1", None) is None
+
+
+async def test_a_host_that_is_let_go_ends_at_once_and_says_its_last_totals(
+    agent: Agent, triton: TritonProcess, api_server
+):
+    identity = model("identity", pack_repository(triton.folder / "files" / "identity.tar", IDENTITY))
+    agent.want(identity)
+    await agent.until("identity-1", "Ready")
+    routed = Path(triton.environment["LULL_CONTROL"]) / ROUTED
+    assert routed.exists()
+
+    # No garbage collector runs here: it stays as long as the Pod of a real one would.
+    host = ("modelhost", HOST, "-n", HOSTS_NAMESPACE)
+    api_server.kubectl("delete", *host, "--cascade=foreground", "--wait=false")
+    await eventually(lambda: not routed.exists(), 10, lambda: "Triton still waits for its gateways")
+    before = api_server.get(*host)["status"]["energy"]["joules"]
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(10) == 0
+    assert api_server.get(*host)["status"]["energy"]["joules"] > before
+    api_server.kubectl("patch", *host, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
 
 async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: TritonProcess):
