@@ -20,10 +20,8 @@ from lull.policy.energy import (
     charge_host,
     close,
     close_hosts,
-    rebase,
-    rebase_pool,
     resize,
-    run_meter,
+    set_rate,
 )
 
 START = 1_700_000_000.0
@@ -101,7 +99,7 @@ def test_totals_never_fall_and_a_crash_neither_loses_nor_doubles(history):
         now = service.account
         assert now.idle_joules >= before.idle_joules
         assert now.dynamic_joules >= before.dynamic_joules
-        assert now.baseline_joules >= before.baseline_joules
+        assert now.baseline.microjoules >= before.baseline.microjoules
         assert now.requests >= before.requests
         reported = sum(r.idle_joules + r.dynamic_joules for r in service.truth.values())
         assert now.joules == reported + service.gone_joules
@@ -119,30 +117,140 @@ def test_what_is_written_reads_back_as_the_same_account(history):
     assert account_from(service.written) == replace(service.account, spare_milligrams=0.0)
 
 
-sizes = st.lists(st.integers(1, 80_000), min_size=1, max_size=6)
-rates = st.lists(
-    st.tuples(st.integers(1, 2_000_000), st.floats(0.01, 5000.0), st.booleans()), min_size=1, max_size=12
+names = st.sampled_from("abc")
+drawn = st.integers(0, 100_000_000)
+fleet_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("draw"), st.tuples(drawn, st.lists(st.tuples(names, drawn, drawn), max_size=4))),
+        st.tuples(st.just("rate"), st.integers(0, 2_000_000)),
+        st.tuples(st.just("size"), st.tuples(names, st.integers(0, 80_000))),
+        st.tuples(st.just("wait"), st.floats(0.0, 5000.0)),
+        st.tuples(st.just("write"), names),
+        st.tuples(st.just("write pool"), st.none()),
+        st.tuples(st.just("crash"), st.none()),
+        st.tuples(st.just("unload"), names),
+    ),
+    max_size=40,
 )
 
 
-@given(sizes, rates)
-def test_the_services_baselines_never_exceed_the_pools_over_changes_and_crashes(mebibytes, history):
-    now = START
-    pool = PoolAccount(at=now)
-    accounts = [resize(Account(), size, pool.meter_at(now)) for size in mebibytes]
-    seen = [0.0] * len(accounts)
-    for milliwatts, seconds, crash in history:
-        pool = run_meter(pool, milliwatts, sum(mebibytes), now)
-        written = pool_account_to(pool)
-        now += seconds
-        # The rate was written when it changed; nothing since.
-        pool = pool_account_from(written) if crash else rebase_pool(pool, now)
-        accounts = [rebase(account, pool.meter_at(now)) for account in accounts]
-        parts = [account.baseline_at(pool.meter_at(now)) for account in accounts]
-        # The times of ledgers have microseconds, begun joules of a new rate count whole.
-        assert sum(parts) <= pool.baseline_at(now) + 1e-6 * sum(mebibytes) * len(history) + 1
-        assert all(part >= last - 1e-2 for part, last in zip(parts, seen, strict=True))
-        seen = parts
+class Fleet:
+    """A pool with one host and three services, as a controller and an agent account for them.
+
+    The agent counts in microjoules and tells whole joules: of parts, begun ones as whole.
+    """
+
+    def __init__(self):
+        self.now = START
+        self.drawn = self.dynamic = self.unallocated = 0
+        self.parts = {name: [0, 0] for name in "abc"}
+        self.loads = 0
+        self.sizes = dict.fromkeys("abc", 1000)
+        self.rate = 37_000
+        self.of_nobody = 0
+        self.pool = PoolAccount(at=START)
+        self.accounts = {name: Account() for name in "abc"}
+        self.written = {}
+        self.plan()
+
+    def placement(self, name):
+        return f"{name}{self.loads}"
+
+    def plan(self):
+        old = self.pool
+        self.pool = set_rate(self.pool, self.rate, sum(self.sizes.values()), self.now)
+        meters = self.pool.until(self.now).meters
+        for name, account in self.accounts.items():
+            self.accounts[name] = resize(account, self.sizes[name], meters)
+            if account.mebibytes != self.sizes[name]:
+                self.write(name)  # at once, as any change of state
+        if (old.baseline_milliwatts, old.mebibytes) != (self.pool.baseline_milliwatts, self.pool.mebibytes):
+            self.write_pool()
+
+    def write_pool(self):
+        self.pool = self.pool.until(self.now)
+        self.written_pool = pool_account_to(self.pool)
+
+    def charge_pool(self):
+        told = HostReading(self.drawn // 10**6, self.dynamic // 10**6, -(-self.unallocated // 10**6))
+        before = self.pool.counted.get("h", HostReading()).unallocated_joules
+        if not self.pool.mebibytes:
+            self.of_nobody += told.unallocated_joules - before
+        self.pool = charge_host(self.pool, "h", told, 0.0)
+
+    def charge(self):
+        self.charge_pool()
+        for name, (idle, dynamic) in self.parts.items():
+            told = Reading(-(-idle // 10**6), -(-dynamic // 10**6))
+            self.accounts[name] = charge(self.accounts[name], self.placement(name), told, self.now, 0.0)
+
+    def write(self, name):
+        self.accounts[name] = self.accounts[name].until(self.pool.until(self.now).meters)
+        self.written[name] = account_to(self.accounts[name], "p", self.now)
+
+    def draw(self, unallocated, parts):
+        self.unallocated += unallocated
+        self.drawn += unallocated
+        for name, idle, dynamic in parts:
+            self.parts[name][0] += idle
+            self.parts[name][1] += dynamic
+            self.dynamic += dynamic
+            self.drawn += idle + dynamic
+        self.charge()
+
+    def crash(self):
+        self.pool = pool_account_from(self.written_pool)
+        self.accounts = {name: account_from(ledger) for name, ledger in self.written.items()}
+        self.pool = set_rate(self.pool, self.rate, sum(self.sizes.values()), self.now)
+        self.charge_pool()
+        self.plan()
+        self.charge()
+
+    def step(self, what, value):
+        if what == "draw":
+            self.draw(*value)
+        elif what == "rate":
+            self.rate = value if sum(self.sizes.values()) else 0
+            self.plan()
+        elif what == "size":
+            self.sizes[value[0]] = value[1]
+            self.rate = self.rate if sum(self.sizes.values()) else 0
+            self.plan()
+        elif what == "wait":
+            self.now += value
+        elif what == "write":
+            self.write(value)
+        elif what == "write pool":
+            self.write_pool()
+        elif what == "crash":
+            self.crash()
+        else:  # all are loaded anew: what was told of them is written before it goes
+            for name in self.parts:
+                self.write(name)
+                self.parts[name] = [0, 0]
+            self.loads += 1
+
+    def saved(self):
+        meters = self.pool.until(self.now).meters
+        return [account.until(meters) for account in self.accounts.values()]
+
+
+@given(fleet_steps)
+def test_what_services_saved_never_adds_up_to_more_than_the_pools_over_changes_and_crashes(history):
+    fleet = Fleet()
+    before = fleet.saved()
+    for what, value in history:
+        fleet.step(what, value)
+        parts, pool = fleet.saved(), fleet.pool.until(fleet.now)
+        idle = sum(part.baseline.microjoules - part.dynamic_joules * 10**6 for part in parts)
+        assert idle <= pool.baseline_microjoules - fleet.dynamic // 10**6 * 10**6
+        overhead = sum(part.overhead.microjoules for part in parts)
+        assert overhead >= fleet.unallocated - fleet.of_nobody * 10**6
+        assert sum(part.saved_joules for part in parts) <= pool.saved_joules + fleet.of_nobody + 1e-3
+        for part, last in zip(parts, before, strict=True):
+            assert part.baseline.microjoules >= last.baseline.microjoules
+            assert part.overhead.microjoules >= last.overhead.microjoules
+        before = parts
 
 
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 900), st.integers(0, 900), st.booleans())))

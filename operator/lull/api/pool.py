@@ -146,28 +146,32 @@ class CountedHost(Model):
     name: Annotated[str, Field(max_length=253)]
     joules: Annotated[int, Field(ge=0)] = 0
     dynamic_joules: Annotated[int, Field(ge=0)] = 0
+    unallocated_joules: Annotated[int, Field(ge=0)] = 0
 
 
 class PoolLedger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
-    at: Time = Field(
-        description="Since when the baseline's rates are what they are; until when it is counted."
-    )
-    joules: Annotated[int, Field(ge=0)] = 0
-    baseline_joules: Annotated[int, Field(ge=0)] = Field(
-        0, description="Its idle part until `at`, its dynamic part until now."
-    )
-    baseline_milliwatts: Annotated[int, Field(ge=0)] = Field(
-        0, description="The rate of its idle part since `at`."
+    at: Time = Field(description="Until when the baseline and its meter are counted.")
+    mebibytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Memory of all the models that share what the meters count."
     )
     meter: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Reading at `at` of the baseline's meter, in microjoules per mebibyte: what keeping one "
         "mebibyte of a model always on would have drawn. Sleeping services are charged by it unwritten.",
     )
-    meter_microwatts: Annotated[int, Field(ge=0)] = Field(
-        0, description="How fast the meter runs since `at`, in microwatts per mebibyte."
+    overhead_meter: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Reading of the overhead's meter, in the same unit: what the hosts drew for no model, "
+        "shared among all.",
+    )
+    joules: Annotated[int, Field(ge=0)] = 0
+    baseline_microjoules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Its idle part until `at`, its dynamic part until now."
+    )
+    baseline_milliwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="The rate of its idle part since `at`."
     )
     milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
     counted: Annotated[list[CountedHost], Field(max_length=10_000, json_schema_extra=list_map("name"))] = (
@@ -182,6 +186,9 @@ class PoolEnergyStatus(Model):
     milliwatts: Annotated[int, Field(ge=0)] | None = None
     baseline_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
         None, description="What the fewest hosts that hold every service would draw, always on."
+    )
+    saving_milliwatts: int | None = Field(
+        None, description="The baseline's less its own, now; below zero while more than the fewest are kept."
     )
     watts: Annotated[str, Field(max_length=16)] | None = None
     watt_hours: Annotated[str, Field(max_length=32)] | None = None

@@ -249,18 +249,24 @@ class HourJoules(Model):
 class Ledger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
-    at: Time = Field(description="Until when the baseline is counted …")
+    at: Time = Field(description="Until when the shares of the meters are counted …")
     pool: Annotated[str, Field(max_length=63)] = ""
     meter: Annotated[int, Field(ge=0)] = Field(
-        0, description="… and the reading of its pool's baseline meter then, in microjoules per mebibyte."
+        0, description="… the reading of its pool's baseline meter then, in microjoules per mebibyte …"
+    )
+    overhead_meter: Annotated[int, Field(ge=0)] = Field(
+        0, description="… and that of the meter of what hosts draw for no model."
     )
     mebibytes: Annotated[int, Field(ge=0)] = Field(
         0, description="Memory of all the replicas that the baseline keeps on."
     )
     idle_joules: Annotated[int, Field(ge=0)] = 0
     dynamic_joules: Annotated[int, Field(ge=0)] = 0
-    baseline_joules: Annotated[int, Field(ge=0)] = Field(
+    baseline_microjoules: Annotated[int, Field(ge=0)] = Field(
         0, description="What it would have drawn if every service were always on, packed on the fewest hosts."
+    )
+    overhead_microjoules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Its part, by memory, of what its pool's hosts drew for no model."
     )
     milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
     requests: Annotated[int, Field(ge=0)] = 0
@@ -286,6 +292,9 @@ class EnergyStatus(Model):
     baseline_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
         None, description="What it would draw now if every service were always on, on the fewest hosts."
     )
+    saving_milliwatts: int | None = Field(
+        None, description="What it saves now: `saved` grows by it, or shrinks below zero."
+    )
     watts: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="`milliwatts` in watts, for people."
     )
@@ -297,7 +306,8 @@ class EnergyStatus(Model):
     )
     saved_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
         None,
-        description="The baseline's less its own; below zero where Lull kept more hosts than the fewest.",
+        description="The baseline's less its own and its part, by memory, of what hosts drew for no model: "
+        "never more in sum than the pool's. Below zero where Lull kept more hosts than the fewest.",
     )
     saved: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="`savedWattHours` with its unit, for people: `1.2kWh`."

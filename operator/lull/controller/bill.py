@@ -2,10 +2,10 @@
 
 from lull.controller.books import account_to, pool_account_to
 from lull.controller.clock import Clock, rfc3339
-from lull.controller.ledger import Ledger, PoolBook, ServiceBook
-from lull.controller.use import Draw, draw
+from lull.controller.ledger import Ledger
+from lull.controller.use import draw
 from lull.controller.wire import Object
-from lull.policy.energy import energy_text, grams_text, watt_hours_text, watts_text
+from lull.policy.energy import Account, PoolAccount, energy_text, grams_text, watt_hours_text, watts_text
 
 _MILLI = 1000
 
@@ -31,8 +31,10 @@ def service_energy(ledger: Ledger, key: str, clock: Clock) -> Object | None:
     }
     pool = ledger.pool(book.pool)
     if pool and pool.profile:
-        energy["baselineMilliwatts"] = _baseline_milliwatts(book, pool, drawn)
-        energy |= _saved(account.baseline_at(ledger.meter(book)) - account.joules)
+        baseline = _part(pool.account.baseline_milliwatts, account, pool.account) + drawn.dynamic
+        overhead = -_part(-pool.unallocated_milliwatts, account, pool.account)
+        energy["baselineMilliwatts"] = baseline
+        energy |= _saved(account.saved_joules, baseline - drawn.total - overhead)
     if ledger.carbon_known(book.pool, account.milligrams_co2e):
         energy["gramsCO2e"] = grams_text(account.milligrams_co2e)
     return energy
@@ -54,8 +56,9 @@ def pool_energy(ledger: Ledger, name: str, clock: Clock) -> Object | None:
         "ledger": pool_account_to(account),
     }
     if book.profile:
-        energy["baselineMilliwatts"] = account.baseline_milliwatts + use.dynamic_milliwatts
-        energy |= _saved(account.baseline_at(clock()) - account.joules)
+        baseline = account.baseline_milliwatts + use.dynamic_milliwatts
+        energy["baselineMilliwatts"] = baseline
+        energy |= _saved(account.saved_joules, baseline - milliwatts)
     if ledger.carbon_known(name, account.milligrams_co2e):
         energy["gramsCO2e"] = grams_text(account.milligrams_co2e)
     names = ("gramsCO2ePerRequest", "gramsCO2ePerRequestPacked")
@@ -65,9 +68,14 @@ def pool_energy(ledger: Ledger, name: str, clock: Clock) -> Object | None:
     return energy
 
 
-def _baseline_milliwatts(book: ServiceBook, pool: PoolBook, drawn: Draw) -> int:
-    return book.account.mebibytes * pool.account.meter_microwatts // _MILLI + drawn.dynamic
+def _part(milliwatts: int, account: Account, pool: PoolAccount) -> int:
+    """Return a service's part by memory of what its pool shares out, rounded down."""
+    return milliwatts * account.mebibytes // pool.mebibytes if pool.mebibytes else 0
 
 
-def _saved(joules: float) -> Object:
-    return {"savedWattHours": watt_hours_text(joules), "saved": energy_text(joules)}
+def _saved(joules: float, milliwatts: int) -> Object:
+    return {
+        "savedWattHours": watt_hours_text(joules),
+        "saved": energy_text(joules),
+        "savingMilliwatts": milliwatts,
+    }

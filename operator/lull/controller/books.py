@@ -3,17 +3,17 @@
 from datetime import UTC, datetime
 
 from lull.controller.wire import Object
-from lull.policy.energy import Account, HostReading, PoolAccount, Reading
+from lull.policy.energy import Account, HostReading, Meters, PoolAccount, Reading, Share
 
 
 def account_from(ledger: Object) -> Account:
     """Read the account of a service from `status.energy.ledger`."""
     return Account(
         mebibytes=ledger.get("mebibytes", 0),
-        meter=ledger.get("meter", 0),
+        baseline=Share(ledger.get("meter", 0), ledger.get("baselineMicrojoules", 0)),
+        overhead=Share(ledger.get("overheadMeter", 0), ledger.get("overheadMicrojoules", 0)),
         idle_joules=ledger.get("idleJoules", 0),
         dynamic_joules=ledger.get("dynamicJoules", 0),
-        baseline_joules=ledger.get("baselineJoules", 0),
         milligrams_co2e=ledger.get("milligramsCO2e", 0),
         requests=ledger.get("requests", 0),
         counted={entry["id"]: reading_from(entry) for entry in ledger.get("counted", ())},
@@ -22,15 +22,17 @@ def account_from(ledger: Object) -> Account:
 
 
 def account_to(account: Account, pool: str, now: float) -> Object:
-    """Write the account of a service, its baseline counted up to now by its pool's meter."""
+    """Write the account of a service, its shares counted up to now by its pool's meters."""
     return {
         "at": exact_time(now),
         "pool": pool,
         "mebibytes": account.mebibytes,
-        "meter": account.meter,
+        "meter": account.baseline.meter,
+        "overheadMeter": account.overhead.meter,
         "idleJoules": account.idle_joules,
         "dynamicJoules": account.dynamic_joules,
-        "baselineJoules": account.baseline_joules,
+        "baselineMicrojoules": account.baseline.microjoules,
+        "overheadMicrojoules": account.overhead.microjoules,
         "milligramsCO2e": account.milligrams_co2e,
         "requests": account.requests,
         "counted": [
@@ -50,11 +52,11 @@ def pool_account_from(ledger: Object) -> PoolAccount:
     """Read the account of a pool from `status.energy.ledger`."""
     return PoolAccount(
         at=seconds_of(ledger["at"]),
+        mebibytes=ledger.get("mebibytes", 0),
+        meters=Meters(ledger.get("meter", 0), ledger.get("overheadMeter", 0)),
         joules=ledger.get("joules", 0),
-        baseline_joules=ledger.get("baselineJoules", 0),
+        baseline_microjoules=ledger.get("baselineMicrojoules", 0),
         baseline_milliwatts=ledger.get("baselineMilliwatts", 0),
-        meter=ledger.get("meter", 0),
-        meter_microwatts=ledger.get("meterMicrowatts", 0),
         milligrams_co2e=ledger.get("milligramsCO2e", 0),
         counted={entry["name"]: host_reading_from(entry) for entry in ledger.get("counted", ())},
     )
@@ -64,14 +66,20 @@ def pool_account_to(account: PoolAccount) -> Object:
     """Write the account of a pool."""
     return {
         "at": exact_time(account.at),
+        "mebibytes": account.mebibytes,
+        "meter": account.meters.baseline,
+        "overheadMeter": account.meters.overhead,
         "joules": account.joules,
-        "baselineJoules": account.baseline_joules,
+        "baselineMicrojoules": account.baseline_microjoules,
         "baselineMilliwatts": account.baseline_milliwatts,
-        "meter": account.meter,
-        "meterMicrowatts": account.meter_microwatts,
         "milligramsCO2e": account.milligrams_co2e,
         "counted": [
-            {"name": name, "joules": reading.joules, "dynamicJoules": reading.dynamic_joules}
+            {
+                "name": name,
+                "joules": reading.joules,
+                "dynamicJoules": reading.dynamic_joules,
+                "unallocatedJoules": reading.unallocated_joules,
+            }
             for name, reading in sorted(account.counted.items())
         ],
     }
@@ -85,7 +93,9 @@ def reading_from(energy: Object, counters: Object | None = None) -> Reading:
 
 def host_reading_from(energy: Object) -> HostReading:
     """Read a host's counters, as it reports them or as a ledger keeps them."""
-    return HostReading(energy.get("joules", 0), energy.get("dynamicJoules", 0))
+    return HostReading(
+        energy.get("joules", 0), energy.get("dynamicJoules", 0), energy.get("unallocatedJoules", 0)
+    )
 
 
 def exact_time(seconds: float) -> str:

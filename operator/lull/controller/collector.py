@@ -85,6 +85,12 @@ _SERVICE: tuple[_Series[ServiceFigures], ...] = (
     ),
     _Series(
         "counter",
+        "lull_service_overhead_energy_joules",
+        "Its part, by memory, of what its pool's hosts drew for no model.",
+        _one(lambda f: f.overhead_joules),
+    ),
+    _Series(
+        "counter",
         "lull_service_carbon_grams",
         "Modelled: CO2 equivalent of its energy.",
         _one(lambda f: f.carbon_grams),

@@ -17,10 +17,11 @@ class ServiceFigures:
         requests: total that Triton answered.
         delayed: total that waited for a wake, since this controller started.
         objective_delayed_ratio: share of its requests that may wait, by its objective; None without one.
-        watts: its present draw; None where the draw of its pool's hosts is unknown, as are the next four.
+        watts: its present draw; None where the draw of its pool's hosts is unknown, as are the next five.
         idle_joules: total that it was charged whether it computed or not.
         dynamic_joules: total that its computing drew.
         baseline_joules: total that it would have drawn always on, on the fewest hosts; grows every moment.
+        overhead_joules: its part by memory of the total that its pool's hosts drew for none of their models.
         carbon_grams: total of CO2 equivalent; None where the pool has no carbon intensity.
     """
 
@@ -36,6 +37,7 @@ class ServiceFigures:
     idle_joules: float | None
     dynamic_joules: float | None
     baseline_joules: float | None
+    overhead_joules: float | None
     carbon_grams: float | None
 
 

@@ -3,6 +3,7 @@
 An account is loaded from its object's status when the object is first seen, and lives here from then on.
 """
 
+from collections import Counter as Tally
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -26,10 +27,11 @@ from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, Reso
 from lull.policy import Explanation, Fleet, Plan, PoolExplanation, Service
 from lull.policy.energy import (
     MEBIBYTE,
+    MICRO,
     Account,
+    Meters,
     PoolAccount,
     Reading,
-    change_meter,
     charge,
     charge_host,
     close,
@@ -38,10 +40,9 @@ from lull.policy.energy import (
     fewest_hosts,
     grams_per_request,
     kept_milliwatts,
-    rebase,
-    rebase_pool,
+    move,
     resize,
-    run_meter,
+    set_rate,
 )
 from lull.policy.packing import capacity_bytes
 from lull.policy.power import PowerProfile
@@ -61,10 +62,11 @@ class ServiceBook:
 
 @dataclass(frozen=True, slots=True)
 class PoolBook:
-    """What is kept of one pool."""
+    """What is kept of one pool; `unallocated_milliwatts`: drawn for no model, at the last plan."""
 
     uid: str
     account: PoolAccount
+    unallocated_milliwatts: int
     since: float
     basis: str
     profile: PowerProfile | None
@@ -108,6 +110,9 @@ class Ledger:
         """Open the accounts of what is new, drop those of what went, and set the rates by the plan."""
         now = self._clock()
         self._open_pools(fleet, plan, now)
+        if not self._started:  # first: a service may have counted its shares by readings that no pool wrote
+            for host in self._view.raw[MODELHOSTS].values():
+                self._charge_pool(host)
         new = self._open_services(fleet, plan, now)
         if self._started:
             for key in new:
@@ -129,10 +134,12 @@ class Ledger:
         """Return the book of a pool."""
         return self._pools.get(name)
 
-    def meter(self, service: ServiceBook) -> int:
-        """Return what the baseline's meter of a service's pool reads now."""
+    def meters(self, service: ServiceBook) -> Meters:
+        """Return what the meters of a service's pool read now."""
         pool = self._pools.get(service.pool)
-        return pool.account.meter_at(self._clock()) if pool else service.account.meter
+        if pool is None:
+            return Meters(service.account.baseline.meter, service.account.overhead.meter)
+        return pool.account.until(self._clock()).meters
 
     def services(self) -> Iterator[tuple[str, ServiceFigures]]:
         """Yield the figures of every service, none until the first plan; others may act in between."""
@@ -147,16 +154,16 @@ class Ledger:
         return {name: self._pool_figures(name, book) for name, book in self._pools.items()}
 
     def close_service(self, key: str) -> ServiceBook:
-        """Bring a service's book to now, to be written: what left is forgotten, the baseline counted."""
+        """Bring a service's book to now, to be written: what left is forgotten, its shares counted."""
         book = self._services[key]
-        account = rebase(close(book.account, self.reports.present(key)), self.meter(book))
+        account = close(book.account, self.reports.present(key)).until(self.meters(book))
         self._services[key] = replace(book, account=account)
         return self._services[key]
 
     def close_pool(self, name: str) -> PoolBook:
         """Bring a pool's book to now, to be written."""
         book = self._pools[name]
-        account = close_hosts(rebase_pool(book.account, self._clock()), self._view.raw[MODELHOSTS])
+        account = close_hosts(book.account.until(self._clock()), self._view.raw[MODELHOSTS])
         self._pools[name] = replace(book, account=account)
         return self._pools[name]
 
@@ -193,15 +200,20 @@ class Ledger:
 
     def _charge(self, host: Object) -> None:
         """Charge a host's pool and its services with what its counters grew."""
-        name, pool = host["metadata"]["name"], host["spec"]["pool"]
+        self._charge_pool(host)
         energy = (host.get("status") or {}).get("energy")
-        carbon = self._milligrams_per_joule(pool)
-        book = self._pools.get(pool)
-        if book and energy:
-            account = charge_host(book.account, name, host_reading_from(energy), carbon or 0.0)
-            self._pools[pool] = replace(book, account=account, basis=energy["basis"])
+        carbon = self._milligrams_per_joule(host["spec"]["pool"])
         for entry in told(host):
             self._charge_service(entry, energy, carbon or 0.0)
+
+    def _charge_pool(self, host: Object) -> None:
+        name, pool = host["metadata"]["name"], host["spec"]["pool"]
+        energy = (host.get("status") or {}).get("energy")
+        book = self._pools.get(pool)
+        if book and energy:
+            carbon = self._milligrams_per_joule(pool) or 0.0
+            account = charge_host(book.account, name, host_reading_from(energy), carbon)
+            self._pools[pool] = replace(book, account=account, basis=energy["basis"])
 
     def _charge_service(self, entry: Object, host_energy: Object | None, carbon: float) -> None:
         book = self._services.get(entry["service"])
@@ -225,6 +237,7 @@ class Ledger:
         for service in fleet.services.values():
             if service.pool in sizes:
                 sizes[service.pool].append(_mebibytes(service))
+        unallocated = self._unallocated_milliwatts()
         books = {}
         for name, explained in plan.pools.items():
             item = self._view.raw[MODELPOOLS][name]
@@ -235,12 +248,26 @@ class Ledger:
             profile = power_profile(item)
             hosts = fewest_hosts((size * MEBIBYTE for size in sizes[name]), capacity)
             milliwatts = kept_milliwatts(profile, hosts) if profile else 0
-            account = run_meter(book.account, milliwatts, sum(sizes[name]), now)
+            account = set_rate(book.account, milliwatts, sum(sizes[name]), now)
             basis = book.basis or ("Modelled" if profile else "")
             books[name] = replace(
-                book, account=account, basis=basis, profile=profile, told=explained, capacity_bytes=capacity
+                book,
+                account=account,
+                unallocated_milliwatts=unallocated[name],
+                basis=basis,
+                profile=profile,
+                told=explained,
+                capacity_bytes=capacity,
             )
         self._pools = books
+
+    def _unallocated_milliwatts(self) -> Tally[str]:
+        """Return by pool what hosts draw for no model."""
+        tally: Tally[str] = Tally()
+        for host in self._view.raw[MODELHOSTS].values():
+            energy = (host.get("status") or {}).get("energy") or {}
+            tally[host["spec"]["pool"]] += energy.get("unallocatedMilliwatts", 0)
+        return tally
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
         """Return the keys of those whose account was opened now, with nothing counted yet."""
@@ -265,9 +292,9 @@ class Ledger:
         """Return a service's book with its part of the baseline as it is from now on."""
         account = book.account
         if book.pool != service.pool:
-            old, book = self.meter(book), replace(book, pool=service.pool)
-            account = change_meter(account, old, self.meter(book))
-        account = resize(account, _mebibytes(service), self.meter(book))
+            old, book = self.meters(book), replace(book, pool=service.pool)
+            account = move(account, old, self.meters(book))
+        account = resize(account, _mebibytes(service), self.meters(book))
         return book if account is book.account else replace(book, account=account)
 
     def _milligrams_per_joule(self, pool: str) -> float | None:
@@ -276,7 +303,7 @@ class Ledger:
 
     def _service_figures(self, key: str, book: ServiceBook) -> ServiceFigures:
         pool = self._pools.get(book.pool)
-        account, known = book.account, bool(book.basis)
+        account, known = book.account.until(self.meters(book)), bool(book.basis)
         spec = self._view.raw[MODELSERVICES][key]["spec"]
         hold = (spec.get("hold") or {}).get("timeout", "60s")
         objective = spec.get("objective")
@@ -294,7 +321,8 @@ class Ledger:
             watts=draw(self.entries(key)).total / 1000 if known else None,
             idle_joules=account.idle_joules if known else None,
             dynamic_joules=account.dynamic_joules if known else None,
-            baseline_joules=account.baseline_at(self.meter(book)) if profiled else None,
+            baseline_joules=account.baseline.microjoules / MICRO if profiled else None,
+            overhead_joules=account.overhead.microjoules / MICRO if known else None,
             carbon_grams=grams if self.carbon_known(book.pool, account.milligrams_co2e) else None,
         )
 
@@ -323,9 +351,11 @@ class Ledger:
         ledger = energy.get("ledger") or {}
         if kind is MODELPOOLS:
             book = self._pools[key]
-            rates = (ledger.get("baselineMilliwatts", 0), ledger.get("meterMicrowatts", 0))
-            return (book.account.baseline_milliwatts, book.account.meter_microwatts) != rates
-        return bool(self._services[key].basis) != bool(energy)
+            rates = (ledger.get("baselineMilliwatts", 0), ledger.get("mebibytes", 0))
+            return (book.account.baseline_milliwatts, book.account.mebibytes) != rates
+        of_service = self._services[key]
+        said = (ledger.get("pool", ""), ledger.get("mebibytes", 0)) if energy else None
+        return said != ((of_service.pool, of_service.account.mebibytes) if of_service.basis else None)
 
     def entries(self, key: str) -> list[Object]:
         """Return what is said of a service's placements that are to stay for now."""
@@ -340,6 +370,16 @@ class Ledger:
     def carbon_known(self, pool: str, milligrams: int) -> bool:
         """Tell whether carbon is counted in a pool, or has been."""
         return bool(milligrams) or self._milligrams_per_joule(pool) is not None
+
+    def energy_trouble(self, name: str) -> tuple[str, str] | None:
+        """Return why nobody knows what a pool draws."""
+        book = self._pools.get(name)
+        if book is None or book.basis:
+            return None
+        return "NoPowerProfile", (
+            "no host has a sensor, and the power of the pool's accelerator is not known: set idleWatts, "
+            "contextWatts and maxWatts in spec.power, or spec.accelerator.product to one that Lull knows"
+        )
 
     def carbon_trouble(self, pool: Object) -> tuple[str, str] | None:
         """Return why a pool's carbon intensity is not what its ConfigMap says."""
@@ -360,7 +400,7 @@ class Ledger:
         return present, grams_per_request(packed / 1000, per_second, carbon)
 
     def _pool_figures(self, name: str, book: PoolBook) -> PoolFigures:
-        use, account, explained = self.use(name), book.account, book.told
+        use, account, explained = self.use(name), book.account.until(self._clock()), book.told
         present, packed = self.grams_per_request(name)
         known = bool(book.basis)
         supply, used = explained.supply_bytes, explained.used_bytes
@@ -372,7 +412,7 @@ class Ledger:
             busy_ratio=min(1.0, use.busy_percent / 100 / use.busy_hosts) if use.busy_hosts else None,
             watts=(use.milliwatts or 0) / 1000 if known else None,
             joules=account.joules if known else None,
-            baseline_joules=account.baseline_at(self._clock()) if book.profile else None,
+            baseline_joules=account.baseline_joules if book.profile else None,
             carbon_grams=account.milligrams_co2e / 1000 if carbon_known else None,
             grams_per_request=present,
             grams_per_request_packed=packed,
@@ -400,6 +440,7 @@ def _pool_book(item: Object, explained: PoolExplanation, now: float) -> PoolBook
     return PoolBook(
         uid=item["metadata"]["uid"],
         account=pool_account_from(ledger) if ledger else PoolAccount(at=now),
+        unallocated_milliwatts=0,
         since=seconds_of(energy["since"]) if "since" in energy else now,
         basis=energy.get("basis", ""),
         profile=None,

@@ -12,7 +12,7 @@ from lull.api.reasons import Reason
 from lull.policy import Plan
 
 _STATES = ("Asleep", "Waking", "Serving", "Draining", "Suspended")
-_WAKE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_WAKE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 30, 60, 120, 300)
 
 WAKE_SECONDS = Histogram(
     "lull_wake_seconds",

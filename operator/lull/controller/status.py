@@ -261,11 +261,12 @@ class StatusWriter:
         }
 
     def _pool_conditions(self, item: Object) -> dict[str, tuple[str, str, str]]:
-        conditions = {"Ready": ("True", "Accepted", "")}
-        trouble = self._ledger.carbon_trouble(item)
-        if trouble:
-            conditions["CarbonKnown"] = ("False", *trouble)
-        return conditions
+        troubles = {
+            "EnergyKnown": self._ledger.energy_trouble(item["metadata"]["name"]),
+            "CarbonKnown": self._ledger.carbon_trouble(item),
+        }
+        known = {type_: ("False", *trouble) for type_, trouble in troubles.items() if trouble}
+        return {"Ready": ("True", "Accepted", "")} | known
 
     def _invalid_status(self, item: Object, why: str) -> Object:
         stalled = {"Ready": ("False", "Invalid", why), "Stalled": ("True", "Invalid", why)}

@@ -2,8 +2,10 @@
 
 Accounts are whole numbers, and all of an account is kept: read back after a crash, it goes on exactly.
 A counter is charged by its growth over what the account holds of it, so that an old reading changes nothing.
-The baseline is a meter that runs in each pool, like a clock, in microjoules per mebibyte of model: a service
-owes its mebibytes times what the meter went forward, however long it slept unwritten.
+What services share by memory runs on meters of their pool, in microjoules per mebibyte of model: a service
+owes its mebibytes times what a meter went forward, however long it slept unwritten. The baseline's runs like
+a clock, the overhead's with what the pool's hosts drew for nobody; both are rounded so that what services
+saved never adds up to more than what their pool saved.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +17,7 @@ MEBIBYTE = 2**20
 HOUR_SECONDS = 3600
 HOURS_KEPT = 25
 """Twenty-four whole hours and the present one."""
-_MICRO = 10**6
+MICRO = 10**6
 _JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 
@@ -30,10 +32,34 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """The counters of one host."""
+    """The counters of one host; unallocated is what it drew for none of its models."""
 
     joules: int = 0
     dynamic_joules: int = 0
+    unallocated_joules: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """Readings of a pool's meters, in microjoules per mebibyte."""
+
+    baseline: int = 0
+    overhead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A service's part of what one meter counts: so much, until it read `meter`."""
+
+    meter: int = 0
+    microjoules: int = 0
+
+    def until(self, meter: int, mebibytes: int) -> "Share":
+        """Return it counted on, to another reading.
+
+        A meter that reads less than before is another one, of a pool that was made anew: it owes no past.
+        """
+        return Share(meter, self.microjoules + mebibytes * max(0, meter - self.meter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +68,18 @@ class Account:
 
     Attributes:
         mebibytes: memory of the replicas that the baseline keeps on.
-        meter: reading of the pool's meter up to which `baseline_joules` is counted.
+        baseline: its part of what always-on serving would have drawn, its own computing included.
+        overhead: its part of what the pool's hosts drew for nobody.
         counted: how much of each placement's counters the totals hold, by placement id.
         hours: joules drawn by hour since the epoch, of the last `HOURS_KEPT`.
         spare_milligrams: a part of a milligram that is not in the total yet; not kept over a restart.
     """
 
     mebibytes: int = 0
-    meter: int = 0
+    baseline: Share = Share()
+    overhead: Share = Share()
     idle_joules: int = 0
     dynamic_joules: int = 0
-    baseline_joules: int = 0
     milligrams_co2e: int = 0
     requests: int = 0
     counted: Mapping[str, Reading] = field(default_factory=dict)
@@ -64,9 +91,18 @@ class Account:
         """Everything drawn."""
         return self.idle_joules + self.dynamic_joules
 
-    def baseline_at(self, meter: int) -> float:
-        """Return the baseline in joules when the pool's meter reads `meter`."""
-        return self.baseline_joules + self.mebibytes * max(0, meter - self.meter) / _MICRO
+    @property
+    def saved_joules(self) -> float:
+        """What always-on serving would have drawn, less what it drew and what was drawn for nobody."""
+        return (self.baseline.microjoules - self.overhead.microjoules) / MICRO - self.joules
+
+    def until(self, meters: Meters) -> "Account":
+        """Return it with its shares counted until the pool's meters read this."""
+        return replace(
+            self,
+            baseline=self.baseline.until(meters.baseline, self.mebibytes),
+            overhead=self.overhead.until(meters.overhead, self.mebibytes),
+        )
 
     def last_day_joules(self, now: float) -> int:
         """Return what was drawn in the last 24 whole hours and the present one."""
@@ -76,35 +112,52 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class PoolAccount:
-    """The totals of one pool, and its baseline's meter.
+    """The totals of one pool, and its meters.
 
     Attributes:
-        at: since when `baseline_milliwatts` and `meter_microwatts` hold, in seconds since the epoch.
-        baseline_joules: the idle part until `at`, the dynamic one until now.
-        meter: its reading at `at`, in microjoules per mebibyte.
-        meter_microwatts: how fast it runs, in microwatts per mebibyte.
+        at: until when the baseline and its meter are counted, in seconds since the epoch.
+        mebibytes: memory of all the models that share what the meters count.
+        baseline_microjoules: the idle part until `at`, the dynamic one until now.
+        baseline_milliwatts: the rate of the idle part since.
+        ahead_microjoules: what the overhead's meter counts too much, its readings being whole; forgotten by a
+            restart.
     """
 
     at: float
+    mebibytes: int = 0
+    meters: Meters = Meters()
     joules: int = 0
-    baseline_joules: int = 0
+    baseline_microjoules: int = 0
     baseline_milliwatts: int = 0
-    meter: int = 0
-    meter_microwatts: int = 0
     milligrams_co2e: int = 0
     counted: Mapping[str, HostReading] = field(default_factory=dict)
     spare_milligrams: float = 0.0
+    ahead_microjoules: int = 0
 
-    def baseline_at(self, now: float) -> float:
-        """Return the baseline in joules."""
-        return self.baseline_joules + self.baseline_milliwatts * self._seconds(now) / 1000
+    @property
+    def baseline_joules(self) -> float:
+        """What the fewest hosts would have drawn, always on."""
+        return self.baseline_microjoules / MICRO
 
-    def meter_at(self, now: float) -> int:
-        """Return the meter's reading."""
-        return self.meter + int(self.meter_microwatts * self._seconds(now))
+    @property
+    def saved_joules(self) -> float:
+        """What the fewest hosts would have drawn, always on, less what its hosts drew."""
+        return self.baseline_joules - self.joules
 
-    def _seconds(self, now: float) -> float:
-        return max(0.0, now - self.at)
+    def until(self, now: float) -> "PoolAccount":
+        """Return it with the baseline and its meter counted until then.
+
+        The meter's growth is rounded down, so that the services' parts never exceed the pool's baseline.
+        """
+        microseconds = max(0, round(now * MICRO) - round(self.at * MICRO))
+        grown = self.baseline_milliwatts * microseconds // 1000
+        step = grown // self.mebibytes if self.mebibytes else 0
+        return replace(
+            self,
+            at=max(now, self.at),
+            baseline_microjoules=self.baseline_microjoules + grown,
+            meters=replace(self.meters, baseline=self.meters.baseline + step),
+        )
 
 
 def charge(
@@ -122,7 +175,7 @@ def charge(
         idle_joules=account.idle_joules + idle,
         dynamic_joules=account.dynamic_joules + dynamic,
         # Computing would have drawn the same on the baseline's hosts.
-        baseline_joules=account.baseline_joules + dynamic,
+        baseline=replace(account.baseline, microjoules=account.baseline.microjoules + dynamic * MICRO),
         milligrams_co2e=account.milligrams_co2e + whole,
         spare_milligrams=spare,
         requests=account.requests + requests,
@@ -143,32 +196,22 @@ def close(account: Account, present: Collection[str]) -> Account:
     return replace(account, counted={id_: r for id_, r in account.counted.items() if id_ in present})
 
 
-def rebase(account: Account, meter: int) -> Account:
-    """Count the baseline up to the meter's reading, in whole joules; the rest stays owed on the meter."""
-    owed = account.mebibytes * max(0, meter - account.meter) // _MICRO
-    if not owed:
+def resize(account: Account, mebibytes: int, meters: Meters) -> Account:
+    """Let the service have another part of what the pool's meters count from now on."""
+    newer = meters.baseline >= account.baseline.meter and meters.overhead >= account.overhead.meter
+    if newer and mebibytes == account.mebibytes:
         return account
+    return replace(account.until(meters), mebibytes=mebibytes)
+
+
+def move(account: Account, old: Meters, new: Meters) -> Account:
+    """Let another pool's meters count from now on."""
+    account = account.until(old)
     return replace(
         account,
-        baseline_joules=account.baseline_joules + owed,
-        meter=account.meter + owed * _MICRO // account.mebibytes,
+        baseline=replace(account.baseline, meter=new.baseline),
+        overhead=replace(account.overhead, meter=new.overhead),
     )
-
-
-def resize(account: Account, mebibytes: int, meter: int) -> Account:
-    """Let the baseline keep another size on from now on; a begun joule counts as one.
-
-    A meter that reads less than before is another one, of a pool that was made anew: its past is not owed.
-    """
-    if mebibytes == account.mebibytes and meter >= account.meter:
-        return account
-    owed = -(-account.mebibytes * max(0, meter - account.meter) // _MICRO)
-    return replace(account, mebibytes=mebibytes, meter=meter, baseline_joules=account.baseline_joules + owed)
-
-
-def change_meter(account: Account, old: int, new: int) -> Account:
-    """Let another pool's meter count the baseline from now on."""
-    return replace(resize(account, 0, old), meter=new)
 
 
 def charge_host(
@@ -178,15 +221,32 @@ def charge_host(
     seen = account.counted.get(host, HostReading())
     joules = max(0, reading.joules - seen.joules)
     dynamic = max(0, reading.dynamic_joules - seen.dynamic_joules)
+    unallocated = max(0, reading.unallocated_joules - seen.unallocated_joules)
+    held = HostReading(
+        seen.joules + joules, seen.dynamic_joules + dynamic, seen.unallocated_joules + unallocated
+    )
     whole, spare = _whole(account.spare_milligrams + joules * milligrams_per_joule)
     return replace(
-        account,
+        _share_out(account, unallocated),
         joules=account.joules + joules,
-        baseline_joules=account.baseline_joules + dynamic,
+        baseline_microjoules=account.baseline_microjoules + dynamic * MICRO,
         milligrams_co2e=account.milligrams_co2e + whole,
         spare_milligrams=spare,
-        counted={**account.counted, host: HostReading(seen.joules + joules, seen.dynamic_joules + dynamic)},
+        counted={**account.counted, host: held},
     )
+
+
+def _share_out(account: PoolAccount, joules: int) -> PoolAccount:
+    """Count what was drawn for nobody on the overhead's meter: all of it at least, for careful savings.
+
+    Without a model in the pool nobody shares it: it is the pool's alone.
+    """
+    if not account.mebibytes:
+        return account
+    owed = joules * MICRO - account.ahead_microjoules
+    step = max(0, -(-owed // account.mebibytes))
+    meters = replace(account.meters, overhead=account.meters.overhead + step)
+    return replace(account, meters=meters, ahead_microjoules=step * account.mebibytes - owed)
 
 
 def close_hosts(account: PoolAccount, present: Collection[str]) -> PoolAccount:
@@ -196,32 +256,11 @@ def close_hosts(account: PoolAccount, present: Collection[str]) -> PoolAccount:
     return replace(account, counted={name: r for name, r in account.counted.items() if name in present})
 
 
-def run_meter(account: PoolAccount, milliwatts: int, mebibytes: int, now: float) -> PoolAccount:
-    """Let a pool's baseline run at another rate from now on, shared by `mebibytes` of models.
-
-    The meter's rate is rounded down, so that the services' parts never exceed the pool's baseline.
-    """
-    rate = milliwatts * 1000 // mebibytes if mebibytes else 0
-    if (milliwatts, rate) == (account.baseline_milliwatts, account.meter_microwatts):
+def set_rate(account: PoolAccount, milliwatts: int, mebibytes: int, now: float) -> PoolAccount:
+    """Let a pool's baseline run at another rate from now on, shared by `mebibytes` of models."""
+    if (milliwatts, mebibytes) == (account.baseline_milliwatts, account.mebibytes):
         return account
-    begun = -int(-account.baseline_at(now) // 1)
-    return replace(
-        account,
-        at=max(now, account.at),
-        baseline_joules=begun,
-        baseline_milliwatts=milliwatts,
-        meter=account.meter_at(now),
-        meter_microwatts=rate,
-    )
-
-
-def rebase_pool(account: PoolAccount, now: float) -> PoolAccount:
-    """Count a pool's baseline up to now, in whole joules; the rest stays owed, as `at` stays behind."""
-    owed = int(account.baseline_at(now)) - account.baseline_joules
-    if owed <= 0:
-        return account
-    at = account.at + owed * 1000 / account.baseline_milliwatts
-    return replace(account, at=at, baseline_joules=account.baseline_joules + owed, meter=account.meter_at(at))
+    return replace(account.until(now), baseline_milliwatts=milliwatts, mebibytes=mebibytes)
 
 
 def fewest_hosts(sizes_bytes: Iterable[int], capacity_bytes: int) -> int:

@@ -69,6 +69,7 @@ def drawn(
         "basis": basis,
         "milliwatts": round(watts * 1000),
         "baselineMilliwatts": round(baseline_watts * 1000),
+        "savingMilliwatts": round((baseline_watts - watts) * 1000),
         "watts": f"{watts:.0f}",
         "wattHours": str(watt_hours),
         "savedWattHours": str(saved_watt_hours),
@@ -77,7 +78,8 @@ def drawn(
             "at": at,
             "idleJoules": watt_hours * 3600,
             "dynamicJoules": 0,
-            "baselineJoules": (watt_hours + saved_watt_hours) * 3600,
+            "baselineMicrojoules": (watt_hours + saved_watt_hours) * 3600 * 10**6,
+            "overheadMicrojoules": 0,
         },
     }
 
@@ -249,7 +251,7 @@ def pools() -> list[Object]:
 def drawn_by_pool(basis: str, watts: float, baseline_watts: float, watt_hours: int, saved: int) -> Object:
     """Return a pool's energy: its ledger does not tell idle and dynamic apart."""
     told = drawn(basis, watts, baseline_watts, watt_hours, saved)
-    ledger = {name: told["ledger"][name] for name in ("at", "baselineJoules")}
+    ledger = {name: told["ledger"][name] for name in ("at", "baselineMicrojoules")}
     return told | {"ledger": ledger | {"joules": watt_hours * 3600}}
 
 

@@ -9,8 +9,8 @@ from lull.controller.collector import FleetCollector
 from lull.controller.figures import PoolFigures, ServiceFigures
 from lull.policy import Host, Model, Placement, Pod, State
 
-UNKNOWN = ServiceFigures("cpu", "Waking", "LoadFailed", 60.0, None, 0, 1, None, None, None, None, None, None)
-KNOWN = ServiceFigures("cpu", "Serving", "", 30.0, 1.5, 10, 2, 0.2, 12.5, 100.5, 20.25, 500.0, 3.5)
+UNKNOWN = ServiceFigures("cpu", "Waking", "LoadFailed", 60.0, None, 0, 1, *[None] * 7)
+KNOWN = ServiceFigures("cpu", "Serving", "", 30.0, 1.5, 10, 2, 0.2, 12.5, 100.5, 20.25, 500.0, 60.0, 3.5)
 POOL = PoolFigures(1000, 250, 0.25, 0.5, 90.0, 1e6, 2e6, 42.0, 0.02, 0.01)
 
 
@@ -76,6 +76,7 @@ async def test_every_figure_of_a_service_is_shown_at_full_resolution(shown):
         of("lull_service_energy_joules_total", part="idle"): 100.5,
         of("lull_service_energy_joules_total", part="dynamic"): 20.25,
         of("lull_service_baseline_energy_joules_total"): 500,
+        of("lull_service_overhead_energy_joules_total"): 60,
         of("lull_service_carbon_grams_total"): 3.5,
         of("lull_service_power_watts"): 12.5,
         of("lull_service_wake_seconds"): 1.5,

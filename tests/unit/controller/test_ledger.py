@@ -252,7 +252,7 @@ async def test_a_controller_that_dies_at_any_write_loses_and_doubles_nothing(wor
         truth = [sum(meter[part] for meter in world.meters.values()) for part in range(3)]
         assert [figures.idle_joules, figures.dynamic_joules, figures.requests] == truth
         assert dict(world.parts.ledger.pools())["default"].joules == sum(
-            joules for joules, _ in world.host_joules.values()
+            joules for joules, *_ in world.host_joules.values()
         )
         assert figures.baseline_joules >= seen
         seen = figures.baseline_joules
@@ -294,6 +294,52 @@ async def test_two_services_share_the_baseline_by_memory(world):
     assert small - 5_000 == pytest.approx(37_000 * 112 / 448, abs=20)
     assert large - 5_000 == pytest.approx(37_000 * 336 / 448, abs=20)
     assert small + large - 10_000 <= 37_000
+
+
+async def test_services_owe_by_memory_what_hosts_draw_for_nobody_also_asleep_and_over_restarts(world):
+    world.api.put(MODELSERVICES, service("large", resources={"memory": "336Mi"}))
+    await serve(world)
+    await serve(world, "large")
+    await rest_asleep(world)
+    await world.stop()
+    await world.draw(100)
+    await world.start()
+    await world.until(lambda: list(world.parts.ledger.services()))
+    await world.draw(100)
+    await refreshed(world)
+    drawn = sum(unallocated for *_, unallocated in world.host_joules.values())
+    small, large = figures_of(world), figures_of(world, "large")
+    assert drawn >= 200 * 17
+    assert small.overhead_joules == pytest.approx(drawn * 112 / 448, abs=1)
+    assert large.overhead_joules == pytest.approx(drawn * 336 / 448, abs=1)
+    pool_figures = world.parts.ledger.pools()["default"]
+    saved = [f.baseline_joules - f.idle_joules - f.dynamic_joules - f.overhead_joules for f in (small, large)]
+    assert sum(saved) <= pool_figures.baseline_joules - pool_figures.joules
+    assert sum(saved) == pytest.approx(pool_figures.baseline_joules - pool_figures.joules, abs=1)
+
+
+async def test_a_service_says_at_what_rate_it_saves(world):
+    await serve(world)
+    await world.draw(60)
+    await rest_asleep(world)
+    told = world.status()["energy"]
+    assert told["savingMilliwatts"] == told["baselineMilliwatts"] - told["milliwatts"] - 17_000
+    told = world.pool_status()["energy"]
+    assert told["savingMilliwatts"] == told["baselineMilliwatts"] - told["milliwatts"]
+
+
+async def test_a_pool_says_why_nobody_knows_its_energy(world):
+    world.api.put(MODELPOOLS, pool("dark"))
+    world.api.put(MODELSERVICES, service("moth", pool="dark"))
+    await world.rest()
+
+    def known(name):
+        conditions = world.pool_status(name)["conditions"]
+        return next((c for c in conditions if c["type"] == "EnergyKnown"), None)
+
+    assert known("default") is None
+    assert (known("dark")["status"], known("dark")["reason"]) == ("False", "NoPowerProfile")
+    assert "set idleWatts, contextWatts and maxWatts in spec.power" in known("dark")["message"]
 
 
 async def test_without_known_power_nothing_is_said_of_energy(world):

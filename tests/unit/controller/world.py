@@ -209,16 +209,24 @@ class World:
         }
 
     def _host_figures(self, name):
-        joules, dynamic = self.host_joules.setdefault(name, [0, 0])
-        energy = {"basis": "Modelled", "milliwatts": 42_000, "joules": joules, "dynamicJoules": dynamic}
+        joules, dynamic, unallocated = self.host_joules.setdefault(name, [0, 0, 0])
+        energy = {
+            "basis": "Modelled",
+            "milliwatts": 42_000,
+            "joules": joules,
+            "dynamicJoules": dynamic,
+            "unallocatedMilliwatts": 17_000,
+            "unallocatedJoules": unallocated,
+        }
         return {"busyPercent": 30, "energy": energy}
 
     async def draw(self, seconds):
         """Let time pass in which what is loaded draws 20 W idle and, asked, 5 W for 2 requests a second."""
         self.metered = True
         for host in self.hosts():
-            total = self.host_joules.setdefault(host["metadata"]["name"], [0, 0])
+            total = self.host_joules.setdefault(host["metadata"]["name"], [0, 0, 0])
             total[0] += 17 * seconds
+            total[2] += 17 * seconds
             for entry in host["spec"]["models"]:
                 meter = self.meters.setdefault(entry["id"], [0, 0, 0])
                 asked = entry["service"] not in self.idle

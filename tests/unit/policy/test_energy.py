@@ -8,9 +8,10 @@ from lull.policy.energy import (
     HOURS_KEPT,
     Account,
     HostReading,
+    Meters,
     PoolAccount,
     Reading,
-    change_meter,
+    Share,
     charge,
     charge_host,
     close,
@@ -22,10 +23,9 @@ from lull.policy.energy import (
     grams_text,
     kept_milliwatts,
     milligrams_per_joule,
-    rebase,
-    rebase_pool,
+    move,
     resize,
-    run_meter,
+    set_rate,
     watt_hours_text,
     watts_text,
 )
@@ -49,7 +49,8 @@ def test_an_old_reading_changes_nothing():
 
 def test_computing_would_have_drawn_the_same_on_the_baseline():
     account = charge(Account(), "a", Reading(10, 5, 0), NOW, 0.0)
-    assert account.baseline_joules == 5
+    assert account.baseline == Share(0, 5_000_000)
+    assert account.saved_joules == -10
 
 
 def test_what_left_stays_charged_and_is_forgotten():
@@ -81,71 +82,81 @@ def test_milligrams_are_whole_and_lose_nothing_while_the_controller_lives():
     assert account.milligrams_co2e + account.spare_milligrams == pytest.approx(11)
 
 
-def test_a_sleeping_service_owes_what_the_meter_went_forward():
-    account = resize(Account(), 1000, 5_000_000)
-    assert account.baseline_at(5_000_000) == 0
-    assert account.baseline_at(5_004_500) == pytest.approx(4.5)
-
-
-def test_the_baseline_is_counted_in_whole_joules_and_the_rest_stays_owed():
-    account = rebase(resize(Account(), 1000, 0), 4_500)
-    assert (account.baseline_joules, account.meter) == (4, 4_000)
-    assert account.baseline_at(4_500) == pytest.approx(4.5)
-    assert rebase(account, 4_600) is account
-    assert rebase(Account(), 10) == Account()
+def test_a_sleeping_service_owes_what_the_meters_went_forward():
+    account = resize(Account(), 1000, Meters(5_000_000, 7_000_000))
+    assert account.saved_joules == 0
+    account = account.until(Meters(5_004_500, 7_001_250))
+    assert (account.baseline, account.overhead) == (Share(5_004_500, 4_500_000), Share(7_001_250, 1_250_000))
+    assert account.saved_joules == 3.25
 
 
 def test_another_size_counts_from_now_on():
-    account = resize(resize(Account(), 1000, 0), 2000, 4_500)
-    assert account.baseline_joules == 5  # the begun one counts whole, so that no total ever falls
-    assert account.baseline_at(5_500) == pytest.approx(7)
-    assert resize(account, 2000, 9_000) is account
+    account = resize(resize(Account(), 1000, Meters()), 2000, Meters(4_500, 100))
+    assert (account.baseline.microjoules, account.overhead.microjoules) == (4_500_000, 100_000)
+    account = account.until(Meters(5_500, 200))
+    assert (account.baseline.microjoules, account.overhead.microjoules) == (6_500_000, 300_000)
+    assert resize(account, 2000, Meters(9_000, 900)) is account
 
 
-def test_a_meter_that_began_anew_owes_nothing_of_its_past():
-    account = resize(resize(Account(), 1000, 9_000_000), 1000, 100)
-    assert account.baseline_at(1_100) == pytest.approx(1)
+@pytest.mark.parametrize("past", [Meters(9_000_000, 0), Meters(0, 9_000_000)])
+def test_a_meter_that_began_anew_is_owed_nothing_of_its_past(past):
+    account = resize(resize(Account(), 1000, past), 1000, Meters(100, 100))
+    account = account.until(Meters(1_100, 1_100))
+    parts = {"new": 1_000_000, "as before": 1_100_000}
+    assert account.baseline.microjoules == parts["new" if past.baseline else "as before"]
+    assert account.overhead.microjoules == parts["new" if past.overhead else "as before"]
 
 
-def test_another_pool_has_another_meter():
-    account = change_meter(resize(Account(), 1000, 0), 2_000, 77_000)
-    account = resize(account, 1000, 77_000)
-    assert account.baseline_at(78_000) == pytest.approx(3)
+def test_another_pool_has_other_meters():
+    account = move(resize(Account(), 1000, Meters()), Meters(2_000, 50), Meters(77_000, 100))
+    account = account.until(Meters(78_000, 110))
+    assert (account.baseline.microjoules, account.overhead.microjoules) == (3_000_000, 60_000)
 
 
 def test_a_host_is_charged_by_its_growth():
     pool = charge_host(PoolAccount(at=NOW), "h", HostReading(100, 40), 0.5)
     pool = charge_host(pool, "h", HostReading(110, 44), 0.5)
     assert (pool.joules, pool.baseline_joules, pool.milligrams_co2e) == (110, 44, 55)
+    assert pool.saved_joules == -66
     assert charge_host(pool, "h", HostReading(1, 1), 0.5) == pool
     assert close_hosts(pool, {"h"}) is pool
     assert close_hosts(pool, ()) == replace(pool, counted={})
 
 
-def test_the_meter_runs_at_its_rate_since_then():
-    pool = run_meter(PoolAccount(at=NOW), 37_000, 1000, NOW)
-    assert pool.meter_at(NOW + 10) == 370_000
-    assert pool.baseline_at(NOW + 10) == pytest.approx(370)
-    assert pool.meter_at(NOW - 5) == 0
-    assert run_meter(pool, 37_000, 1000, NOW + 3) is pool
+def test_what_hosts_draw_for_nobody_is_shared_by_memory_all_of_it_at_least():
+    pool = set_rate(PoolAccount(at=NOW), 0, 3_000_000, NOW)
+    pool = charge_host(pool, "h", HostReading(10, 0, 10), 0.0)
+    assert pool.meters.overhead == 4  # 3 1/3
+    pool = charge_host(pool, "h", HostReading(20, 0, 20), 0.0)
+    assert pool.meters.overhead == 7  # 6 2/3
+    pool = charge_host(pool, "h", HostReading(21, 0, 21), 0.0)
+    assert pool.meters.overhead == 7  # what it was ahead
+    assert charge_host(pool, "h", HostReading(9, 0, 9), 0.0) == pool
+
+
+def test_what_is_drawn_for_nobody_while_there_is_no_model_stays_the_pools():
+    pool = charge_host(PoolAccount(at=NOW), "h", HostReading(10, 0, 10), 0.0)
+    assert pool.meters == Meters()
+    pool = charge_host(set_rate(pool, 0, 1000, NOW), "h", HostReading(11, 0, 11), 0.0)
+    assert pool.meters == Meters(0, 1000)
+    assert pool.saved_joules == -11
+
+
+def test_the_baselines_meter_runs_at_its_rate_since_then():
+    pool = set_rate(PoolAccount(at=NOW), 37_000, 1000, NOW)
+    assert pool.until(NOW + 10).meters.baseline == 370_000
+    assert pool.until(NOW + 10).baseline_joules == 370
+    assert pool.until(NOW - 5) == pool
+    assert set_rate(pool, 37_000, 1000, NOW + 3) is pool
 
 
 def test_a_new_rate_keeps_what_ran_before():
-    pool = run_meter(PoolAccount(at=NOW), 37_000, 1000, NOW)
-    pool = run_meter(pool, 74_000, 4000, NOW + 10)
-    assert pool.baseline_at(NOW + 20) == pytest.approx(370 + 740)
-    assert pool.meter_at(NOW + 20) == 370_000 + 185_000
-    pool = run_meter(pool, 0, 0, NOW + 20)
-    assert pool.meter_at(NOW + 90) == 370_000 + 185_000
-
-
-def test_a_pool_is_counted_to_now_without_a_jump():
-    pool = run_meter(PoolAccount(at=NOW), 37_000, 1000, NOW)
-    counted = rebase_pool(pool, NOW + 10.01)
-    assert counted.baseline_joules == 370
-    assert counted.baseline_at(NOW + 10.01) == pytest.approx(pool.baseline_at(NOW + 10.01))
-    assert counted.meter_at(NOW + 30) == pytest.approx(pool.meter_at(NOW + 30), abs=2)
-    assert rebase_pool(counted, NOW + 10.01) is counted
+    pool = set_rate(PoolAccount(at=NOW), 37_000, 1000, NOW)
+    pool = set_rate(pool, 74_000, 4000, NOW + 10)
+    assert pool.until(NOW + 20).baseline_joules == 370 + 740
+    assert pool.until(NOW + 20).meters.baseline == 370_000 + 185_000
+    pool = set_rate(pool, 0, 0, NOW + 20)
+    assert pool.until(NOW + 90).meters.baseline == 370_000 + 185_000
 
 
 def test_the_fewest_hosts_are_a_lower_bound():

@@ -186,16 +186,18 @@ def _energy(told: Object, now_seconds: float, *, resting: bool) -> Energy:
     ledger: Object = told.get("ledger") or {}
     since_seconds = max(0.0, now_seconds - _seconds(ledger["at"])) if ledger and resting else 0.0
     drawn_watts = (told.get("milliwatts") or 0) / 1000
-    baseline_watts = (told.get("baselineMilliwatts") or 0) / 1000
+    saving_watts = told.get("savingMilliwatts", 0) / 1000
     energy, saved = _joules(told.get("wattHours")), _joules(told.get("savedWattHours"))
     if ledger:
         energy = ledger.get("joules", ledger.get("idleJoules", 0) + ledger.get("dynamicJoules", 0))
-        saved = ledger.get("baselineJoules", 0) - (energy or 0)
+    if ledger and saved is not None:
+        shares = ledger.get("baselineMicrojoules", 0) - ledger.get("overheadMicrojoules", 0)
+        saved = shares / 10**6 - (energy or 0)
     return Energy(
         basis=told["basis"],
         power_watts=None if told.get("milliwatts") is None else drawn_watts,
         energy_joules=None if energy is None else energy + drawn_watts * since_seconds,
-        saved_joules=None if saved is None else saved + (baseline_watts - drawn_watts) * since_seconds,
+        saved_joules=None if saved is None else saved + saving_watts * since_seconds,
         carbon_grams=float(told["gramsCO2e"]) if told.get("gramsCO2e") else None,
     )
 
