@@ -95,8 +95,8 @@ def _energy(account: Account, placement: str, power: Power) -> HostModelEnergy:
     return HostModelEnergy(
         idle_milliwatts=part.idle // 1000 if part else 0,
         dynamic_milliwatts=part.dynamic // 1000 if part else 0,
-        idle_joules=account.idle // 10**6,
-        dynamic_joules=account.dynamic // 10**6,
+        idle_joules=_begun_joules(account.idle),
+        dynamic_joules=_begun_joules(account.dynamic),
     )
 
 
@@ -109,8 +109,13 @@ def _host_energy(meter: Meter, power: Power) -> HostEnergy:
         joules=meter.sums.drawn // 10**6,
         dynamic_joules=meter.sums.dynamic // 10**6,
         unallocated_milliwatts=milliwatts - told,
-        unallocated_joules=meter.sums.unallocated // 10**6,
+        unallocated_joules=_begun_joules(meter.sums.unallocated),
     )
+
+
+def _begun_joules(microjoules: int) -> int:
+    """A begun joule of a part counts whole: parts are never less than the host's, and savings careful."""
+    return -(-microjoules // 10**6)
 
 
 def _accelerator(found: Accelerator) -> AcceleratorStatus:

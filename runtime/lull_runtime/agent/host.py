@@ -360,6 +360,8 @@ class Host:
     async def _unload(self, placement: Placement) -> None:
         self._journal.drop(placement.want.name)
         await self.take_last_totals()
+        placement.closed = True
+        self._meter_in({})
         self._on_change(True)
         await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
         placement.held = False
@@ -432,6 +434,7 @@ class Host:
                     return
                 self._index = await self._triton.index()
                 self._reconcile()
+                self._meter_in({})  # a Triton that is up holds the device: its watts are told with it
                 self._on_change(True)
             ready = [p for p in self.placements.values() if p.phase is Phase.READY]
             usage = await self._triton.usage()
@@ -461,13 +464,13 @@ class Host:
                 self._on_change(True)
 
     def _meter_in(self, usage: Mapping[str, Usage]) -> None:
-        if not (self._synced or self.placements):  # what the agent before this one metered is still there
-            return
+        if self._meter.holds_models and not (self._synced or self.placements):
+            return  # what the agent before this one metered is still there
         held = {}
         for key, placement in self.placements.items():
             counted = placement.phase in (Phase.READY, Phase.UNLOADING) and placement.want.name in usage
             counters = usage[placement.want.name].totals if counted else None
-            if placement.held:
+            if placement.held and not placement.closed:
                 held[key] = Held(placement.memory_bytes or 0, counters)
         self._meter.observe(held, time.monotonic(), triton_up=self.triton_up)
 

@@ -132,6 +132,11 @@ class Meter:
         return (found.memory_total_bytes if found else 0) or self._capacity_bytes
 
     @property
+    def holds_models(self) -> bool:
+        """Whether Triton held any at the last look."""
+        return bool(self._held)
+
+    @property
     def memory_bytes(self) -> int:
         """That the held models account for."""
         return sum(self.accounts[key].memory_bytes for key in self._held)

@@ -1,6 +1,7 @@
 """Splits what a host draws among its models: P = (bare + node)·memory share + context/n + dynamic·busy share.
 
-What no model causes stays unallocated: the part of memory that is free, and a context that no model uses.
+What no model causes stays unallocated: the part of memory that is free, and a context that no model uses: a
+Triton holds one from its start, as its CUDA memory pools are on each device (cuda_memory_manager.cc).
 """
 
 from collections.abc import Mapping

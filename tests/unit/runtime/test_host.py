@@ -67,8 +67,16 @@ class FakeTriton:
 
 
 class Reporter:
+    """Remembers what the host drew whenever there was something to tell."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.told_watts: list[float] = []
+
     def notify(self, urgent: bool) -> None:
-        pass
+        power = self.meter.power()
+        assert power is not None
+        self.told_watts.append(power.draw.total / 1e6)
 
     async def told(self) -> None:
         pass
@@ -91,8 +99,12 @@ class World:
         )
         self.journal = Journal(folder / "artifacts" / "journal.json")
         self.repository = Repository(folder / "repository", folder / "backends")
-        meter = Meter(folder / "artifacts" / "totals.json", PowerProfile(), None)
-        self.host = Host(self.triton, self.store, self.repository, self.journal, Limits(), meter, Reporter())
+        power = PowerProfile(idle=16, context=21, max=72)
+        self.meter = Meter(folder / "artifacts" / "totals.json", power, 1 << 30)
+        self.reporter = Reporter(self.meter)
+        self.host = Host(
+            self.triton, self.store, self.repository, self.journal, Limits(), self.meter, self.reporter
+        )
 
     def model(
         self, name: str, number: int = 1, content: bytes = b"network", config: str = CONFIG
@@ -135,6 +147,28 @@ async def world(tmp_path: Path):
     yield world
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_triton_that_is_up_is_told_with_the_watts_of_its_context_also_without_a_model(world: World):
+    await eventually(lambda: world.reporter.told_watts)
+    assert world.reporter.told_watts[0] == 37
+    assert world.meter.power().split.unallocated == 37_000_000
+
+
+async def test_what_is_drawn_while_a_model_is_unloaded_is_charged_to_nobody(world: World):
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Ready")
+    await eventually(lambda: world.meter.holds_models)
+    world.triton.may_unload.clear()
+    world.host.set_desired([])
+    await eventually(lambda: world.triton.unloads)
+    account, unallocated = world.meter.accounts["a-1"], world.meter.sums.unallocated
+    told = account.idle
+    world.meter.settle(time.monotonic() + 5)
+    assert account.idle == told > 0
+    assert world.meter.sums.unallocated - unallocated >= 5 * 37_000_000
+    world.triton.may_unload.set()
+    await world.until("a-1", None)
 
 
 async def test_a_fetch_that_fails_as_nobody_foresaw_fails_the_placement(world: World, monkeypatch):

@@ -210,3 +210,12 @@ def test_latencies_are_told_with_three_digits_and_only_while_somebody_asks(start
 def host(*placements: str) -> ModelHostStatus:
     models = [HostModelStatus(id=key, service=f"demo/{key}", state="Ready") for key in placements]
     return ModelHostStatus(models=models, conditions=[])
+
+
+def test_told_parts_are_never_less_than_the_host_so_that_savings_are_careful(start):
+    meter = start(PowerProfile(idle=0.3, context=0.3, max=0.7, node=0.3))
+    for now in range(20):
+        look(meter, now * 10.7, a=counted(now, now * 3.3), b=counted(now))
+        said = with_figures(host("a", "b"), {}, meter, {})
+        parts = sum(one.energy.idle_joules for one in said.models)
+        assert parts + said.energy.unallocated_joules >= said.energy.joules - said.energy.dynamic_joules
