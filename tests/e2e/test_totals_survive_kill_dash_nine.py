@@ -59,7 +59,7 @@ class Watcher:
             ledger = (await asked.service.get())["status"].get("energy", {}).get("ledger")
             if ledger:
                 self.ledgers[asked.service.name] = ledger
-                for name in ("requests", "idleJoules", "dynamicJoules", "baselineJoules"):
+                for name in ("requests", "idleJoules", "dynamicJoules", "baselineMicrojoules"):
                     self._rose(asked.service.name, f"ledger.{name}", ledger.get(name, 0))
 
     def _metrics(self, seen: Scrape) -> None:

@@ -307,18 +307,19 @@ def _pools() -> p.Panel:
 def _services() -> p.Panel:
     used = increase("lull_service_energy_joules_total", SERVICE)
     always_on = increase("lull_service_baseline_energy_joules_total", SERVICE)
+    overhead = increase("lull_service_overhead_energy_joules_total", SERVICE)
     return p.rows(
         "Services, in the chosen time",
         "Every service, asleep ones too: click one to see what it does. A service with many watt-hours "
-        "and few requests is the one to look at. Savings are Modelled, and add up to more than the "
-        "pools': the watts of free memory are charged to no service.",
+        "and few requests is the one to look at. Saved is Modelled: always on, less what it used and its "
+        "part, by memory, of what hosts drew for no model.",
         {"modelservice_namespace": "Namespace", "modelservice": "Service", "state": "State"},
         total("lull_service_state", (*SERVICE, "state")),
         (Query(increase(_REQUESTS, SERVICE), "Requests"), p.COUNT),
         (Query(increase(_DELAYED, SERVICE), "Delayed"), p.COUNT),
         (Query(total("lull_service_power_watts", SERVICE), "Power now"), p.WATTS),
         (Query(watt_hours(used), "Used"), p.WATT_HOURS),
-        (Query(watt_hours(f"{always_on} - {used}"), "Saved"), p.WATT_HOURS),
+        (Query(watt_hours(f"{always_on} - {used} - {overhead}"), "Saved"), p.WATT_HOURS),
         links={
             "modelservice": p.to("lull-service", namespace="modelservice_namespace", service="modelservice")
         },

@@ -22,12 +22,15 @@ _S = 'modelservice_namespace="$namespace", modelservice="$service"'
 _REQUESTS, _DELAYED = f"lull_service_requests_total{{{_S}}}", f"lull_service_delayed_requests_total{{{_S}}}"
 _USED = f"lull_service_energy_joules_total{{{_S}}}"
 _ALWAYS_ON = f"lull_service_baseline_energy_joules_total{{{_S}}}"
+_OVERHEAD = f"lull_service_overhead_energy_joules_total{{{_S}}}"
+_SAVED = f"{increase(_ALWAYS_ON)} - {increase(_USED)} - {increase(_OVERHEAD)}"
 _NOBODY = "No request in this time, or asleep"
 _PARTS = {"idle": "semi-dark-blue", "dynamic": "orange"}
 _STATE = Query(numbered("lull_service_state", p.SERVICE_STATES, [], _S), "state")
 _SHARE_OF_ALWAYS_ON = (
     "“Always on” is this service's share, by memory, of the fewest hosts that would hold all services of "
-    "its pool, never let go. It is Modelled."
+    "its pool, never let go. It is Modelled. Saved is what that draws more than the service itself and its "
+    "share of what hosts draw for no model."
 )
 
 
@@ -84,7 +87,7 @@ def _now() -> list[p.Panel]:
             "Saved",
             f"Energy saved in the chosen time against always on. {_SHARE_OF_ALWAYS_ON}",
             p.WATT_HOURS,
-            Query(or_zero(watt_hours(f"{increase(_ALWAYS_ON)} - {increase(_USED)}")), "saved"),
+            Query(or_zero(watt_hours(_SAVED)), "saved"),
         ),
         p.number(
             "Delayed",
@@ -233,7 +236,7 @@ def _saved() -> p.Panel:
     return p.signed(
         p.lines(
             "Energy saved since it was created",
-            f"Always on, less its own. Falling: it uses more than always on would. {_SHARE_OF_ALWAYS_ON}",
+            f"Falling: it uses more than always on would. {_SHARE_OF_ALWAYS_ON}",
             p.WATT_HOURS,
             Query(watt_hours(f"lull:service:saved_joules{{{_S}}}"), "saved"),
         )

@@ -26,7 +26,7 @@ HELP = """\
 [b]/[/b]    show services whose namespace/name, pool or state contains what you type; [b]Esc[/b]: all
 [b]s[/b]    hide or show sleeping services     [b]h[/b]  hide or show hosts     [b]q[/b]  quit
 Figures are of the last minute; energy is since Lull counts. Saved is against the same services always on,
-packed on the fewest hosts. The sums above hold free memory too, which no service is charged with."""
+packed on the fewest hosts. What hosts draw for no model counts in the sums above and against savings."""
 
 
 class Top(App[None]):
