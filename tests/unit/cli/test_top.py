@@ -66,6 +66,22 @@ def test_a_sleeping_service_saves_on_while_nobody_writes_its_status():
     assert later.energy_joules == cards.energy_joules, "it draws nothing"
 
 
+def test_a_sleeping_service_saves_what_its_pools_meters_say_where_they_can_be_read():
+    services, pools = golden.services(), golden.pools()
+    (cards,) = (item for item in services if item["metadata"]["name"] == "cards")
+    (its_pool,) = (item for item in pools if item["metadata"]["name"] == cards["spec"]["pool"])
+    cards["status"]["energy"]["ledger"] |= {"pool": cards["spec"]["pool"], "mebibytes": 1000}
+    ledger = its_pool["status"]["energy"]["ledger"]
+    ledger |= {"mebibytes": 4000, "meter": 7_000_000, "overheadMeter": 2_000_000, "baselineMilliwatts": 8000}
+    saved = [
+        by_name(golden_fleet(services=services, pools=pools, now_seconds=golden.NOW + s))[
+            "cards"
+        ].energy.saved_joules
+        for s in (0, 60)
+    ]
+    assert saved == [930 * 3600 + 7000 - 2000, 930 * 3600 + 7000 - 2000 + 60 * 2]
+
+
 def test_an_awake_service_is_shown_as_it_was_written():
     now, later = (by_name(golden_fleet(now_seconds=golden.NOW + s))["rerank"].energy for s in (0, 25))
     assert now == later, "its next figures may be lower: nothing shown may run backwards"

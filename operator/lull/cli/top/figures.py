@@ -11,7 +11,9 @@ from typing import Any
 
 from lull.api.names import ANNOTATION_DRAIN
 from lull.api.quantities import parse_bytes, parse_duration_seconds
+from lull.controller.books import account_from, pool_account_from
 from lull.controller.clock import rfc3339
+from lull.policy.energy import Meters
 
 Object = Mapping[str, Any]
 
@@ -146,7 +148,9 @@ def fleet(
     """Return the figures of objects as the API server holds them, at a time in seconds since the epoch."""
     pools = None if pools is None else list(pools)
     capacities = {pool["metadata"]["name"]: _capacity_bytes(pool) for pool in pools or ()}
-    service_rows = tuple(sorted((_service(item, now_seconds) for item in services), key=lambda row: row.key))
+    meters = {pool["metadata"]["name"]: _meters(pool, now_seconds) for pool in pools or ()}
+    rows = (_service(item, now_seconds, meters) for item in services)
+    service_rows = tuple(sorted(rows, key=lambda row: row.key))
     host_rows = None if hosts is None else tuple(sorted((_host(h, capacities) for h in hosts), key=_name))
     pool_rows = None if pools is None else tuple(sorted((_pool(p, now_seconds) for p in pools), key=_name))
     whole = namespace is None
@@ -154,7 +158,7 @@ def fleet(
     return Fleet(rfc3339(now_seconds), namespace, notes, totals, service_rows, host_rows, pool_rows)
 
 
-def _service(item: Object, now_seconds: float) -> ServiceRow:
+def _service(item: Object, now_seconds: float, meters: Mapping[str, Meters | None]) -> ServiceRow:
     status: Object = item.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     use: Object = status.get("utilization") or {}
@@ -174,9 +178,27 @@ def _service(item: Object, now_seconds: float) -> ServiceRow:
         busy_ratio=_ratio(use.get("busyPercent")),
         latency_p99_seconds=parse_duration_seconds(use["latencyP99"]) if use.get("latencyP99") else None,
         memory_bytes=parse_bytes(use["memory"]) if use.get("memory") else None,
-        energy=_energy(status.get("energy") or {}, now_seconds, resting=state in ASLEEP),
+        energy=_of_service(status.get("energy") or {}, now_seconds, meters, resting=state in ASLEEP),
         next=Next(step["action"], step["reason"], step.get("time")) if step else None,
     )
+
+
+def _of_service(
+    told: Object, now_seconds: float, meters: Mapping[str, Meters | None], *, resting: bool
+) -> Energy:
+    """Read a service's energy; one that rests saved what its pool's meters say, where they can be read."""
+    energy, ledger = _energy(told, now_seconds, resting=resting), told.get("ledger") or {}
+    now = meters.get(ledger.get("pool", ""))
+    if not resting or now is None or energy.saved_joules is None:
+        return energy
+    account = account_from(ledger)
+    drawn_since_joules = (energy.energy_joules or 0) - account.joules
+    return replace(energy, saved_joules=account.until(now).saved_joules - drawn_since_joules)
+
+
+def _meters(pool: Object, now_seconds: float) -> Meters | None:
+    ledger = ((pool.get("status") or {}).get("energy") or {}).get("ledger")
+    return pool_account_from(ledger).until(now_seconds).meters if ledger else None
 
 
 def _energy(told: Object, now_seconds: float, *, resting: bool) -> Energy:
