@@ -18,7 +18,8 @@ from e2e.load import OK
 from e2e.report import note
 from e2e.truth import Asked, Object, Power, Scrape, Sleeper, apart, just_settled, scrape
 from e2e.world import World
-from lull.api.names import SYSTEM_NAMESPACE
+from lull.api.names import HOSTS_NAMESPACE, SYSTEM_NAMESPACE
+from lull.kube import MODELHOSTS
 
 PAIR = [Sleeper(30, 5.0), Sleeper(40, 5.0)]
 POOL = "survivor"
@@ -48,13 +49,17 @@ class Watcher:
             await self.look()
             await asyncio.sleep(POLL_SECONDS)
 
+    async def follow_hosts(self) -> None:
+        """See every status that a host writes: the last one of a model stands for a moment only."""
+        _, version = await self.lull.kube.list(MODELHOSTS, HOSTS_NAMESPACE)
+        async for event in self.lull.kube.watch(MODELHOSTS, HOSTS_NAMESPACE, version):
+            for model in event["object"].get("status", {}).get("models", []):
+                self._host(model)
+
     async def look(self) -> None:
         """Look once: what does not answer is not looked at."""
         with suppress(aiohttp.ClientError, TimeoutError):
             self._metrics(await scrape(self.address))
-        for host in await self.lull.hosts(POOL):
-            for model in host.get("status", {}).get("models", []):
-                self._host(model)
         for asked in self.asked:
             ledger = (await asked.service.get())["status"].get("energy", {}).get("ledger")
             if ledger:
@@ -70,6 +75,8 @@ class Watcher:
 
     def _host(self, model: Object) -> None:
         name = model["service"].partition("/")[2]
+        if name not in {one.service.name for one in self.asked}:
+            return
         counters, energy = model.get("counters"), model.get("energy")
         if counters and energy:
             self.last[name] = model
@@ -97,11 +104,13 @@ async def test_totals_are_equal_across_kill_dash_nine_of_agent_and_controller(lu
             assert answer.outcome == OK, answer.detail
         (host,) = await lull.hosts(POOL)
         watcher = Watcher(lull, host["status"]["address"], asked)
-        watching = asyncio.create_task(watcher.run())
+        watching = asyncio.gather(watcher.run(), watcher.follow_hosts())
         try:
             await check_totals(lull, asked, host["status"]["address"])
             await let_go(lull, asked)
-            await lull.until(partial(settled, watcher, asked), "the ledgers hold the last totals", 30)
+            await lull.until(
+                partial(settled, watcher, asked), f"{watcher.ledgers} hold the totals of {watcher.last}", 30
+            )
         finally:
             watching.cancel()
     assert not watcher.fell, watcher.fell
