@@ -18,8 +18,8 @@ from lull.api.meta import (
 
 PlacementId = Dns1123Label
 
-# The lists of models are atomic, though their items have keys: each has one writer, who replaces it whole, and
-# keeping field sets of every item made a write of a host a third slower. Each wake waits for two such writes.
+# The lists of models are atomic, though their items have keys. Each has one writer, who replaces it whole;
+# field sets of every item made a write of a host a third slower, and each wake waits for two such writes.
 
 
 class HostModel(Model):
