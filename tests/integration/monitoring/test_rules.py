@@ -90,8 +90,14 @@ FAULTS = [
     ),
     Fault("LullTritonDown", "Triton hangs", {f"lull_host_triton_up{{{H}}}": "1x10 0x20 1x20"}, *(6, 9, 17)),
     Fault(
+        "LullTritonNeverUp",
+        "Triton's image is not pulled for half an hour",
+        {f"lull_host_triton_up{{{H}}}": "0x60 1x20"},
+        *(14, 17, 32),
+    ),
+    Fault(
         "LullHostNotReady",
-        "two hosts do not start",
+        "two hosts no longer answer",
         {'lull_hosts{modelpool="gpu",state="unready"}': "0x10 2x40 0x20"},
         *(12, 17, 28),
     ),
@@ -222,6 +228,22 @@ def test_fences_that_pass_keep_one_that_was_given_up_from_alarming(tmp_path):
     }
     alert = {"expr": 'ALERTS{alertname="LullNoFenceProgress"}', "eval_time": "18m", "exp_samples": []}
     _run(tmp_path, series, [alert])
+
+
+def test_a_host_whose_triton_is_being_pulled_calls_nobody(tmp_path):
+    series = {f"lull_host_triton_up{{{H}}}": "0x24 1x40"}
+    _run(
+        tmp_path,
+        series,
+        [
+            {
+                "expr": 'ALERTS{alertname=~"LullTriton.*",alertstate="firing"}',
+                "eval_time": f"{m}m",
+                "exp_samples": [],
+            }
+            for m in (5, 11, 14, 20)
+        ],
+    )
 
 
 def test_recording_rules_say_what_their_names_promise(tmp_path):
