@@ -147,6 +147,21 @@ def test_an_object_without_status_is_shown_as_unknown():
     assert printed(shown, 80)
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "shown"),
+    [
+        ("False", "Starting", "Starting"),
+        ("Unknown", "Silent", "Starting"),
+        ("False", "TritonDown", "Unready"),
+        ("True", "TritonServing", "Serving"),
+    ],
+)
+def test_a_host_whose_triton_has_not_come_up_yet_is_starting_and_not_broken(status, reason, shown):
+    items = golden.hosts()[:1]
+    items[0]["status"]["conditions"] = [golden.condition("Ready", status, reason)]
+    assert golden_fleet(hosts=items).hosts[0].state == shown
+
+
 # Tables that fit
 
 

@@ -50,17 +50,18 @@ async def test_a_pool_is_healthy_without_hosts_and_degraded_when_it_cannot_be_re
     assert_told(await lives.pool_states(), POOL)
 
 
-def host(*, ready=None, models=0, drain=False):
+def host(*, ready=None, reason=None, message="", models=0, drain=False):
     placements = [
         HostModel(id=f"m{i}", service="demo/m", name=f"m{i}", revision="r", uri="file:///m", state="Loaded")
         for i in range(models)
     ]
     conditions = []
     if ready is not None:
-        reason = "TritonServing" if ready else "TritonDown"
+        reason = reason or ("TritonServing" if ready else "TritonDown")
         word = "True" if ready else "False"
+        at = "2026-01-01T00:00:00Z"
         conditions = [
-            Condition(type="Ready", status=word, reason=reason, last_transition_time="2026-01-01T00:00:00Z")
+            Condition(type="Ready", status=word, reason=reason, message=message, last_transition_time=at)
         ]
     item = ModelHost(
         spec=ModelHostSpec(pool="default", pod_name="h", models=placements),
@@ -77,6 +78,10 @@ def host(*, ready=None, models=0, drain=False):
         (host(ready=True), ("Healthy", "holds 0 models")),
         (host(ready=True, models=2), ("Healthy", "holds 2 models")),
         (host(ready=False), ("Degraded", "TritonDown: ")),
+        (
+            host(ready=False, reason="Starting", message="Triton has not answered yet"),
+            ("Progressing", "Triton has not answered yet"),
+        ),
         (host(ready=True, models=2, drain=True), ("Progressing", "being emptied: 2 models are still on it")),
         (
             host(ready=True, drain=True),

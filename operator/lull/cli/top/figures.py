@@ -264,9 +264,10 @@ def _held(wanted: Object, report: Object) -> HeldModel:
 def _host_state(item: Object, held: tuple[HeldModel, ...]) -> str:
     if (item["metadata"].get("annotations") or {}).get(ANNOTATION_DRAIN) == "true":
         return "Draining"
-    conditions = {c["type"]: c["status"] for c in (item.get("status") or {}).get("conditions") or ()}
-    if conditions.get("Ready") != "True":
-        return "Unready" if conditions.get("Ready") == "False" else "Starting"
+    conditions = {c["type"]: c for c in (item.get("status") or {}).get("conditions") or ()}
+    ready = conditions.get("Ready", {"status": "Unknown", "reason": "Starting"})
+    if ready["status"] != "True":
+        return "Starting" if ready["status"] == "Unknown" or ready["reason"] == "Starting" else "Unready"
     return "Serving" if any(model.state != "Resident" for model in held) else "Idle"
 
 

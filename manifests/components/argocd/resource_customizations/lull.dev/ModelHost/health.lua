@@ -9,6 +9,9 @@ end
 if ready == nil then
   return { status = "Progressing", message = "its Pod is starting" }
 end
+if ready.status ~= "True" and ready.reason == "Starting" then
+  return { status = "Progressing", message = ready.message or "its Triton is starting" }
+end
 if ready.status ~= "True" then
   return { status = "Degraded", message = ready.reason .. ": " .. (ready.message or "") }
 end
