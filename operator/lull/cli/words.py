@@ -27,9 +27,14 @@ def energy(joules: float | None, basis: str | None) -> str:
     return f"{mark}{sign}{_scaled(abs(joules) / 3600, ('Wh', 'kWh', 'MWh'))}"
 
 
+def saved(joules: float | None) -> str:
+    """Return energy saved, such as `~1.20 kWh`: its baseline is modelled, whatever the draw's basis."""
+    return energy(joules, "Modelled")
+
+
 def grams(value: float | None) -> str:
-    """Return a mass of CO2 equivalent."""
-    return UNKNOWN if value is None else f"{_scaled(value, ('g', 'kg', 't'))} CO₂e"
+    """Return a mass of CO2 equivalent, such as `~12 g CO₂e`: its intensity and PUE are configured."""
+    return UNKNOWN if value is None else f"~{_scaled(value, ('g', 'kg', 't'))} CO₂e"
 
 
 def percent(ratio: float | None) -> str:

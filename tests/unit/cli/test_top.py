@@ -100,7 +100,17 @@ def test_what_is_modelled_says_so_and_a_sum_with_a_modelled_part_too():
     assert any("~453 W" in line for line in printed(shown, 120))
     measured = [item for item in golden.services() if item["spec"]["pool"] == "h100"]
     only = golden_fleet(services=measured, hosts=golden.hosts()[:2], pools=golden.pools()[:1])
-    assert not any("~" in line for line in printed(only, 120)), "no mark and no legend where all is measured"
+    lines = printed(only, 120)
+    embed = next(line for line in lines if "embed-large" in line)
+    assert " 142 W" in embed
+    assert " ~388 Wh" in embed, "its baseline is modelled, whatever its sensor says"
+    assert "405 W · saved ~2.89 kWh · ~2.08 kg CO₂e" in "\n".join(lines)
+    assert words.LEGEND in lines, "wherever a mark is"
+
+
+def test_no_legend_where_no_mark_is():
+    bare = [item for item in golden.services() if "energy" not in item["status"]]
+    assert not any("~" in line for line in printed(golden_fleet(services=bare, hosts=[], pools=[]), 120))
 
 
 def test_totals_hold_what_no_service_is_charged_with():

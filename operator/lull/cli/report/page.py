@@ -75,7 +75,7 @@ def _energy_in_words(report: Report) -> str:
         return f"{drawn} were drawn; there is no baseline to compare with."
     share = abs(told.saved_joules) / told.baseline_joules
     more = "less" if told.saved_joules >= 0 else "more"
-    saved = words.energy(abs(told.saved_joules), "Modelled")
+    saved = words.saved(abs(told.saved_joules))
     return f"{drawn} were drawn: {saved} ({share:.0%}) {more} than the same services would have always on."
 
 
@@ -91,7 +91,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         ),
         (
             "Saved",
-            words.energy(told.saved_joules, "Modelled"),
+            words.saved(told.saved_joules),
             f"of {words.energy(told.baseline_joules, 'Modelled')}",
         ),
         ("Hosts kept", _number(told.hosts_mean, ".1f"), f"mean; {_number(told.hosts_max, '.0f')} at most"),
@@ -109,7 +109,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         (
             "CO₂e",
             words.grams(told.carbon_grams),
-            f"{per_request * 1000:.2g} mg a request" if per_request else "",
+            f"~{per_request * 1000:.2g} mg a request" if per_request else "",
         ),
         (
             "Utilization",
@@ -165,7 +165,7 @@ def _basis(told: Summary) -> str:
         return "Whether the energy is measured or modelled is unknown: no host's counter says."
     return (
         f"{told.measured_ratio:.0%} of the hosts' energy was measured by a sensor and "
-        f"{1 - told.measured_ratio:.0%} modelled (marked ~ where any of it is). "
+        f"{1 - told.measured_ratio:.0%} modelled (marked ~ where any of it is, as all savings and CO₂e are). "
         "CO₂e is that energy times the intensity and PUE that the pools configure."
     )
 

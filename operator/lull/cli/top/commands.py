@@ -57,7 +57,7 @@ def top(
 
     It reads the cluster of KUBECONFIG: list and watch on modelservices, and on modelhosts in lull-hosts and
     modelpools where you may (without, it shows services alone and says so). A ~ marks what is modelled and
-    not measured.
+    not measured, as savings and carbon always are.
 
     JSON keys carry their units (power_watts, saved_joules, busy_ratio, memory_bytes); null is unknown.
     Exit codes: 0 fine, 1 the cluster cannot be read (the message says what to do), 2 wrong usage.

@@ -29,12 +29,19 @@ def rendered(fleet: Fleet, sort: str, width: int) -> list[RenderableType]:
 def legend(fleet: Fleet) -> list[str]:
     """Return what has to be known to read the tables rightly."""
     said = list(fleet.notes)
-    bases = {row.energy.basis for row in fleet.services} | {row.basis for row in fleet.hosts or ()}
     if fleet.hosts:
         said.insert(0, packing.KEY)
-    if bases & MODELLED:
+    if _marked(fleet):
         said.insert(0, words.LEGEND)
     return said
+
+
+def _marked(fleet: Fleet) -> bool:
+    """Return whether a `~` is shown: all savings and carbon have one, and draws that no sensor told."""
+    energies = [fleet.totals.energy, *(row.energy for row in fleet.services)]
+    bases = {energy.basis for energy in energies} | {row.basis for row in fleet.hosts or ()}
+    modelled = any(energy.saved_joules is not None or energy.carbon_grams is not None for energy in energies)
+    return modelled or bool(bases & MODELLED)
 
 
 def _services(rows: Sequence[ServiceRow], fleet: Fleet, width: int) -> RenderableType:

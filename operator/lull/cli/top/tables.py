@@ -92,7 +92,7 @@ SERVICE_COLUMNS: tuple[Column[ServiceRow], ...] = (
     Column("p99", lambda r, _: words.seconds(r.latency_p99_seconds), _p99, keep=5),
     Column("memory", lambda r, _: words.memory(r.memory_bytes), lambda r: r.memory_bytes or 0, keep=4),
     Column("watts", lambda r, _: words.watts(r.energy.power_watts, r.energy.basis), _power, keep=97),
-    Column("saved", lambda r, _: words.energy(r.energy.saved_joules, r.energy.basis), _saved, keep=95),
+    Column("saved", lambda r, _: words.saved(r.energy.saved_joules), _saved, keep=95),
     Column("next", lambda r, now: words.next_step(r.next, now), _next, keep=3, figure=False),
 )
 
@@ -189,7 +189,7 @@ def totals(of: Totals, width: int) -> list[str]:
         f"{of.awake_services} of {of.services} services awake",
         f"{of.requests_per_minute:,} req/min",
         words.watts(energy.power_watts, energy.basis),
-        f"saved {words.energy(energy.saved_joules, energy.basis)}",
+        f"saved {words.saved(energy.saved_joules)}",
     ]
     if energy.carbon_grams is not None:
         parts.append(words.grams(energy.carbon_grams))
