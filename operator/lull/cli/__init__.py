@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Serve many models from few powered GPUs.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # a paragraph flows to the width of the terminal
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(local, name="local")
