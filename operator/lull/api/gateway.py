@@ -26,7 +26,7 @@ class ModelGatewayStatus(Model):
         default=[], description="Draining placements that no request of this gateway can reach, as id.epoch."
     )
     delayed: Annotated[
-        dict[Annotated[str, Field(max_length=317)], Annotated[int, Field(ge=0)]], Field(max_length=10_000)
+        dict[Annotated[str, Field(max_length=317)], Annotated[int, Field(ge=0)]], Field(max_length=1000)
     ] = Field(
         default={},
         description="Requests that waited for a wake, by service, since the gateway started; "

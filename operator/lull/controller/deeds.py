@@ -49,7 +49,9 @@ class Deeds:
             if not reason:
                 whose = change.room_for or "a model there that outgrew its reservation"
                 self._events.evicted(before.service, change.host, f"to make room for {whose}")
-        elif before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(before):
+        elif (
+            before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(host, before)
+        ):
             SLEEPS.inc()
 
     def _let_go(self, host: str, placement: Placement) -> None:
@@ -68,10 +70,11 @@ class Deeds:
         service = self._view.services.get(placement.service)
         return service is not None and not service.suspend
 
-    def _sleeps(self, placement: Placement) -> bool:
-        """Tell whether a service sleeps from now on: it lives, and is routed nowhere."""
+    def _sleeps(self, host: Host | None, placement: Placement) -> bool:
+        """Tell whether a service sleeps from now on: it lives, is routed nowhere, and makes no way for itself."""
         hosts = self._view.hosts.values()
-        return self._lives(placement) and not any(
+        stays = self._lives(placement) and not self._misplaced(host, placement)
+        return stays and not any(
             p.state is State.LOADED and p.service == placement.service
             for host in hosts
             for p in host.placements

@@ -53,11 +53,10 @@ class EventPoster:
         self._last = {key: last for key, last in self._last.items() if key in plan.services}
 
     def woken(self, service: str, woken: Woken) -> None:
-        """Queue the Event of a wake; a further replica of what serves already is none."""
-        if self._last.get(service, ("", ""))[0] != "Serving":
-            took = format_duration(woken.seconds)
-            note = f"awake after {took} on {self._where(service)}; {_ORIGINS[woken.source]}"
-            self._put(Happening(service, "Normal", "Woke", note))
+        """Queue the Event of a wake."""
+        took = format_duration(woken.seconds)
+        note = f"awake after {took} on {self._where(service)}; {_ORIGINS[woken.source]}"
+        self._put(Happening(service, "Normal", "Woke", note))
 
     def moved(self, service: str, host: str, why: str) -> None:
         """Queue the Event of a model that leaves a host for another one."""

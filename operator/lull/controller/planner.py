@@ -115,7 +115,7 @@ class Planner:
         self._on_planned(decided)
         self._statuses.publish(fleet, decided)
         self._events.tell(decided)
-        self._wakes.began(decided.changes)
+        self._wakes.began(decided.changes, {key for key, told in decided.services.items() if told.ready})
         for change in decided.changes:
             self._executor.submit(change)
         times = [at for at in (decided.next_at, self._executor.rest_until()) if at is not None]

@@ -1,6 +1,6 @@
 """How long wakes take, and what with: from the first word of a held request to what serves it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from lull.api.reasons import Reason
@@ -65,13 +65,13 @@ class Wakes:
         self._stalled: dict[str, str] = {}
         self._failed: set[str] = set()  # whose present stall was counted as a host reported it
 
-    def began(self, changes: list[Change]) -> None:
-        """Take note of what a wake decided."""
+    def began(self, changes: list[Change], served: Container[str] = ()) -> None:
+        """Take note of what was decided; a replica more of a service that is `served` wakes nobody."""
         for change in changes:
             if isinstance(change, CreateHost):
-                self._note((), change.placements, "NewHost")
+                self._note((), change.placements, "NewHost", served)
             elif isinstance(change, SetModels):
-                self._note(change.before, change.after, "Host")
+                self._note(change.before, change.after, "Host", served)
 
     def written(self, change: Change) -> None:
         """Take note that what was decided is written."""
@@ -112,10 +112,11 @@ class Wakes:
         """Stop following a service that is gone."""
         self._started.pop(service, None)
 
-    def _note(self, before: Placements, after: Placements, source: str) -> None:
+    def _note(self, before: Placements, after: Placements, source: str, served: Container[str]) -> None:
         states = {p.id: p.state for p in before}
         for placement in after:
-            if placement.state is State.LOADED and states.get(placement.id) is not State.LOADED:
+            loaded = placement.state is State.LOADED and states.get(placement.id) is not State.LOADED
+            if loaded and placement.service not in served:
                 start = "Loaded" if placement.id in states else source
                 self._started.setdefault(placement.service, _Wake(self._clock(), start))
 

@@ -6,8 +6,10 @@ from itertools import takewhile
 
 REMEMBERED_SECONDS = 600.0
 """How long after its last delayed request a service's count is kept; its next one starts anew."""
-LONGEST = 10_000
-"""Most services at once, as many as a ModelGateway takes; who was delayed longest ago is forgotten first."""
+LONGEST = 1000
+"""Most services at once: with the longest names 0.3 MB, of the 1.5 MB that an object may have.
+
+Who was delayed longest ago is forgotten first."""
 
 
 class Delays:
@@ -21,6 +23,10 @@ class Delays:
         """Go on from what an earlier pilot of this gateway counted."""
         for service, total in totals.items():
             self._counts.setdefault(service, (total, self._clock()))
+
+    def clear(self) -> None:
+        """Count from zero again."""
+        self._counts.clear()
 
     def count(self, service: str) -> None:
         """Count a request that waits no more, whatever became of it."""

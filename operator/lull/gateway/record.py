@@ -81,6 +81,7 @@ class Record:
             current = None
         if current is None:
             current = await self._kube.create(MODELGATEWAYS, self._body(pod_uid))
+            self._delays.clear()  # a new object's counts are all news, and the old one's were counted
         self._uid = current["metadata"]["uid"]
         self._delayed = (current.get("status") or {}).get("delayed") or {}
         self._delays.restore(self._delayed)
@@ -133,10 +134,12 @@ class Record:
         }
         for _ in range(2):
             delayed = self._delays.totals()
-            if changed := news(self._delayed, delayed):
-                status["delayed"] = changed
+            changed = news(self._delayed, delayed)
             # The UID: a namesake that somebody else made must not be taken for ours.
-            body = {"metadata": {"uid": self._uid}, "status": status}
+            body = {
+                "metadata": {"uid": self._uid},
+                "status": status | ({"delayed": changed} if changed else {}),
+            }
             try:
                 await self._kube.merge_patch(
                     MODELGATEWAYS, self._name, self._namespace, body, subresource="status"

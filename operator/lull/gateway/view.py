@@ -104,9 +104,13 @@ class View:
         return True
 
     def set_host(self, name: str, item: Object | None) -> set[str]:
-        """Take a ModelHost's newest state (None: deleted). Returns the services whose placements changed."""
+        """Take a ModelHost's newest state (None: deleted). Returns the services whose placements changed.
+
+        One that is being deleted only waits for its Pod to end, which a lost one's may never do.
+        """
         before = self._of_host.pop(name, {})
-        after = {} if item is None else _placements(item)
+        gone = item is None or "deletionTimestamp" in item["metadata"]
+        after = {} if item is None or gone else _placements(item)
         if after:
             self._of_host[name] = after
         changed = {

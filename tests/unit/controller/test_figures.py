@@ -8,12 +8,10 @@ import pytest
 from lull.controller import carbon as carbon_module
 from lull.controller.carbon import Carbon, forecasts_from
 from lull.controller.delays import Delays, percent_up
-from lull.controller.events import EventPoster
 from lull.controller.hostpod import host_pod
 from lull.controller.pace import Pace
 from lull.controller.use import objective_met, pool_use, utilization
 from lull.controller.view import View
-from lull.controller.wakes import Woken
 from lull.kube import EVENTS, MODELPOOLS, MODELSERVICES, ApiError
 
 from .fake_api import FakeApi
@@ -354,10 +352,3 @@ async def test_a_move_says_from_where_to_where_and_why():
         assert note.startswith(f"from {name} to default-")
         assert note.endswith("the host is being drained")
         assert len(notes(world, "Woke")) == 1
-
-
-async def test_a_further_replica_of_what_serves_is_no_wake():
-    events = EventPoster(FakeApi(), View(), "test")
-    events._last[KEY] = ("Serving", "")
-    events.woken(KEY, Woken(1.0, "Host"))
-    assert events._queue.empty()

@@ -83,6 +83,13 @@ class Wake:
         self.wakes.look(Host("h", "default", (PLACEMENT,), reports, pod), item)
 
 
+def test_a_further_replica_of_what_serves_is_no_wake():
+    wake = Wake()
+    wake.at(0).wakes.began([CreateHost("h2", "default", (PLACEMENT,))], {"demo/digits"})
+    wake.at(0.01).report(Report.READY, load_seconds="0.1")
+    assert wake.woken == []
+
+
 def test_the_parts_of_a_wake_on_a_new_host_are_told_apart_and_add_up():
     wake = Wake()
     create = CreateHost("h", "default", (PLACEMENT,))

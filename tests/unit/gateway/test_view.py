@@ -35,6 +35,16 @@ def test_routed_means_loaded_and_ready_at_an_address(state, status, address, rou
     assert bool(ours.routed("demo/digits")) is routed
 
 
+def test_nothing_is_routed_to_a_host_that_is_being_deleted_though_its_lost_pod_may_stand_for_ever():
+    ours = view("digits")
+    host = host_object("10.0.0.1", placement("d-1", "demo/digits"))
+    ours.set_host("h", host)
+    host["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert ours.set_host("h", host) == {"demo/digits"}
+    assert ours.routed("demo/digits") == []
+    assert list(ours.placements()) == []
+
+
 def test_without_its_service_nothing_is_routed():
     ours = view()
     ours.set_host("h", host_object("10.0.0.1", placement("d-1", "demo/digits")))
