@@ -71,7 +71,7 @@ class Deeds:
         return service is not None and not service.suspend
 
     def _sleeps(self, host: Host | None, placement: Placement) -> bool:
-        """Tell whether a service sleeps from now on: it lives, is routed nowhere, and is not being swapped."""
+        """Tell whether a service sleeps from now on: it lives, is not swapped, and is routed nowhere."""
         hosts = self._view.hosts.values()
         stays = self._lives(placement) and not self._misplaced(host, placement)
         return stays and not any(
