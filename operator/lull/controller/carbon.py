@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import logging
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,12 +94,14 @@ class Carbon:
         if isinstance(told, str):
             return told
         now = self._clock()
-        found = (f.grams_per_kilowatt_hour for f in told if f.begin <= now < f.end)
-        return next(found, "it has no entry for the present time; see whether its exporter runs")
+        begun = bisect_right(told, now, key=lambda forecast: forecast.begin)
+        if begun and now < told[begun - 1].end:
+            return told[begun - 1].grams_per_kilowatt_hour
+        return "it has no entry for the present time; see whether its exporter runs"
 
 
 def forecasts_from(item: Object | None) -> tuple[Forecast, ...] | str:
-    """Read a ConfigMap of carbon intensities; returns in words why it cannot be read."""
+    """Read a ConfigMap of carbon intensities, in order of time; returns in words why it cannot be read."""
     if item is None:
         return f"there is no such ConfigMap in {SYSTEM_NAMESPACE}; create it, or correct spec.carbon"
     try:
@@ -107,10 +110,10 @@ def forecasts_from(item: Object | None) -> tuple[Forecast, ...] | str:
         entries = json.loads(text)
         if not isinstance(entries, list) or len(entries) > MOST_FORECASTS:
             return f"its key {KEY} holds no list of at most {MOST_FORECASTS} entries"
-        return tuple(_forecast(entry) for entry in entries)
+        return tuple(sorted((_forecast(entry) for entry in entries), key=lambda forecast: forecast.begin))
     except KeyError as error:
         return f"it lacks {error}; its key {KEY} is a JSON list of {{timestamp, duration, value}}"
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return f"its key {KEY} cannot be read: {error}"
 
 

@@ -39,14 +39,20 @@ class Reports:
                     yield host, entry
 
     def kept(self, service: str) -> list[tuple[Object, Object]]:
-        """Return the same, of placements that are to stay for now."""
-        return [(host, entry) for host, entry in self.of(service) if entry["id"] in _ids(wanted(host))]
+        """Return the same, of placements that are to stay for now, on hosts that are."""
+        of_service = self.of(service)
+        return [(h, entry) for h, entry in of_service if stays(h) and entry["id"] in _ids(wanted(h))]
 
     def present(self, service: str) -> set[str]:
         """Return the ids of its placements that any host should hold or does hold."""
         hosts = [self._hosts[name] for name in self._homes.get(service, ())]
         entries = [entry for host in hosts for entry in (*wanted(host), *told(host))]
         return {entry["id"] for entry in entries if entry["service"] == service}
+
+
+def stays(host: Object) -> bool:
+    """Tell whether a ModelHost is not being deleted: that of a dead node ends only with its Pod, so never."""
+    return "deletionTimestamp" not in host["metadata"]
 
 
 def wanted(host: Object) -> list[Object]:

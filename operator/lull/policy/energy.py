@@ -331,7 +331,8 @@ def _hour(now: float) -> int:
 def _with_hour(hours: Mapping[int, int], hour: int, joules: int) -> Mapping[int, int]:
     if not joules:
         return hours
-    kept = {h: j for h, j in hours.items() if h > hour - HOURS_KEPT}
+    # A clock may have been set back: what it called later than now is no hour of the last day.
+    kept = {h: j for h, j in hours.items() if hour - HOURS_KEPT < h <= hour}
     return {**kept, hour: kept.get(hour, 0) + joules}
 
 

@@ -10,9 +10,10 @@ from lull.controller.carbon import Carbon, forecasts_from
 from lull.controller.delays import Delays, percent_up
 from lull.controller.hostpod import host_pod
 from lull.controller.pace import Pace
+from lull.controller.reports import Reports
 from lull.controller.use import objective_met, pool_use, utilization
 from lull.controller.view import View
-from lull.kube import EVENTS, MODELPOOLS, MODELSERVICES, ApiError
+from lull.kube import EVENTS, MODELHOSTS, MODELPOOLS, MODELSERVICES, ApiError
 
 from .fake_api import FakeApi
 from .world import World, pool, service
@@ -199,6 +200,7 @@ def test_intensities_are_read_in_the_form_of_the_carbon_aware_keda_operator(form
         ),
         ({"data": {"data": '[{"timestamp": "soon", "duration": 5, "value": 1}]'}}, "cannot be read"),
         ({"data": "x"}, "cannot be read"),
+        ({"data": {"data": "[" * 200_000}}, "cannot be read"),
     ],
 )
 def test_a_broken_configmap_is_told_in_words(item, words):
@@ -224,6 +226,22 @@ async def test_the_hours_number_is_taken_and_else_the_pools_own():
     assert reason == "ConfigMapNotUsable"
     assert "no entry for the present time" in message
     assert "360 g/kWh of spec.carbon is taken" in message
+
+
+async def test_the_entry_that_began_last_is_taken_in_whatever_order_they_come():
+    api, view, clock = FakeApi(), View(), Time()
+    item = api.put(MODELPOOLS, pool(carbon={"configMapName": "carbon"}))
+    view.offer(MODELPOOLS, item)
+    carbon = Carbon(api, view, clock)
+    configured = intensities(*((f"2026-11-22T{hour:02}:00:00Z", 360 * hour) for hour in (9, 7, 8)))
+    configured["metadata"]["namespace"] = "lull-system"
+    api.objects["configmaps", "lull-system", "carbon"] = configured
+    await carbon.read()
+    for hour in (7, 8, 9):
+        clock.now = 1_795_330_800.0 + 3600 * (hour - 7)
+        assert carbon.of(item).milligrams_per_joule == pytest.approx(0.1 * hour)
+    clock.now = 1_795_330_800.0 - 1
+    assert carbon.of(item).milligrams_per_joule is None
 
 
 async def test_what_was_read_stays_while_the_api_server_does_not_answer():
@@ -352,3 +370,16 @@ async def test_a_move_says_from_where_to_where_and_why():
         assert note.startswith(f"from {name} to default-")
         assert note.endswith("the host is being drained")
         assert len(notes(world, "Woke")) == 1
+
+
+def test_a_host_that_is_being_deleted_gives_no_figures_but_its_totals():
+    view = View()
+    entry = {"id": "a", "service": KEY, "energy": {"idleMilliwatts": 20_000}}
+    metadata = {"name": "h", "resourceVersion": "1", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    host = {"metadata": metadata, "spec": {"pool": "p", "models": [entry]}, "status": {"models": [entry]}}
+    view.raw[MODELHOSTS]["h"] = host
+    reports = Reports(view)
+    reports.take("h")
+    assert reports.kept(KEY) == []
+    assert list(reports.of(KEY)) == [(host, entry)]
+    assert reports.present(KEY) == {"a"}

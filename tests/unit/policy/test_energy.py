@@ -205,3 +205,12 @@ def test_decimals_are_plain():
     assert watts_text(48_400) == "48"
     assert watts_text(3_240) == "3.2"
     assert watts_text(0) == "0"
+
+
+def test_hours_that_a_clock_set_back_left_in_the_future_are_dropped():
+    account = Account()
+    for hour in range(40):
+        account = charge(account, "a", Reading(hour + 1), NOW + 3600 * hour, 0.0)
+    account = charge(account, "a", Reading(100), NOW + 3600 * 20, 0.0)
+    assert len(account.hours) <= HOURS_KEPT
+    assert max(account.hours) == int(NOW + 3600 * 20) // 3600
