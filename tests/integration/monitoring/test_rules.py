@@ -74,7 +74,7 @@ FAULTS = [
         "LullHostIdleButPowered",
         "a host is kept that nobody uses, until somebody does",
         {
-            f'lull_host_power_watts{{{H},basis="Modelled"}}': "50x400",
+            f"lull_host_triton_up{{{H}}}": "1x400",
             f"lull_host_busy_seconds_total{{{H}}}": "0+5x20 100x200 100+5x60",
         },
         *(80, 95, 114),
@@ -251,6 +251,24 @@ def test_a_host_whose_triton_is_being_pulled_calls_nobody(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("watts", "said"), [("50x200", ", and it draws 50 W"), (None, "")])
+def test_an_idle_hosts_watts_are_told_where_they_are_known(tmp_path, watts, said):
+    series = {f"lull_host_triton_up{{{H}}}": "1x200", f"lull_host_busy_seconds_total{{{H}}}": "100x200"}
+    if watts:
+        series[f'lull_host_power_watts{{{H},basis="Modelled"}}'] = watts
+    told = (
+        f"No model on h has computed for over an hour{said}. Either somebody asked for that (hosts.min, "
+        "replicas.min, a long idleAfter), or it should have been let go."
+    )
+    fired = {
+        "exp_labels": {"severity": "warning", "modelhost": "h", "modelpool": "gpu"},
+        "exp_annotations": _annotations("LullHostIdleButPowered")
+        | {"summary": "Host h of pool gpu computes nothing and is kept", "description": told},
+    }
+    alert = {"eval_time": "90m", "alertname": "LullHostIdleButPowered", "exp_alerts": [fired]}
+    _run(tmp_path, series, alerts=[alert])
+
+
 def test_races_that_were_lost_are_no_writes_that_fail(tmp_path):
     of = 'verb="patch",kind="ModelHost"'
     series = {
@@ -279,13 +297,24 @@ def _quiet(alerts, minute):
     return {"expr": f'ALERTS{{alertname=~"{alerts}"}}', "eval_time": f"{minute}m", "exp_samples": []}
 
 
-def _run(folder, series, expected):
+def _annotations(alert):
+    return next(
+        rule["annotations"]
+        for manifest in RULES
+        for group in manifest["spec"]["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == alert
+    )
+
+
+def _run(folder, series, expected=(), alerts=()):
     """Have promtool evaluate the rules over these series, in steps of 30 s, and compare."""
     (folder / "rules.yaml").write_text(rule_file(RULES))
     test = {
         "interval": "30s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "promql_expr_test": expected,
+        "promql_expr_test": list(expected),
+        "alert_rule_test": list(alerts),
     }
     whole = {"rule_files": ["rules.yaml"], "evaluation_interval": "30s", "tests": [test]}
     (folder / "test.yaml").write_text(yaml.safe_dump(whole))
