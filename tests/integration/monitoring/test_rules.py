@@ -115,12 +115,12 @@ FAULTS = [
     ),
     Fault(
         "LullNoFenceProgress",
-        "a drain is given up, none passes",
+        "drains are given up, none passes",
         {
-            'lull_fences_total{outcome="given_up"}': "0x20 1x60",
-            'lull_fences_total{outcome="passed"}': "7x80",
+            'lull_fences_total{outcome="given_up"}': "0x10 1x10 2x10 3x80",
+            'lull_fences_total{outcome="passed"}': "7x120",
         },
-        *(14, 18, 22),
+        *(12, 22, 40),
     ),
     Fault(
         "LullNoFenceProgress",
@@ -129,7 +129,7 @@ FAULTS = [
             f"lull_fence_oldest_seconds{{{CONTROLLER}}}": "0x20 30+30x60",
             'lull_fences_total{outcome="passed"}': "7x60 8x20",
         },
-        *(14, 18, 31),
+        *(19, 22, 32),
     ),
     Fault(
         "LullWritesFail",
@@ -278,6 +278,11 @@ def test_races_that_were_lost_are_no_writes_that_fail(tmp_path):
         'lull_api_requests_total{verb="list",kind="ModelHost",code="403"}': "0+1x80",
     }
     _run(tmp_path, series, [_quiet("LullWritesFail", 30)])
+
+
+def test_one_drain_that_was_given_up_calls_nobody(tmp_path):
+    series = {'lull_fences_total{outcome="given_up"}': "0x20 1x80"}
+    _run(tmp_path, series, [_quiet("LullNoFenceProgress", minute) for minute in (11, 15, 20, 25)])
 
 
 def test_recording_rules_say_what_their_names_promise(tmp_path):
