@@ -285,6 +285,11 @@ def test_one_drain_that_was_given_up_calls_nobody(tmp_path):
     _run(tmp_path, series, [_quiet("LullNoFenceProgress", minute) for minute in (11, 15, 20, 25)])
 
 
+def test_a_context_on_a_small_slice_of_a_gpu_is_no_residual(tmp_path):
+    series = {f"lull_host_memory_bytes{{{H}}}": "5e9x80", f"lull_host_memory_residual_bytes{{{H}}}": "1e9x80"}
+    _run(tmp_path, series, [_quiet("LullGpuMemoryResidual", 30)])
+
+
 def test_recording_rules_say_what_their_names_promise(tmp_path):
     expected = [
         {
