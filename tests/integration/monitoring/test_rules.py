@@ -35,6 +35,7 @@ class Fault:
     quiet: int
     fires: int
     over: int
+    severity: str = "warning|critical"
 
 
 FAULTS = [
@@ -43,6 +44,14 @@ FAULTS = [
         "an artifact is out of reach",
         {f'lull_service_stalled{{{S},reason="Unreachable"}}': "_x10 1x20 stale _x20"},
         *(6, 9, 17),
+        "warning",
+    ),
+    Fault(
+        "LullModelCannotWake",
+        "no host has room",
+        {f'lull_service_stalled{{{S},reason="NoCapacity"}}': "_x10 1x20 stale _x20"},
+        *(6, 9, 17),
+        "critical",
     ),
     Fault(
         "LullWakeSlowerThanObjective",
@@ -221,7 +230,8 @@ def test_every_alert_is_put_to_the_test():
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.alert}: {fault.what}")
 def test_an_alert_fires_at_its_fault_and_ends_with_it(fault, tmp_path):
-    firing = f'count(ALERTS{{alertname="{fault.alert}",alertstate="firing"}})'
+    alert = f'alertname="{fault.alert}",severity=~"{fault.severity}"'
+    firing = f'count(ALERTS{{{alert},alertstate="firing"}})'
     expected = [(fault.quiet, []), (fault.fires, [{"labels": "{}", "value": 1}]), (fault.over, [])]
     _run(
         tmp_path,
