@@ -61,12 +61,12 @@ class StatusWriter:
         self._wanted: dict[tuple[Resource, str], Object] = {}
         self._poke = asyncio.Event()
         self._calm_at = 0.0  # of the loop's clock
-        self._writing = 0
+        self._being_written: set[tuple[Resource, str]] = set()
 
     @property
     def pending(self) -> int:
         """Statuses that are still to be written."""
-        return len(self._wanted) + self._writing
+        return len(self._wanted) + len(self._being_written)
 
     def woken(self, service: str, woken: Woken) -> None:
         """Remember a service's last wake."""
@@ -77,18 +77,21 @@ class StatusWriter:
         self._calm_at = asyncio.get_running_loop().time() + WAY_SECONDS
 
     def publish(self, fleet: Fleet, plan: Plan) -> None:
-        """Write the states that a plan says, where they are not written yet."""
+        """Write the states that a plan says, where they are not written yet.
+
+        Pools first: what services owe is by their pool's meters, and may not be ahead of them after a crash.
+        """
         places = _places(fleet)
+        for name, explained in plan.pools.items():
+            item = self._view.raw[MODELPOOLS].get(name)
+            if item:
+                self._want_state(MODELPOOLS, name, item, self._pool_state(item, explained))
         for key, explanation in plan.services.items():
             item = self._view.raw[MODELSERVICES].get(key)
             if item:
                 service = fleet.services[key]
                 state = self._service_state(item, service, explanation, places.get(key, []))
                 self._want_state(MODELSERVICES, key, item, state)
-        for name, explained in plan.pools.items():
-            item = self._view.raw[MODELPOOLS].get(name)
-            if item:
-                self._want_state(MODELPOOLS, name, item, self._pool_state(item, explained))
         for kind in (MODELSERVICES, MODELPOOLS):
             for key, why in self._view.invalid[kind].items():
                 item = self._view.raw[kind][key]
@@ -143,17 +146,19 @@ class StatusWriter:
         while True:
             await self._poke.wait()
             await self._calm()
-            if not self._wanted:
+            # The one that waits longest: while writes are slow, others would overtake it for ever. One at a time
+            # of each object: of two under way the older may land last.
+            due = next((target for target in self._wanted if target not in self._being_written), None)
+            if due is None:
                 self._poke.clear()
                 continue
-            # The one that waits longest: while writes are slow, others would overtake it for ever.
-            kind, key = next(iter(self._wanted))
-            status = self._wanted.pop((kind, key))
-            self._writing += 1
+            status = self._wanted.pop(due)
+            self._being_written.add(due)
             try:
-                await self._write(kind, key, status)
+                await self._write(*due, status)
             finally:
-                self._writing -= 1
+                self._being_written.discard(due)
+                self._poke.set()
 
     async def _calm(self) -> None:
         """Wait while wakes have the way."""
@@ -288,12 +293,11 @@ class StatusWriter:
 
     def _with_objective(self, item: Object, told: Object, utilization: Object) -> Conditions:
         """Return the conditions that a status has, with ObjectiveMet by these figures, if anybody asked."""
-        conditions = {
-            c["type"]: (c["status"], c["reason"], c.get("message", "")) for c in told.get("conditions") or ()
-        }
         asked = utilization.get("requestsPerMinute", 0) > 0
         judged = objective_met(item["spec"], utilization) if asked else self._objective(item)
-        return self._conditions(item, conditions | {"ObjectiveMet": judged})
+        (fresh,) = self._conditions(item, {"ObjectiveMet": judged})
+        # The others stay as they are: no plan has seen a newer generation yet.
+        return [fresh if c["type"] == "ObjectiveMet" else c for c in told.get("conditions") or ()]
 
     def _conditions(self, item: Object, wanted: Mapping[str, tuple[str, str, str]]) -> Conditions:
         """Return conditions whose transition times move only when their status does."""

@@ -1,0 +1,106 @@
+"""The status writer alone: what it writes, in which order, and what stays as it was told."""
+
+import asyncio
+import copy
+
+import pytest
+
+from lull.controller import status as status_module
+from lull.controller.carbon import Carbon
+from lull.controller.ledger import Ledger
+from lull.controller.status import StatusWriter
+from lull.controller.view import View
+from lull.kube import MODELPOOLS, MODELSERVICES
+
+from .world import World, pool, service
+
+
+class Slow:
+    """An API server whose writes land in the order in which `release` lets them."""
+
+    def __init__(self):
+        self.asked, self.landed = [], []
+
+    async def apply(self, kind, body, **_):
+        done = asyncio.Event()
+        self.asked.append((kind, body["status"], done))
+        await done.wait()
+        self.landed.append(body["status"])
+        return body
+
+
+def known(kind, item, name):
+    return copy.deepcopy(item) | {
+        "metadata": item["metadata"] | {"uid": f"uid-{name}", "resourceVersion": "1", "generation": 1}
+    }
+
+
+@pytest.fixture
+async def writer():
+    view, kube = View(), Slow()
+    view.raw[MODELSERVICES]["demo/digits"] = known(MODELSERVICES, service(), "s")
+    view.raw[MODELPOOLS]["default"] = known(MODELPOOLS, pool(), "p")
+    view.update = lambda *_: None
+
+    def clock():
+        return 1_000_000.0
+
+    ledger = Ledger(view, clock, Carbon(kube, view, clock))
+    statuses = StatusWriter(kube, view, ledger, clock, lambda _: None)
+    running = asyncio.create_task(statuses.run())
+    yield statuses, view, kube
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def asked(kube, count):
+    async with asyncio.timeout(5):
+        while len(kube.asked) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_of_one_object_no_two_writes_are_under_way_so_that_the_newest_lands_last(writer):
+    statuses, view, kube = writer
+    item = view.raw[MODELSERVICES]["demo/digits"]
+    statuses._want(MODELSERVICES, "demo/digits", item, {"state": "Waking"})
+    await asked(kube, 1)
+    statuses._want(MODELSERVICES, "demo/digits", item, {"state": "Serving"})
+    statuses._want(MODELPOOLS, "default", view.raw[MODELPOOLS]["default"], {"busyPercent": 1})
+    await asked(kube, 2)
+    assert kube.asked[1][0] is MODELPOOLS
+    assert statuses.pending == 3
+    kube.asked[0][2].set()
+    await asked(kube, 3)
+    kube.asked[2][2].set()
+    kube.asked[1][2].set()
+    async with asyncio.timeout(5):
+        while statuses.pending:
+            await asyncio.sleep(0.001)
+    states = [told["state"] for told in kube.landed if "state" in told]
+    assert states == ["Waking", "Serving"]
+
+
+async def test_figures_leave_conditions_at_the_generation_that_a_plan_saw(writer):
+    statuses, view, _ = writer
+    item = view.raw[MODELSERVICES]["demo/digits"]
+    ready = {"type": "Ready", "status": "True", "observedGeneration": 1, "lastTransitionTime": "t"}
+    objective = ready | {"type": "ObjectiveMet", "status": "Unknown"}
+    item["metadata"]["generation"] = 2
+    told = {"observedGeneration": 1, "conditions": [ready, objective]}
+    asked_of = {"requestsPerMinute": 60, "latencyP99": "1ms"}
+    first, second = statuses._with_objective(item, told, asked_of)
+    assert first == ready
+    assert (second["type"], second["observedGeneration"]) == ("ObjectiveMet", 2)
+
+
+async def test_pools_are_written_before_the_services_that_owe_by_their_meters(monkeypatch):
+    monkeypatch.setattr(status_module, "CONCURRENT_WRITES", 1)
+    world, written = World(), []
+    world.api.before = lambda verb, kind, _: verb == "apply" and written.append(kind)
+    world.api.put(MODELSERVICES, service())
+    world.api.put(MODELPOOLS, pool())
+    async with world:
+        await world.until(world.asleep)
+    of_users = [getattr(kind, "plural", kind) for kind in written]
+    first = {plural: of_users.index(plural) for plural in ("modelpools", "modelservices")}
+    assert first["modelpools"] < first["modelservices"]
