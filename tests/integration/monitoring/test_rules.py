@@ -190,6 +190,7 @@ FIGURES = {
     ),
     "lull:fleet:utilization_ratio": ('{resource="memory"}', 0.25, ""),
     "lull:pool:power_watts": ('{modelpool="gpu"}', 160.0, "the agents', not the controller's"),
+    "lull:fleet:hosts": ('{state="serving"}', 3.0, "once each, told by two controllers"),
     "lull:fleet:power_watts": ("{}", 170.0, "with a pool that has no host"),
 }
 STEADY = {
@@ -215,6 +216,8 @@ STEADY = {
     'lull_host_power_watts{modelhost="h",modelpool="gpu",basis="Measured"}': "100x120",
     'lull_host_power_watts{modelhost="i",modelpool="gpu",basis="Measured"}': "60x120",
     'lull_pool_power_watts{modelpool="gpu"}': "150x120",
+    **{f'lull_hosts{{modelpool="gpu",state="serving",pod="{pod}"}}': "2x120" for pod in "ab"},
+    'lull_hosts{modelpool="empty",state="serving",pod="b"}': "1x120",
     'lull_pool_power_watts{modelpool="empty"}': "10x120",
 }
 
