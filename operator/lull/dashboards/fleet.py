@@ -9,6 +9,7 @@ from lull.dashboards.queries import (
     WINDOW,
     Query,
     increase,
+    once,
     or_zero,
     rate,
     share,
@@ -24,6 +25,10 @@ _POWER = "lull:pool:power_watts"
 _REFUSED = 'lull_api_requests_total{code=~"4..|5.."}'
 _WRITES = 'lull_api_requests_total{verb=~"create|update|patch|delete"}'
 _SLEEPING = "Asleep|Suspended"
+_BY_STATE, _PACKING = ("modelpool", "state"), ("modelpool", "packing")
+_RESOURCE, _KIND = ("modelpool", "resource"), ("modelpool", "kind")
+_HOSTS_KEPT = once("lull_hosts", _BY_STATE)
+_UNKNOWN = "Nothing is known of what hosts draw: give pools power figures"
 _ALWAYS_ON_MEANS = (
     "“Always on” is a careful comparison, and Modelled: the same services packed on the fewest hosts that "
     "hold them all, never let go."
@@ -62,19 +67,20 @@ def _now() -> list[p.Panel]:
             "Power",
             f"What all kept hosts draw now. {_BASIS}",
             p.WATTS,
-            Query(or_zero(total(_POWER)), "power"),
+            Query(total(_POWER), "power"),
+            empty="unknown",
         ),
         p.number(
             "Hosts kept",
             "Hosts (GPUs) that are powered now, whatever they do. Zero is fine: everything sleeps.",
             p.COUNT,
-            Query(or_zero(total("lull_hosts")), "hosts"),
+            Query(or_zero(_HOSTS_KEPT), "hosts"),
         ),
         p.number(
             "Services awake",
             "Services that can answer at once or are on their way. The others wake on their next request.",
             p.COUNT,
-            Query(or_zero(total(f'lull_services{{state!~"{_SLEEPING}"}}')), "awake"),
+            Query(or_zero(once(f'lull_services{{state!~"{_SLEEPING}"}}', ["state"])), "awake"),
         ),
         p.number(
             "Saved",
@@ -82,14 +88,16 @@ def _now() -> list[p.Panel]:
             "used more than that, so its services are too busy, or packed too loosely, for letting go to "
             "pay.",
             p.WATT_HOURS,
-            Query(or_zero(watt_hours(saved)), "saved"),
+            Query(watt_hours(saved), "saved"),
+            empty="unknown",
         ),
         p.number(
             "Carbon",
             "Grams of CO2e in the chosen time: energy × the grid's intensity × PUE, both from the pool's "
-            "spec. Zero where a pool names no intensity.",
+            "spec, and therefore Modelled. Pools that name no intensity are not in it.",
             p.GRAMS,
-            Query(or_zero(increase("lull_pool_carbon_grams_total")), "gCO2e"),
+            Query(increase("lull_pool_carbon_grams_total"), "gCO2e"),
+            empty="unknown",
         ),
         p.number(
             "Delayed",
@@ -108,9 +116,8 @@ def _power() -> p.Panel:
         f"{_ALWAYS_ON_MEANS}",
         p.WATTS,
         Query(total(_POWER, ["modelpool"]), "{{modelpool}}"),
-        Query(
-            or_zero(total("lull:fleet:baseline_power_watts")), "all pools, always on (Modelled)", over=True
-        ),
+        Query(total("lull:fleet:baseline_power_watts"), "all pools, always on (Modelled)", over=True),
+        empty=_UNKNOWN,
     )
 
 
@@ -121,7 +128,7 @@ def _kept() -> p.Panel:
         "Hosts by what they do, and (dashed) how many models computed anything. Hosts that stay idle for "
         "long while no model is busy cost watts for nothing: see idleAfter and minimums of the pool.",
         p.COUNT,
-        Query(or_zero(total("lull_hosts", ["state"]), state="serving"), "{{state}}"),
+        Query(or_zero(once("lull_hosts", _BY_STATE, ["state"]), state="serving"), "{{state}}"),
         Query(or_zero(busy), "busy models", over=True),
         colours=p.HOST_STATES,
     )
@@ -136,6 +143,7 @@ def _saved() -> p.Panel:
             f"services wake or hosts are kept for them. {_ALWAYS_ON_MEANS}",
             p.WATTS,
             Query(by_pool, "{{modelpool}}"),
+            empty=_UNKNOWN,
         )
     )
 
@@ -148,7 +156,7 @@ def _carbon() -> p.Panel:
         "the watts are.",
         p.GRAMS,
         Query(
-            total("lull_pool_carbon_grams_per_request", ["modelpool", "packing"]),
+            once("lull_pool_carbon_grams_per_request", _PACKING, _PACKING),
             "{{modelpool}}, {{packing}}",
         ),
         empty="No pool names a carbon intensity, or nothing was asked yet",
@@ -160,7 +168,7 @@ def _frontier() -> p.Panel:
         "The frontier: delayed requests against power",
         "A dot per time step. Down and to the left is better: few watts, few requests that wait. Settings "
         "that keep models longer move dots down and to the right; compare two settings over two times.",
-        (Query(or_zero(f"sum (avg_over_time({_POWER}[{WINDOW}]))"), "power"), p.WATTS),
+        (Query(f"sum (avg_over_time({_POWER}[{WINDOW}]))", "power"), p.WATTS),
         (Query(share(rate(_DELAYED), rate(_REQUESTS)), "delayed share"), p.SHARE),
     )
 
@@ -172,7 +180,7 @@ def _delayed_over_time() -> p.Panel:
         "(dashed): hosts kept. The two trade against each other.",
         p.SHARE,
         Query(or_zero(total("lull:fleet:delayed_ratio:rate1h")), "delayed share, last hour"),
-        Query(or_zero(total("lull_hosts")), "hosts kept", over=True),
+        Query(or_zero(_HOSTS_KEPT), "hosts kept", over=True),
     )
     return p.second_axis(panel, "B", p.COUNT)
 
@@ -183,7 +191,7 @@ def _utilization() -> p.Panel:
         "Consumption over supply of what is kept: memory used of memory kept, and busy time of time kept. "
         "Low for hours: hosts are kept for little; look at which services hold them.",
         p.SHARE,
-        Query(total("lull_pool_utilization_ratio", ["modelpool", "resource"]), "{{modelpool}}, {{resource}}"),
+        Query(once("lull_pool_utilization_ratio", _RESOURCE, _RESOURCE), "{{modelpool}}, {{resource}}"),
     )
 
 
@@ -192,7 +200,7 @@ def _memory() -> p.Panel:
         "Model memory",
         "Accelerator memory that the kept hosts offer, and what models use of it.",
         p.BYTES,
-        Query(total("lull_pool_memory_bytes", ["modelpool", "kind"]), "{{modelpool}}, {{kind}}"),
+        Query(once("lull_pool_memory_bytes", _KIND, _KIND), "{{modelpool}}, {{kind}}"),
     )
 
 
@@ -202,7 +210,7 @@ def _states() -> p.Panel:
         "How many services are asleep, waking, serving, draining or suspended. Many waking for minutes: "
         "see the wakes below, and each service's conditions.",
         p.COUNT,
-        Query(total("lull_services", ["state"]), "{{state}}"),
+        Query(once("lull_services", ["state"], ["state"]), "{{state}}"),
         colours=p.SERVICE_STATES,
     )
 
@@ -210,8 +218,8 @@ def _states() -> p.Panel:
 def _wakes() -> p.Panel:
     return p.events(
         "Wakes per minute, by what they started from",
-        "Loaded: still in memory. Host: a host had room. NewHost: a pod had to start. NewNode: a node had "
-        "to. Many wakes from new hosts: services come and go faster than hosts should; raise idleAfter.",
+        "Loaded: still in memory. Host: a host had room. NewHost: a pod had to start. Many wakes from new "
+        "hosts: services come and go faster than hosts should; raise idleAfter.",
         p.PER_MINUTE,
         Query(f"60 * {rate('lull_wake_seconds_count', ['source'])}", "{{source}}"),
         Query(
@@ -279,7 +287,7 @@ def _fences() -> p.Panel:
         "A fence waits until every gateway has left a model, before it is unloaded. Open for more than "
         "some seconds: a gateway does not answer; its Pod says why.",
         p.COUNT,
-        Query(or_zero(total("lull_fences_open")), "open"),
+        Query(or_zero("max (lull_fences_open)"), "open"),
         Query(
             f"60 * ({or_zero(rate('lull_fences_total', ['outcome']), outcome='passed')})",
             "{{outcome}} per minute",
@@ -314,10 +322,10 @@ def _services() -> p.Panel:
         "and few requests is the one to look at. Saved is Modelled: always on, less what it used and its "
         "part, by memory, of what hosts drew for no model.",
         {"modelservice_namespace": "Namespace", "modelservice": "Service", "state": "State"},
-        total("lull_service_state", (*SERVICE, "state")),
+        once("lull_service_state", (*SERVICE, "state"), (*SERVICE, "state")),
         (Query(increase(_REQUESTS, SERVICE), "Requests"), p.COUNT),
         (Query(increase(_DELAYED, SERVICE), "Delayed"), p.COUNT),
-        (Query(total("lull_service_power_watts", SERVICE), "Power now"), p.WATTS),
+        (Query(once("lull_service_power_watts", SERVICE, SERVICE), "Power now"), p.WATTS),
         (Query(watt_hours(used), "Used"), p.WATT_HOURS),
         (Query(watt_hours(f"{always_on} - {used} - {overhead}"), "Saved"), p.WATT_HOURS),
         links={

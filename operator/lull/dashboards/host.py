@@ -142,10 +142,10 @@ def _residual() -> p.Panel:
     return p.lines(
         "Memory that no model accounts for",
         "Used on the device, less what its models hold: contexts, workspaces, and what was not given "
-        "back. Growing with each load: a leak; let the host go (delete its Pod) at a quiet time. Zero "
-        "where nothing measures it.",
+        "back. Growing with each load: a leak; let the host go (delete its Pod) at a quiet time.",
         p.BYTES,
-        Query(or_zero(f"sum (lull_host_memory_residual_bytes{{{_H}}})"), "residual"),
+        Query(f"sum (lull_host_memory_residual_bytes{{{_H}}})", "residual"),
+        empty="Nothing measures it: this host has no GPU",
     )
 
 

@@ -1,8 +1,8 @@
 """PromQL that more than one dashboard asks in the same words.
 
 A sleeping fleet has no requests and no placements, so their series are missing, and a panel would say
-"No data" where the truth is zero: `or_zero` says zero. It is for rates and counts only; a latency that nobody
-has measured is left out, for no number would be true.
+"No data" where the truth is zero: `or_zero` says zero. It is for counts and rates of requests only; a latency
+that nobody has measured, or a draw that nobody knows, is left out, for no number would be true.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,15 @@ def increase(counter: str, by: Sequence[str] = (), window: str = RANGE) -> str:
 def total(gauge: str, by: Sequence[str] = ()) -> str:
     """Return a gauge summed over all labels but `by`."""
     return f"{_sum(by)} ({gauge})"
+
+
+def once(gauge: str, labels: Sequence[str], by: Sequence[str] = ()) -> str:
+    """Return a gauge of the controller, by all its `labels`, summed over them but `by`.
+
+    A controller that has just ended is told of for some seconds beside its successor, and counts once.
+    """
+    each = f"max by ({', '.join(labels)}) ({gauge})"
+    return each if set(by) == set(labels) else f"{_sum(by)} ({each})"
 
 
 def watt_hours(joules: str) -> str:

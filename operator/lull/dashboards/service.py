@@ -24,6 +24,7 @@ _USED = f"lull_service_energy_joules_total{{{_S}}}"
 _ALWAYS_ON = f"lull_service_baseline_energy_joules_total{{{_S}}}"
 _OVERHEAD = f"lull_service_overhead_energy_joules_total{{{_S}}}"
 _SAVED = f"{increase(_ALWAYS_ON)} - {increase(_USED)} - {increase(_OVERHEAD)}"
+_UNKNOWN = "Nothing is known of its power: give its pool power figures"
 _NOBODY = "No request in this time, or asleep"
 _PARTS = {"idle": "semi-dark-blue", "dynamic": "orange"}
 _STATE = Query(numbered("lull_service_state", p.SERVICE_STATES, [], _S), "state")
@@ -81,13 +82,15 @@ def _now() -> list[p.Panel]:
             "Its part of its hosts' watts now: idle and dynamic together. Zero asleep. Measured or "
             "Modelled as its host's are.",
             p.WATTS,
-            Query(or_zero(f"max (lull_service_power_watts{{{_S}}})"), "power"),
+            Query(f"max (lull_service_power_watts{{{_S}}})", "power"),
+            empty="unknown",
         ),
         p.number(
             "Saved",
             f"Energy saved in the chosen time against always on. {_SHARE_OF_ALWAYS_ON}",
             p.WATT_HOURS,
-            Query(or_zero(watt_hours(_SAVED)), "saved"),
+            Query(watt_hours(_SAVED), "saved"),
+            empty="unknown",
         ),
         p.number(
             "Delayed",
@@ -208,7 +211,8 @@ def _memory() -> p.Panel:
 
 def _power() -> p.Panel:
     def part(name: str) -> Query:
-        return Query(or_zero(total(f'lull_model_power_watts{{{_S}, part="{name}"}}')), name)
+        drawn = total(f'lull_model_power_watts{{{_S}, part="{name}"}}')
+        return Query(f"({drawn}) or on() (0 * max (lull_service_power_watts{{{_S}}}))", name)  # asleep: zero
 
     return p.stacked(
         "Power",
@@ -217,8 +221,9 @@ def _power() -> p.Panel:
         p.WATTS,
         part("idle"),
         part("dynamic"),
-        Query(or_zero(rate(_ALWAYS_ON)), "always on (Modelled)", over=True),
+        Query(rate(_ALWAYS_ON), "always on (Modelled)", over=True),
         colours=_PARTS,
+        empty=_UNKNOWN,
     )
 
 
@@ -229,6 +234,7 @@ def _energy() -> p.Panel:
         p.WATT_HOURS,
         Query(watt_hours(f"max by (part) ({_USED})"), "{{part}}"),
         colours=_PARTS,
+        empty=_UNKNOWN,
     )
 
 
@@ -239,6 +245,7 @@ def _saved() -> p.Panel:
             f"Falling: it uses more than always on would. {_SHARE_OF_ALWAYS_ON}",
             p.WATT_HOURS,
             Query(watt_hours(f"lull:service:saved_joules{{{_S}}}"), "saved"),
+            empty=_UNKNOWN,
         )
     )
 

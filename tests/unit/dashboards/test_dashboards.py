@@ -88,6 +88,21 @@ def test_where_figures_may_be_modelled_the_panel_says_so(
         assert "Modelled" in json.dumps(panel)
 
 
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_a_draw_that_nobody_knows_is_not_shown_as_zero(board: dict[str, Any], panel: dict[str, Any]) -> None:
+    for expr in (target["expr"] for target in panel["targets"]):
+        assert not (re.search(r"watts|joules|grams", expr) and "vector(0)" in expr)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_what_the_controller_tells_counts_once_while_two_are_told_of(board: dict[str, Any]) -> None:
+    gauges = (
+        r"lull_(hosts|services|fences_open|pool_\w+(watts|ratio|bytes|request)|service_\w+(watts|state))\b"
+    )
+    for expr in _asked(board):
+        assert not re.search(rf"(sum|avg)( by \([^)]*\))? \({gauges}", expr), expr
+
+
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_panels_fill_the_grid_without_lying_upon_each_other(board: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
