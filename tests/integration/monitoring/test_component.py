@@ -19,6 +19,11 @@ RENAME = """\
       value: observability
 """
 
+SELECTED = """\
+- target: {group: monitoring.coreos.com}
+  patch: '[{op: add, path: /metadata/labels/release, value: kube-prometheus-stack}]'
+"""
+
 
 def kustomize(folder, *, component=True, patches="[]"):
     """Return what an overlay of the base makes, by kind, namespace and name."""
@@ -126,3 +131,13 @@ def test_the_namespace_of_prometheus_is_one_patch_away(tmp_path):
     for policy in policies:
         (peer,) = policy["spec"]["ingress"][0]["from"]
         assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "observability"}
+
+
+def test_the_label_that_prometheus_selects_by_is_one_patch_away_for_all_of_it(tmp_path):
+    patched = kustomize(tmp_path, patches=SELECTED)
+    selected = sorted(
+        kind
+        for (kind, _, _), item in patched.items()
+        if (item["metadata"].get("labels") or {}).get("release") == "kube-prometheus-stack"
+    )
+    assert selected == ["PodMonitor", "PodMonitor", "PodMonitor", "PrometheusRule"]
