@@ -21,7 +21,7 @@ RENAME = """\
 
 SELECTED = """\
 - target: {group: monitoring.coreos.com}
-  patch: '[{op: add, path: /metadata/labels/release, value: kube-prometheus-stack}]'
+  patch: '[{"op": "add", "path": "/metadata/labels/release", "value": "kube-prometheus-stack"}]'
 """
 
 
