@@ -1,8 +1,11 @@
 """`lull report` on a real Prometheus: its figures are those of the day that was written into it."""
 
+import contextlib
 import json
 import math
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from xml.etree import ElementTree
 
 import pytest
@@ -54,6 +57,19 @@ def test_a_short_period_is_not_extrapolated(url):
     assert json.loads(done.stdout)["summary"]["requests"] == pytest.approx(asked, rel=0.001)
 
 
+def test_wakes_of_a_short_period_are_whole(url):
+    done = run(url, "--until", "2026-11-21T10:00:00Z", "--since", "4h", "-o", "json")
+    told = json.loads(done.stdout)
+    assert told["summary"]["wakes"] >= 1
+    assert all(bucket["wakes"] == int(bucket["wakes"]) for bucket in told["wakes"])
+
+
+def test_a_pool_that_nobody_knows_is_an_error(url):
+    done = run(url, "--until", UNTIL, "--pool", "nosuch", "-o", "json")
+    assert done.exit_code == 1
+    assert "no figures of a ModelPool nosuch" in done.stderr
+
+
 def test_what_is_measured_and_what_modelled_is_told_by_energy(told, day):
     share = day.truth.joules["h100"] / sum(day.truth.joules.values())
     assert told["summary"]["measured_ratio"] == pytest.approx(share, abs=0.01)
@@ -86,6 +102,8 @@ def test_one_pool_is_told_alone(url, day):
     told = json.loads(done.stdout)
     assert told["summary"]["energy_joules"] == pytest.approx(day.truth.joules["l4"], rel=0.005)
     assert told["summary"]["measured_ratio"] == 0
+    assert told["summary"]["wakes"] is None, "wakes are not told by pool"
+    assert told["wakes"] == []
     assert {one["name"] for one in told["services"]} == {s.name for s in SERVICES if s.pool == "l4"}
     requests = sum(s.requests(t) for s in SERVICES if s.pool == "l4" for t in range(0, DAY_SECONDS, 60))
     assert told["summary"]["requests"] == pytest.approx(requests, rel=0.01)
@@ -121,11 +139,73 @@ def test_a_period_without_figures_says_so_and_where_to_look(url, tmp_path):
 def test_a_prometheus_that_does_not_answer_is_told_with_what_to_do(tmp_path):
     done = run("http://127.0.0.1:1", "--out", str(tmp_path / "r.html"))
     assert done.exit_code == 1
+    assert "Connection refused" in done.stderr
     assert "Is the URL right" in done.stderr
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("arguments", [["--since", "1 day"], ["--since", "5s"], ["--until", "noon"]])
+class _Answer(BaseHTTPRequestHandler):
+    """Answers every query the same, and keeps what came along."""
+
+    status, body, sent = 200, "", ()
+
+    def do_POST(self) -> None:
+        type(self).sent = tuple(self.headers.items())
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):  # one answer was enough
+            self.wfile.write(self.body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stub():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, "who are you", "--header"),
+        (302, "", "perhaps to a login"),
+        (404, "<html>", "has no Prometheus API"),
+        (503, "", "not ready or overloaded"),
+        (200, "<html>", "does not answer as a Prometheus does"),
+        (200, '{"status": "success"}', "answers without data"),
+        (400, '{"status": "error", "errorType": "bad_data", "error": "no such"}', "no such."),
+        (503, '{"status": "error", "errorType": "timeout", "error": "slow"}', "A shorter --since"),
+    ],
+)
+def test_whatever_else_answers_is_told_in_words(stub, monkeypatch, status, body, said):
+    monkeypatch.setattr(_Answer, "status", status)
+    monkeypatch.setattr(_Answer, "body", body)
+    done = run(stub, "-o", "json")
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert ("--since" in done.stderr) == ("--since" in said), "advice that would not help"
+    assert not isinstance(done.exception, (KeyError, ValueError))
+
+
+def test_headers_are_sent_along_and_warnings_are_told(stub, monkeypatch):
+    body = json.dumps({"status": "success", "data": {"result": []}, "warnings": ["results truncated"]})
+    monkeypatch.setattr(_Answer, "body", body)
+    done = run(stub, "-o", "json", "--header", "X-Scope-OrgID: team")
+    assert ("X-Scope-OrgID", "team") in _Answer.sent
+    assert json.loads(done.stdout)["warnings"] == ["results truncated"]
+    assert done.stderr.count("Prometheus warns: results truncated") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--since", "1 day"], ["--since", "5s"], ["--until", "noon"], ["--header", "Bearer"]],
+)
 def test_wrong_usage_is_exit_code_2(url, arguments):
     assert run(url, *arguments).exit_code == 2
 

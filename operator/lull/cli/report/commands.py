@@ -44,22 +44,30 @@ def report(
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print the figures as JSON, and write no page.")
     ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="Sent along, such as 'X-Scope-OrgID: team'; repeatable.", show_default=False),
+    ] = None,
 ) -> None:
     """Write one page of what a period cost and saved: summary first, then plots. From Prometheus.
 
-    The page is one file without scripts. A ~ marks what is modelled and not measured; so is every saving,
-    as its baseline is. JSON keys carry their units (energy_joules, wake_p99_seconds); null is unknown.
+    The page is one file without scripts. A ~ marks what is modelled and not measured, as savings and carbon
+    always are. JSON keys carry their units (energy_joules, wake_p99_seconds); null is unknown.
 
     Exit codes: 0 fine, 1 Prometheus does not answer (the message says what to do), 2 wrong usage.
     """
-    period = _period(since, until)
+    period, headers = _period(since, until), _headers(header or [])
     try:
-        told = asyncio.run(_told(prometheus, period, pool))
+        told = asyncio.run(_told(prometheus, headers, period, pool))
+        for warning in told.warnings:
+            typer.echo(f"Prometheus warns: {warning}", err=True)
         if output:
             json.dump(document(told), sys.stdout, indent=2)
             print()
             return
         _write(told, out)
+    except BrokenPipeError:
+        raise  # whoever read has enough: no error to tell
     except (PrometheusError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -86,6 +94,7 @@ def document(told: Report) -> dict[str, Any]:
         "summary": summary,
         "services": [asdict(one) for one in told.services],
         "wakes": [asdict(one) for one in told.wakes],
+        "warnings": told.warnings,
         "times": [at.isoformat() for at in period.times],
         "curves": curves,
     }
@@ -100,7 +109,7 @@ def _write(told: Report, out: Path) -> None:
     typer.echo(f"{sentence(told)}\n{out}")
 
 
-async def _told(url: str, period: Period, pool: str | None) -> Report:
+async def _told(url: str, headers: dict[str, str], period: Period, pool: str | None) -> Report:
     started = time.monotonic()
     said = started
 
@@ -112,12 +121,19 @@ async def _told(url: str, period: Period, pool: str | None) -> Report:
             typer.echo(f"asking Prometheus: {done} of {of} answers, {now - started:.0f} s", err=True)
 
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(DEADLINE_SECONDS), aiohttp.ClientSession(headers=headers) as session:
             return await gather(Prometheus(url, session), period, pool, answered)
     except TimeoutError:
         raise PrometheusError(
             f"Prometheus was not done after {DEADLINE_SECONDS:.0f} s. A shorter --since asks for less."
         ) from None
+
+
+def _headers(said: list[str]) -> dict[str, str]:
+    parts = [header.partition(":") for header in said]
+    if not all(name.strip() and value.strip() for name, _, value in parts):
+        raise typer.BadParameter("--header takes 'NAME: VALUE'")
+    return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def _period(since: str, until: str | None) -> Period:

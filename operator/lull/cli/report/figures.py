@@ -45,6 +45,7 @@ class Summary:
         power_mean_watts: over the time from the first figure to the last.
         measured_ratio: share of the hosts' energy that a sensor told; the rest is modelled.
         memory_used_ratio: memory used of memory kept, over the whole period; `busy_used_ratio` is time.
+        wakes: of the fleet; unknown of one pool, as their times are.
         covered_ratio: share of the period of which Prometheus has figures.
     """
 
@@ -104,6 +105,7 @@ class Report:
     services: list[ServiceTotal]
     wakes: list[WakeBucket]
     curves: Curves
+    warnings: tuple[str, ...] = ()
 
 
 async def gather(
@@ -112,7 +114,7 @@ async def gather(
     """Ask for everything, four queries at a time; `answered` is told how many of how many are in.
 
     Raises:
-        PrometheusError: a query has no answer.
+        PrometheusError: a query has no answer, or nothing is known of this pool.
     """
     queries = Queries(period, pool)
     values, curves = _asked(queries)
@@ -134,13 +136,18 @@ async def gather(
         raise errors.exceptions[0] from None  # one is enough to say
     found = {name: task.result() for name, task in told.items()}
     over_time = Curves(**{name: task.result() for name, task in drawn.items()})
+    if pool and not (over_time.hosts or over_time.power_watts or found["energy"] or found["services"]):
+        raise PrometheusError(
+            f"there are no figures of a ModelPool {pool} in this period: kubectl get modelpools lists them."
+        )
     return Report(
         period,
         pool,
         _summary(found, over_time, period.step_seconds),
         _services(found["services"]),
-        _wakes(found["wakes"]),
+        _wakes(found.get("wakes", [])),
         over_time,
+        tuple(prometheus.warnings),
     )
 
 
@@ -154,10 +161,13 @@ def _asked(queries: Queries) -> tuple[dict[str, str], dict[str, str]]:
         "requests": f"sum({queries.service_totals(requests)})",
         "delayed": f"sum({queries.service_totals(delayed)})",
         "services": queries.service_totals("lull_service_energy_joules_total", "part"),
-        "wakes": queries.wake_buckets(),
-        "p50": queries.wake_quantile(0.5),
-        "p99": queries.wake_quantile(0.99),
     }
+    if not queries.pool:  # wakes are not told by pool
+        values |= {
+            "wakes": queries.wake_buckets(),
+            "p50": queries.wake_quantile(0.5),
+            "p99": queries.wake_quantile(0.99),
+        }
     curves = {
         "hosts": queries.hosts(),
         "awake": queries.awake(),
@@ -175,7 +185,7 @@ def _asked(queries: Queries) -> tuple[dict[str, str], dict[str, str]]:
 def _summary(found: dict[str, Values], curves: Curves, step_seconds: int) -> Summary:
     basis = {labels.get("basis"): joules for labels, joules in found["basis"]}
     hosts = [value for value in total(curves.hosts) if not math.isnan(value)]
-    wakes = sum(value for labels, value in found["wakes"] if labels["le"] == "+Inf")
+    wakes = [value for labels, value in found.get("wakes", []) if labels["le"] == "+Inf"]
     points = len(total(curves.hosts)) or 1
     energy, spanned = _only(found["energy"]), _spanned_seconds(total(curves.hosts), step_seconds)
     return Summary(
@@ -190,9 +200,9 @@ def _summary(found: dict[str, Values], curves: Curves, step_seconds: int) -> Sum
         busy_used_ratio=share(total(curves.busy_hosts), total(curves.hosts)),
         requests=_only(found["requests"]),
         delayed_requests=_only(found["delayed"]),
-        wakes=wakes if found["wakes"] else None,
-        wake_p50_seconds=_only(found["p50"]),
-        wake_p99_seconds=_only(found["p99"]),
+        wakes=sum(wakes) if wakes else None,
+        wake_p50_seconds=_only(found.get("p50", [])),
+        wake_p99_seconds=_only(found.get("p99", [])),
         covered_ratio=len(hosts) / points,
     )
 

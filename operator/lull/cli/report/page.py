@@ -41,6 +41,7 @@ def html(report: Report) -> str:
 <p class="lead">{escape(sentence(report))}</p>
 <dl>{"".join(_tile(*said) for said in _tiles(report))}</dl>
 <p class="note">{escape(BASELINE)} {escape(_basis(report.summary))}</p>
+{"".join(f'<p class="note">Prometheus warns: {escape(one)}</p>' for one in report.warnings)}
 {_plots(report)}
 </html>
 """
@@ -124,7 +125,6 @@ def _tile(title: str, figure: str, more: str) -> str:
 
 
 def _plots(report: Report) -> str:
-    pool = " (of the whole fleet: wakes are not told by pool)" if report.pool else ""
     parts = (
         (
             "Hosts kept and services awake",
@@ -142,7 +142,7 @@ def _plots(report: Report) -> str:
             _shown(len(report.services)),
         ),
         ("Requests", plots.requests(report), "Those that waited did so while their service woke."),
-        ("Wakes", plots.wakes(report), f"How long they took, by what they started from{pool}."),
+        ("Wakes", plots.wakes(report), "How long they took, by what they started from."),
         ("Utilization rate", plots.utilization(report), "Total use of total supply."),
     )
     return "\n".join(_section(title, svg, caption) for title, svg, caption in parts)
@@ -176,6 +176,8 @@ def _mark(told: Summary) -> str:
 
 def _wake_times(report: Report) -> str:
     told = report.summary
+    if report.pool:
+        return "not told by pool"
     if told.wake_p50_seconds is None or told.wake_p99_seconds is None:
         return ""
     return f"p50 {format_duration(told.wake_p50_seconds)}, p99 {format_duration(told.wake_p99_seconds)}"

@@ -1,6 +1,8 @@
 """As little of Prometheus' HTTP API as a report needs: every query has a deadline and a bounded answer."""
 
+import json
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -68,11 +70,16 @@ class Curve:
 
 
 class Prometheus:
-    """One Prometheus, or what speaks its API (Thanos, Mimir, VictoriaMetrics)."""
+    """One Prometheus, or what speaks its API (Thanos, Mimir, VictoriaMetrics).
+
+    Attributes:
+        warnings: what it said beside its answers, such as that one was cut; each once.
+    """
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/")
         self._session = session
+        self.warnings: dict[str, None] = {}
 
     async def curves(self, query: str, period: Period) -> list[Curve]:
         """Return a query's series over the period.
@@ -104,15 +111,54 @@ class Prometheus:
         deadline = aiohttp.ClientTimeout(total=QUERY_SECONDS + 5, connect=5)
         try:
             async with self._session.post(
-                f"{self._url}/api/v1/{endpoint}", data=form, timeout=deadline
+                f"{self._url}/api/v1/{endpoint}", data=form, timeout=deadline, allow_redirects=False
             ) as response:
-                answer = await response.json(content_type=None)
+                status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise PrometheusError(
-                f"no answer from Prometheus: {error!r}. Is the URL right, and does it open in a browser?"
+                f"no answer from {self._url}: {_why(error)}. Is the URL right, and does it open in a browser?"
             ) from error
-        if not isinstance(answer, dict) or answer.get("status") != "success":
-            said = answer.get("error", "nothing") if isinstance(answer, dict) else "nothing"
-            raise PrometheusError(f"Prometheus refused a query: {said}. A shorter --since asks for less.")
-        result: list[dict[str, Any]] = answer["data"]["result"]
+        answer = _read(body)
+        if answer.get("status") != "success":
+            raise PrometheusError(_refusal(self._url, status, answer))
+        data = answer.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("result"), list):
+            raise PrometheusError(f"{self._url} answers without data: is it a Prometheus?")
+        self.warnings |= dict.fromkeys(str(warning) for warning in answer.get("warnings") or ())
+        result: list[dict[str, Any]] = data["result"]
         return result
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    """Return an answer's JSON object; an empty one where there is none."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        return os.strerror(number) if number > 0 else str(error.os_error.strerror)  # else: of names
+    return str(error) or type(error).__name__
+
+
+def _refusal(url: str, status: int, answer: dict[str, Any]) -> str:
+    """Say in words what an answer that is no success means, and what to do."""
+    if status in (401, 403):
+        return f"{url} wants to know who asks (HTTP {status}): --header 'Authorization: Bearer TOKEN'."
+    if 300 <= status < 400:
+        return f"{url} leads elsewhere (HTTP {status}), perhaps to a login: give the API's own URL."
+    if "error" in answer:
+        heavy = answer.get("errorType") in ("timeout", "canceled") or "too many samples" in answer["error"]
+        advice = " A shorter --since asks for less." if heavy else ""
+        return f"Prometheus refused a query: {answer['error']}.{advice}"
+    if status == 404:
+        return f"{url} has no Prometheus API (HTTP 404): give the URL that /api/v1/query stands behind."
+    if status >= 500:
+        return f"{url} is not ready or overloaded (HTTP {status}): try again."
+    return f"{url} does not answer as a Prometheus does (HTTP {status}): is the URL right?"

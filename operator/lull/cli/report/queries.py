@@ -40,12 +40,11 @@ class Queries:
 
     def wake_buckets(self) -> str:
         """Wakes by source and duration."""
-        return f"sum by (source, le) (increase(lull_wake_seconds_bucket[{self.period.length_seconds}s]))"
+        return f"sum by (source, le) ({self._counted('lull_wake_seconds_bucket')})"
 
     def wake_quantile(self, quantile: float) -> str:
         """A quantile of the wakes' durations."""
-        grown = f"increase(lull_wake_seconds_bucket[{self.period.length_seconds}s])"
-        return f"histogram_quantile({quantile}, sum by (le) ({grown}))"
+        return f"histogram_quantile({quantile}, sum by (le) ({self._counted('lull_wake_seconds_bucket')}))"
 
     # Curves
 
@@ -91,6 +90,15 @@ class Queries:
         end = f"({joined} or max_over_time({steps}))"
         beginning = f"(max by ({by}) ({before}) or min_over_time({steps}))"
         return f"clamp_min({end} - {beginning}, 0)"
+
+    def _counted(self, metric: str) -> str:
+        """What each process counted, from zero on: its end less its beginning.
+
+        Only of a container that was restarted in its Pod, whose counter ran back, it is extrapolated.
+        """
+        ranged = f"{metric}[{self.period.length_seconds}s]"
+        grown = f"max_over_time({ranged}) - ({metric}{self._ago()} or min_over_time({ranged}))"
+        return f"({grown}) unless resets({ranged}) > 0 or increase({ranged})"
 
     def _ago(self) -> str:
         return f" offset {self.period.length_seconds}s"

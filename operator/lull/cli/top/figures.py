@@ -166,6 +166,7 @@ def _service(item: Object, now_seconds: float, meters: Mapping[str, Meters | Non
     state = conditions.get("Active", {}).get("reason") or conditions.get("Ready", {}).get("reason")
     replicas: Object = status.get("replicas") or {}
     step = status.get("next")
+    energy = _of_service(status, now_seconds, meters, resting=state in ASLEEP)
     return ServiceRow(
         namespace=item["metadata"]["namespace"],
         name=item["metadata"]["name"],
@@ -178,16 +179,16 @@ def _service(item: Object, now_seconds: float, meters: Mapping[str, Meters | Non
         busy_ratio=_ratio(use.get("busyPercent")),
         latency_p99_seconds=parse_duration_seconds(use["latencyP99"]) if use.get("latencyP99") else None,
         memory_bytes=parse_bytes(use["memory"]) if use.get("memory") else None,
-        energy=_of_service(status.get("energy") or {}, now_seconds, meters, resting=state in ASLEEP),
+        energy=energy,
         next=Next(step["action"], step["reason"], step.get("time")) if step else None,
     )
 
 
 def _of_service(
-    told: Object, now_seconds: float, meters: Mapping[str, Meters | None], *, resting: bool
+    status: Object, now_seconds: float, meters: Mapping[str, Meters | None], *, resting: bool
 ) -> Energy:
     """Read a service's energy; one that rests saved what its pool's meters say, where they can be read."""
-    energy, ledger = _energy(told, now_seconds, resting=resting), told.get("ledger") or {}
+    energy, ledger = _energy(status, now_seconds, resting=resting), status.get("ledger") or {}
     now = meters.get(ledger.get("pool", ""))
     if not resting or now is None or energy.saved_joules is None:
         return energy
@@ -197,15 +198,16 @@ def _of_service(
 
 
 def _meters(pool: Object, now_seconds: float) -> Meters | None:
-    ledger = ((pool.get("status") or {}).get("energy") or {}).get("ledger")
+    ledger = (pool.get("status") or {}).get("ledger")
     return pool_account_from(ledger).until(now_seconds).meters if ledger else None
 
 
-def _energy(told: Object, now_seconds: float, *, resting: bool) -> Energy:
+def _energy(status: Object, now_seconds: float, *, resting: bool) -> Energy:
     """Read a status' energy; that of a resting object is carried on by its rates since it was written."""
+    told: Object = status.get("energy") or {}
     if not told:
         return Energy()
-    ledger: Object = told.get("ledger") or {}
+    ledger: Object = status.get("ledger") or {}
     since_seconds = max(0.0, now_seconds - _seconds(ledger["at"])) if ledger and resting else 0.0
     drawn_watts = (told.get("milliwatts") or 0) / 1000
     saving_watts = told.get("savingMilliwatts", 0) / 1000
@@ -213,8 +215,7 @@ def _energy(told: Object, now_seconds: float, *, resting: bool) -> Energy:
     if ledger:
         energy = ledger.get("joules", ledger.get("idleJoules", 0) + ledger.get("dynamicJoules", 0))
     if ledger and saved is not None:
-        shares = ledger.get("baselineMicrojoules", 0) - ledger.get("overheadMicrojoules", 0)
-        saved = shares / 10**6 - (energy or 0)
+        saved = ledger.get("baselineJoules", 0) - ledger.get("overheadJoules", 0) - (energy or 0)
     return Energy(
         basis=told["basis"],
         power_watts=None if told.get("milliwatts") is None else drawn_watts,
@@ -282,7 +283,7 @@ def _pool(item: Object, now_seconds: float) -> PoolRow:
         memory_used_bytes=parse_bytes(memory.get("used", "0")),
         busy_supply_ratio=busy.get("supplyPercent", 0) / 100,
         busy_used_ratio=busy.get("usedPercent", 0) / 100,
-        energy=_energy(told, now_seconds, resting=not hosts.get("total")),
+        energy=_energy(status, now_seconds, resting=not hosts.get("total")),
         carbon_grams_per_request=_number(told.get("gramsCO2ePerRequest")),
         packed_carbon_grams_per_request=_number(told.get("gramsCO2ePerRequestPacked")),
     )
