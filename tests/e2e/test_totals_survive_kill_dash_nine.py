@@ -61,10 +61,10 @@ class Watcher:
         with suppress(aiohttp.ClientError, TimeoutError):
             self._metrics(await scrape(self.address))
         for asked in self.asked:
-            ledger = (await asked.service.get())["status"].get("energy", {}).get("ledger")
+            ledger = (await asked.service.get())["status"].get("ledger")
             if ledger:
                 self.ledgers[asked.service.name] = ledger
-                for name in ("requests", "idleJoules", "dynamicJoules", "baselineMicrojoules"):
+                for name in ("requests", "idleJoules", "dynamicJoules", "baselineJoules"):
                     self._rose(asked.service.name, f"ledger.{name}", ledger.get(name, 0))
 
     def _metrics(self, seen: Scrape) -> None:

@@ -8,6 +8,7 @@ from lull.api.meta import (
     UNSEEN,
     Conditions,
     Duration,
+    Microjoules,
     Model,
     ObservedGeneration,
     Percent,
@@ -167,9 +168,12 @@ class PoolLedger(Model):
         "shared among all.",
     )
     joules: Annotated[int, Field(ge=0)] = 0
-    baseline_microjoules: Annotated[int, Field(ge=0)] = Field(
-        0, description="Its idle part until `at`, its dynamic part until now."
+    baseline_joules: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Joules that the fewest hosts would have drawn, always on: their idle part until `at`, "
+        "the dynamic one until now.",
     )
+    baseline_microjoules: Microjoules = Field(0, description="The rest of `baselineJoules`.")
     baseline_milliwatts: Annotated[int, Field(ge=0)] = Field(
         0, description="The rate of its idle part since `at`."
     )
@@ -204,7 +208,6 @@ class PoolEnergyStatus(Model):
         description="At the utilization that perfect packing of what is loaded would give.",
     )
     since: Time | None = None
-    ledger: PoolLedger | None = None
 
 
 class ModelPoolStatus(Model):
@@ -218,6 +221,7 @@ class ModelPoolStatus(Model):
     utilization_percent: Percent | None = Field(None, description="Memory used of memory kept.")
     busy_percent: Percent | None = Field(None, description="Computing time used of computing time kept.")
     energy: PoolEnergyStatus | None = None
+    ledger: PoolLedger | None = None
 
 
 class ModelPool(Model):

@@ -10,6 +10,7 @@ from lull.api.meta import (
     Digest,
     Dns1123Label,
     Duration,
+    Microjoules,
     Model,
     ObservedGeneration,
     Percent,
@@ -262,14 +263,18 @@ class Ledger(Model):
     )
     idle_joules: Annotated[int, Field(ge=0)] = 0
     dynamic_joules: Annotated[int, Field(ge=0)] = 0
-    baseline_microjoules: Annotated[int, Field(ge=0)] = Field(
-        0, description="What it would have drawn if every service were always on, packed on the fewest hosts."
+    baseline_joules: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Joules that it would have drawn if every service were always on, on the fewest hosts.",
     )
-    overhead_microjoules: Annotated[int, Field(ge=0)] = Field(
-        0, description="Its part, by memory, of what its pool's hosts drew for no model."
+    baseline_microjoules: Microjoules = Field(0, description="The rest of `baselineJoules`.")
+    overhead_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Joules of its part, by memory, of what its pool's hosts drew for no model."
     )
+    overhead_microjoules: Microjoules = Field(0, description="The rest of `overheadJoules`.")
     milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
-    requests: Annotated[int, Field(ge=0)] = 0
+    requests: Annotated[int, Field(ge=0)] = Field(0, description="Requests that Triton answered.")
+    delayed: Annotated[int, Field(ge=0)] = Field(0, description="Requests that waited for a wake.")
     counted: Annotated[list[CountedPlacement], Field(max_length=128, json_schema_extra=list_map("id"))] = (
         Field(default=[])
     )
@@ -281,7 +286,7 @@ class Ledger(Model):
 class EnergyStatus(Model):
     """What the service drew and what Lull saved; `basis` says whether a sensor or a model of it tells.
 
-    A service that sleeps is not written: its figures are as of `ledger.at`, and grow since by the rates.
+    A service that sleeps is not written: its figures are as of `status.ledger.at`.
     """
 
     basis: Literal["Measured", "Modelled"]
@@ -314,7 +319,6 @@ class EnergyStatus(Model):
     )
     grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
     since: Time | None = None
-    ledger: Ledger | None = None
 
 
 class ModelServiceStatus(Model):
@@ -337,6 +341,7 @@ class ModelServiceStatus(Model):
     next: NextStep | None = None
     utilization: UtilizationStatus | None = None
     energy: EnergyStatus | None = None
+    ledger: Ledger | None = None
 
 
 class ModelService(Model):

@@ -1,21 +1,38 @@
-"""What statuses say of energy: a service's and a pool's, rounded for people, with the account behind it."""
+"""What statuses say in figures: of a service and a pool, rounded for people, with the account behind them."""
 
 from lull.controller.books import account_to, pool_account_to
 from lull.controller.clock import Clock, rfc3339
-from lull.controller.ledger import Ledger
-from lull.controller.use import draw
+from lull.controller.ledger import Ledger, PoolBook, ServiceBook, sleeps
+from lull.controller.use import asleep, draw, utilization
 from lull.controller.wire import Object
 from lull.policy.energy import Account, PoolAccount, energy_text, grams_text, watt_hours_text, watts_text
 
 _MILLI = 1000
 
 
-def service_energy(ledger: Ledger, key: str, clock: Clock) -> Object | None:
-    """Return `status.energy` of a service, its account brought to now; None where nothing is known."""
-    book = ledger.close_service(key)
-    if not book.basis:
-        return None
-    account, now = book.account, clock()
+def service_figures(ledger: Ledger, key: str, measured_bytes: int | None, clock: Clock) -> Object:
+    """Return `utilization`, `energy` and `ledger` of a service, its account brought to now."""
+    ratio = ledger.delays.ratio(key)
+    book, now = ledger.close_service(key), clock()
+    use = asleep(ratio) if sleeps(book) else utilization(ledger.entries(key), measured_bytes, ratio)
+    figures = {"utilization": use, "ledger": account_to(book.account, book.pool, now)}
+    return figures | ({"energy": _service_energy(ledger, key, book, now)} if book.basis else {})
+
+
+def pool_figures(ledger: Ledger, name: str) -> Object:
+    """Return the busy share, `energy` and `ledger` of a pool, its account brought to now."""
+    use, book = ledger.use(name), ledger.close_pool(name)
+    figures: Object = {
+        "busy": {"supplyPercent": 100 * use.busy_hosts, "usedPercent": use.busy_percent},
+        "ledger": pool_account_to(book.account),
+    }
+    if use.busy_hosts:
+        figures["busyPercent"] = min(100, round(use.busy_percent / use.busy_hosts))
+    return figures | ({"energy": _pool_energy(ledger, name, book)} if book.basis else {})
+
+
+def _service_energy(ledger: Ledger, key: str, book: ServiceBook, now: float) -> Object:
+    account = book.account
     drawn = draw(ledger.entries(key))
     energy: Object = {
         "basis": book.basis,
@@ -27,7 +44,6 @@ def service_energy(ledger: Ledger, key: str, clock: Clock) -> Object | None:
         "dynamicWattHours": watt_hours_text(account.dynamic_joules),
         "lastDayWattHours": watt_hours_text(account.last_day_joules(now)),
         "since": rfc3339(book.since),
-        "ledger": account_to(account, book.pool, now),
     }
     pool = ledger.pool(book.pool)
     if pool and pool.profile:
@@ -40,11 +56,7 @@ def service_energy(ledger: Ledger, key: str, clock: Clock) -> Object | None:
     return energy
 
 
-def pool_energy(ledger: Ledger, name: str, clock: Clock) -> Object | None:
-    """Return `status.energy` of a pool, its account brought to now; None where nothing is known."""
-    book = ledger.close_pool(name)
-    if not book.basis:
-        return None
+def _pool_energy(ledger: Ledger, name: str, book: PoolBook) -> Object:
     account, use = book.account, ledger.use(name)
     milliwatts = use.milliwatts or 0
     energy: Object = {
@@ -53,7 +65,6 @@ def pool_energy(ledger: Ledger, name: str, clock: Clock) -> Object | None:
         "watts": watts_text(milliwatts),
         "wattHours": watt_hours_text(account.joules),
         "since": rfc3339(book.since),
-        "ledger": pool_account_to(account),
     }
     if book.profile:
         baseline = account.baseline_milliwatts + use.dynamic_milliwatts

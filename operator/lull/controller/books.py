@@ -1,21 +1,26 @@
-"""Accounts as statuses keep them. Whatever is written reads back as the same account."""
+"""Accounts as statuses keep them. Whatever is written reads back as the same account.
+
+What is counted in microjoules is written in joules and a rest: the API's integers end at 9.2 million joules
+times a million, which a large pool reaches within months.
+"""
 
 from datetime import UTC, datetime
 
 from lull.controller.wire import Object
-from lull.policy.energy import Account, HostReading, Meters, PoolAccount, Reading, Share
+from lull.policy.energy import MICRO, Account, HostReading, Meters, PoolAccount, Reading, Share
 
 
 def account_from(ledger: Object) -> Account:
-    """Read the account of a service from `status.energy.ledger`."""
+    """Read the account of a service from `status.ledger`."""
     return Account(
         mebibytes=ledger.get("mebibytes", 0),
-        baseline=Share(ledger.get("meter", 0), ledger.get("baselineMicrojoules", 0)),
-        overhead=Share(ledger.get("overheadMeter", 0), ledger.get("overheadMicrojoules", 0)),
+        baseline=Share(ledger.get("meter", 0), _microjoules(ledger, "baseline")),
+        overhead=Share(ledger.get("overheadMeter", 0), _microjoules(ledger, "overhead")),
         idle_joules=ledger.get("idleJoules", 0),
         dynamic_joules=ledger.get("dynamicJoules", 0),
         milligrams_co2e=ledger.get("milligramsCO2e", 0),
         requests=ledger.get("requests", 0),
+        delayed=ledger.get("delayed", 0),
         counted={entry["id"]: reading_from(entry) for entry in ledger.get("counted", ())},
         hours={entry["hour"]: entry["joules"] for entry in ledger.get("hours", ())},
     )
@@ -31,10 +36,11 @@ def account_to(account: Account, pool: str, now: float) -> Object:
         "overheadMeter": account.overhead.meter,
         "idleJoules": account.idle_joules,
         "dynamicJoules": account.dynamic_joules,
-        "baselineMicrojoules": account.baseline.microjoules,
-        "overheadMicrojoules": account.overhead.microjoules,
+        **_in_joules("baseline", account.baseline.microjoules),
+        **_in_joules("overhead", account.overhead.microjoules),
         "milligramsCO2e": account.milligrams_co2e,
         "requests": account.requests,
+        "delayed": account.delayed,
         "counted": [
             {
                 "id": id_,
@@ -49,13 +55,13 @@ def account_to(account: Account, pool: str, now: float) -> Object:
 
 
 def pool_account_from(ledger: Object) -> PoolAccount:
-    """Read the account of a pool from `status.energy.ledger`."""
+    """Read the account of a pool from `status.ledger`."""
     return PoolAccount(
         at=seconds_of(ledger["at"]),
         mebibytes=ledger.get("mebibytes", 0),
         meters=Meters(ledger.get("meter", 0), ledger.get("overheadMeter", 0)),
         joules=ledger.get("joules", 0),
-        baseline_microjoules=ledger.get("baselineMicrojoules", 0),
+        baseline_microjoules=_microjoules(ledger, "baseline"),
         baseline_milliwatts=ledger.get("baselineMilliwatts", 0),
         milligrams_co2e=ledger.get("milligramsCO2e", 0),
         counted={entry["name"]: host_reading_from(entry) for entry in ledger.get("counted", ())},
@@ -70,7 +76,7 @@ def pool_account_to(account: PoolAccount) -> Object:
         "meter": account.meters.baseline,
         "overheadMeter": account.meters.overhead,
         "joules": account.joules,
-        "baselineMicrojoules": account.baseline_microjoules,
+        **_in_joules("baseline", account.baseline_microjoules),
         "baselineMilliwatts": account.baseline_milliwatts,
         "milligramsCO2e": account.milligrams_co2e,
         "counted": [
@@ -96,6 +102,16 @@ def host_reading_from(energy: Object) -> HostReading:
     return HostReading(
         energy.get("joules", 0), energy.get("dynamicJoules", 0), energy.get("unallocatedJoules", 0)
     )
+
+
+def _in_joules(what: str, microjoules: int) -> Object:
+    joules, rest = divmod(microjoules, MICRO)
+    return {f"{what}Joules": joules, f"{what}Microjoules": rest}
+
+
+def _microjoules(ledger: Object, what: str) -> int:
+    joules, rest = ledger.get(f"{what}Joules", 0), ledger.get(f"{what}Microjoules", 0)
+    return int(joules * MICRO + rest)
 
 
 def exact_time(seconds: float) -> str:

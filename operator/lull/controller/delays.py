@@ -1,7 +1,8 @@
-"""How many requests waited for a wake: totals, and their share of the last hour's."""
+"""How many requests waited for a wake: what gateways count anew, and their share of the last hour's."""
 
 import math
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from lull.controller.clock import Clock
@@ -14,11 +15,9 @@ MINUTES_KEPT = 60
 class _Minutes:
     """Requests and delayed ones by minute, of the last hour."""
 
-    delayed: int = 0
     ring: deque[list[int]] = field(default_factory=lambda: deque(maxlen=MINUTES_KEPT))
 
     def add(self, minute: int, requests: int, delayed: int) -> None:
-        self.delayed += delayed
         if not self.ring or self.ring[-1][0] != minute:
             self.ring.append([minute, 0, 0])
         self.ring[-1][1] += requests
@@ -41,18 +40,18 @@ class Delays:
         """Take a gateway that was here before this controller: what it counted so far is not news."""
         self._seen[gateway["metadata"]["uid"]] = dict(_delayed(gateway))
 
-    def see(self, gateway: Object) -> set[str]:
-        """Count what a gateway delayed since it was last seen. Returns the services that it delayed."""
+    def see(self, gateway: Object) -> dict[str, int]:
+        """Count what a gateway delayed since it was last seen. Returns how many, by service."""
         uid = gateway["metadata"]["uid"]
         seen, told = self._seen.get(uid, {}), dict(_delayed(gateway))
         self._seen[uid] = told
-        news = set()
+        news = {}
         for service, total in told.items():
             before = seen.get(service, 0)  # what a gateway has dropped starts anew
             grown = total - before if total >= before else total
             if grown:
                 self._add(service, 0, grown)
-                news.add(service)
+                news[service] = grown
         return news
 
     def forget_gateways(self, alive: set[str]) -> None:
@@ -63,18 +62,14 @@ class Delays:
         """Begin the hour anew: what was answered before this controller started is not in it."""
         self._services.clear()
 
-    def forget(self, service: str) -> None:
-        """Drop a service that is gone."""
-        self._services.pop(service, None)
+    def keep(self, services: Container[str]) -> None:
+        """Drop what is not among `services`: gateways go on to tell of those that are gone."""
+        self._services = {key: minutes for key, minutes in self._services.items() if key in services}
 
     def answered(self, service: str, requests: int) -> None:
         """Count requests of a service."""
         if requests:
             self._add(service, requests, 0)
-
-    def total(self, service: str) -> int:
-        """Return how many requests waited since this controller started."""
-        return self._services[service].delayed if service in self._services else 0
 
     def ratio(self, service: str) -> float | None:
         """Return the share of the last hour's requests that waited; None without requests."""

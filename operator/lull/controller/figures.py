@@ -15,7 +15,8 @@ class ServiceFigures:
         hold_timeout_seconds: how long its requests are held at most.
         wake_seconds: how long its last wake took; None before the first that this controller saw.
         requests: total that Triton answered.
-        delayed: total that waited for a wake, since this controller started.
+        delayed: total that waited for a wake, as its status keeps it: a restart may lose what came after, and
+            what comes while no controller is here, but a total that was shown never falls.
         objective_delayed_ratio: share of its requests that may wait, by its objective; None without one.
         watts: its present draw; None where the draw of its pool's hosts is unknown, as are the next five.
         idle_joules: total that it was charged whether it computed or not.

@@ -19,7 +19,7 @@ from lull.controller.carbon import Carbon
 from lull.controller.clock import Clock
 from lull.controller.delays import Delays
 from lull.controller.figures import PoolFigures, Pools, ServiceFigures
-from lull.controller.reports import Reports, told
+from lull.controller.reports import Reports, stays, told
 from lull.controller.use import PoolUse, draw, pool_use
 from lull.controller.view import View
 from lull.controller.wire import Object, power_profile
@@ -50,9 +50,13 @@ from lull.policy.power import PowerProfile
 
 @dataclass(frozen=True, slots=True)
 class ServiceBook:
-    """What is kept of one service; `basis` is of the hosts that it was last charged for."""
+    """What is kept of one service; `basis` is of the hosts that it was last charged for.
+
+    `spec` is the last that could be read.
+    """
 
     uid: str
+    spec: Object
     pool: str
     account: Account
     since: float
@@ -79,7 +83,7 @@ class Ledger:
 
     Attributes:
         reports: which host says something of which service.
-        delays: which requests waited for a wake.
+        delays: what share of requests waited for a wake.
         changed: services with news since the status writer looked, and pools.
     """
 
@@ -110,9 +114,10 @@ class Ledger:
         """Open the accounts of what is new, drop those of what went, and set the rates by the plan."""
         now = self._clock()
         self._open_pools(fleet, plan, now)
-        if not self._started:  # first: a service may have counted its shares by readings that no pool wrote
+        if not self._started:  # before any rate changes: what was drawn meanwhile is shared by the old ones
             for host in self._view.raw[MODELHOSTS].values():
                 self._charge_pool(host)
+        self._set_rates(fleet, now)
         new = self._open_services(fleet, plan, now)
         if self._started:
             for key in new:
@@ -194,9 +199,17 @@ class Ledger:
     def _see_gateway(self, name: str) -> None:
         gateways = self._view.raw[MODELGATEWAYS]
         if name in gateways:
-            self.changed[MODELSERVICES] |= self.delays.see(gateways[name])
+            for service, delayed in self.delays.see(gateways[name]).items():
+                self._delay(service, delayed)
         else:
             self.delays.forget_gateways({item["metadata"]["uid"] for item in gateways.values()})
+
+    def _delay(self, service: str, requests: int) -> None:
+        book = self._services.get(service)
+        if book:
+            account = replace(book.account, delayed=book.account.delayed + requests)
+            self._services[service] = replace(book, account=account)
+            self.changed[MODELSERVICES].add(service)
 
     def _charge(self, host: Object) -> None:
         """Charge a host's pool and its services with what its counters grew."""
@@ -233,60 +246,95 @@ class Ledger:
         self._services[key] = replace(book, account=account)
 
     def _open_pools(self, fleet: Fleet, plan: Plan, now: float) -> None:
-        sizes: dict[str, list[int]] = {name: [] for name in plan.pools}
-        for service in fleet.services.values():
-            if service.pool in sizes:
-                sizes[service.pool].append(_mebibytes(service))
-        unallocated = self._unallocated_milliwatts()
-        books = {}
+        """Open the books of pools that are new, and keep those of what stands but cannot be read now."""
+        books = {
+            name: book
+            for name, book in self._pools.items()
+            if name not in plan.pools and self._stands(MODELPOOLS, name, book.uid)
+        }
         for name, explained in plan.pools.items():
             item = self._view.raw[MODELPOOLS][name]
             book = self._pools.get(name)
             if book is None or book.uid != item["metadata"]["uid"]:
-                book = _pool_book(item, explained, now)
-            capacity = capacity_bytes(fleet, fleet.pools[name])
-            profile = power_profile(item)
-            hosts = fewest_hosts((size * MEBIBYTE for size in sizes[name]), capacity)
-            milliwatts = kept_milliwatts(profile, hosts) if profile else 0
-            account = set_rate(book.account, milliwatts, sum(sizes[name]), now)
-            basis = book.basis or ("Modelled" if profile else "")
+                book = self._pool_book(item, explained, now)
             books[name] = replace(
                 book,
-                account=account,
-                unallocated_milliwatts=unallocated[name],
-                basis=basis,
-                profile=profile,
+                profile=power_profile(item),
                 told=explained,
-                capacity_bytes=capacity,
+                capacity_bytes=capacity_bytes(fleet, fleet.pools[name]),
             )
         self._pools = books
+
+    def _pool_book(self, item: Object, explained: PoolExplanation, now: float) -> PoolBook:
+        """Open a pool's book; what hosts of an earlier pool of the same name drew is not charged to it."""
+        book = _pool_book(item, explained, now)
+        if not self._started or book.account.counted:
+            return book
+        readings = {
+            host["metadata"]["name"]: host_reading_from(host["status"]["energy"])
+            for host in self._view.raw[MODELHOSTS].values()
+            if host["spec"]["pool"] == item["metadata"]["name"] and (host.get("status") or {}).get("energy")
+        }
+        return replace(book, account=replace(book.account, counted=readings))
+
+    def _set_rates(self, fleet: Fleet, now: float) -> None:
+        """Let the baselines of all pools run by what is in them now."""
+        sizes: dict[str, list[int]] = {name: [] for name in self._pools}
+        for service in fleet.services.values():
+            if service.pool in sizes:
+                sizes[service.pool].append(_mebibytes(service))
+        unallocated = self._unallocated_milliwatts()
+        for name, book in self._pools.items():
+            hosts = fewest_hosts((size * MEBIBYTE for size in sizes[name]), book.capacity_bytes)
+            milliwatts = kept_milliwatts(book.profile, hosts) if book.profile else 0
+            self._pools[name] = replace(
+                book,
+                account=set_rate(book.account, milliwatts, sum(sizes[name]), now),
+                unallocated_milliwatts=unallocated[name],
+                basis=book.basis or ("Modelled" if book.profile else ""),
+            )
 
     def _unallocated_milliwatts(self) -> Tally[str]:
         """Return by pool what hosts draw for no model."""
         tally: Tally[str] = Tally()
         for host in self._view.raw[MODELHOSTS].values():
             energy = (host.get("status") or {}).get("energy") or {}
-            tally[host["spec"]["pool"]] += energy.get("unallocatedMilliwatts", 0)
+            if stays(host):
+                tally[host["spec"]["pool"]] += energy.get("unallocatedMilliwatts", 0)
         return tally
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
         """Return the keys of those whose account was opened now, with nothing counted yet."""
         books, new = {}, []
+        for key, book in self._services.items():
+            if key not in plan.services and self._stands(MODELSERVICES, key, book.uid):
+                books[key] = self._unreadable(book)
         for key, explained in plan.services.items():
             item = self._view.raw[MODELSERVICES][key]
-            book = self._services.get(key)
-            if book is None or book.uid != item["metadata"]["uid"]:
-                book = _service_book(item, explained, fleet.services[key].pool, now)
-                if not book.account.counted:
+            found = self._services.get(key)
+            if found is None or found.uid != item["metadata"]["uid"]:
+                found = _service_book(item, explained, fleet.services[key].pool, now)
+                if not found.account.counted:
                     new.append(key)
             pool = self._pools.get(fleet.services[key].pool)
-            basis = book.basis or ("Modelled" if pool and pool.profile else "")
-            books[key] = self._sized(replace(book, told=explained, basis=basis), fleet.services[key])
+            basis = found.basis or ("Modelled" if pool and pool.profile else "")
+            opened = replace(found, spec=item["spec"], told=explained, basis=basis)
+            books[key] = self._sized(opened, fleet.services[key])
         for key in self._services.keys() - books.keys():
-            self.delays.forget(key)
             self._wakes.pop(key, None)
         self._services = books
+        self.delays.keep(books)
         return new
+
+    def _stands(self, kind: Resource, key: str, uid: str) -> bool:
+        """Tell whether the object of a book is still there: it may only not be readable for a while."""
+        item = self._view.raw[kind].get(key)
+        return item is not None and item["metadata"]["uid"] == uid
+
+    def _unreadable(self, book: ServiceBook) -> ServiceBook:
+        """Return the book of a service whose spec cannot be read: no baseline would keep it on meanwhile."""
+        told = replace(book.told, stalled=("Invalid", ""))
+        return replace(book, told=told, account=resize(book.account, 0, self.meters(book)))
 
     def _sized(self, book: ServiceBook, service: Service) -> ServiceBook:
         """Return a service's book with its part of the baseline as it is from now on."""
@@ -304,9 +352,9 @@ class Ledger:
     def _service_figures(self, key: str, book: ServiceBook) -> ServiceFigures:
         pool = self._pools.get(book.pool)
         account, known = book.account.until(self.meters(book)), bool(book.basis)
-        spec = self._view.raw[MODELSERVICES][key]["spec"]
-        hold = (spec.get("hold") or {}).get("timeout", "60s")
-        objective = spec.get("objective")
+        hold = (book.spec.get("hold") or {}).get("timeout", "60s")
+        objective = book.spec.get("objective")
+        written = (self._view.raw[MODELSERVICES][key].get("status") or {}).get("ledger") or {}
         grams = account.milligrams_co2e / 1000
         profiled = pool is not None and pool.profile is not None
         return ServiceFigures(
@@ -316,7 +364,7 @@ class Ledger:
             hold_timeout_seconds=parse_duration_seconds(hold),
             wake_seconds=self._wakes.get(key),
             requests=account.requests,
-            delayed=self.delays.total(key),
+            delayed=written.get("delayed", 0),
             objective_delayed_ratio=objective.get("delayedPercent", 5) / 100 if objective else None,
             watts=draw(self.entries(key)).total / 1000 if known else None,
             idle_joules=account.idle_joules if known else None,
@@ -325,37 +373,6 @@ class Ledger:
             overhead_joules=account.overhead.microjoules / MICRO if known else None,
             carbon_grams=grams if self.carbon_known(book.pool, account.milligrams_co2e) else None,
         )
-
-    def sleeps(self, key: str) -> bool:
-        """Tell whether a service sleeps, so that its figures are not written."""
-        return self._services[key].told.state in ("Asleep", "Suspended")
-
-    def worth_writing(self, kind: Resource, key: str, status: Object) -> bool:
-        """Tell whether figures alone may be written: not of what sleeps, but once when all of it is known."""
-        if kind is MODELPOOLS:
-            return key in self._pools
-        return key in self._services and (not self.sleeps(key) or self.outdated(kind, key, status))
-
-    def outdated(self, kind: Resource, key: str, status: Object) -> bool:
-        """Tell whether a status counts what is gone: written once more, its totals depend on nobody."""
-        ledger = (status.get("energy") or {}).get("ledger") or {}
-        if kind is MODELPOOLS:
-            hosts = self._view.raw[MODELHOSTS]
-            return any(entry["name"] not in hosts for entry in ledger.get("counted", ()))
-        present = self.reports.present(key)
-        return any(entry["id"] not in present for entry in ledger.get("counted", ()))
-
-    def rates_differ(self, kind: Resource, key: str, status: Object) -> bool:
-        """Tell whether a status lacks what its figures grow by unwritten: a state like any other."""
-        energy = status.get("energy") or {}
-        ledger = energy.get("ledger") or {}
-        if kind is MODELPOOLS:
-            book = self._pools[key]
-            rates = (ledger.get("baselineMilliwatts", 0), ledger.get("mebibytes", 0))
-            return (book.account.baseline_milliwatts, book.account.mebibytes) != rates
-        of_service = self._services[key]
-        said = (ledger.get("pool", ""), ledger.get("mebibytes", 0)) if energy else None
-        return said != ((of_service.pool, of_service.account.mebibytes) if of_service.basis else None)
 
     def entries(self, key: str) -> list[Object]:
         """Return what is said of a service's placements that are to stay for now."""
@@ -419,12 +436,18 @@ class Ledger:
         )
 
 
+def sleeps(book: ServiceBook) -> bool:
+    """Tell whether a service sleeps: it does nothing then, whatever its hosts' last window says."""
+    return book.told.state in ("Asleep", "Suspended")
+
+
 def _service_book(item: Object, explained: Explanation, pool: str, now: float) -> ServiceBook:
     """Open the book of a service where its status left it."""
-    energy = (item.get("status") or {}).get("energy") or {}
-    ledger = energy.get("ledger") or {}
+    status = item.get("status") or {}
+    energy, ledger = status.get("energy") or {}, status.get("ledger") or {}
     return ServiceBook(
         uid=item["metadata"]["uid"],
+        spec=item["spec"],
         pool=ledger.get("pool", pool),
         account=account_from(ledger),
         since=seconds_of(energy["since"]) if "since" in energy else now,
@@ -435,8 +458,8 @@ def _service_book(item: Object, explained: Explanation, pool: str, now: float) -
 
 def _pool_book(item: Object, explained: PoolExplanation, now: float) -> PoolBook:
     """Open the book of a pool where its status left it."""
-    energy = (item.get("status") or {}).get("energy") or {}
-    ledger = energy.get("ledger")
+    status = item.get("status") or {}
+    energy, ledger = status.get("energy") or {}, status.get("ledger")
     return PoolBook(
         uid=item["metadata"]["uid"],
         account=pool_account_from(ledger) if ledger else PoolAccount(at=now),

@@ -11,14 +11,15 @@ from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
 from lull.api.quantities import format_bytes, format_duration
-from lull.controller.bill import pool_energy, service_energy
+from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339
 from lull.controller.ledger import Ledger
 from lull.controller.pace import Pace
-from lull.controller.use import asleep, objective_met, utilization
+from lull.controller.use import objective_met
 from lull.controller.view import View
 from lull.controller.wakes import Woken
 from lull.controller.wire import Object
+from lull.controller.worth import Worth
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service
 
@@ -37,7 +38,7 @@ REFRESH_SECONDS = 0.25
 """How often it is looked whose figures may be written …"""
 REFRESHED_AT_ONCE = 100
 """… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
-FIGURES = ("utilization", "busy", "busyPercent", "energy")
+FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger")
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
 
@@ -54,6 +55,7 @@ class StatusWriter:
         self._view = view
         self._ledger = ledger
         self._clock = clock
+        self._worth = Worth(view, ledger)
         self._pace = Pace()
         self._url = url
         self._woken: dict[str, Woken] = {}
@@ -95,7 +97,7 @@ class StatusWriter:
         for kind in (MODELSERVICES, MODELPOOLS):
             for key, why in self._view.invalid[kind].items():
                 item = self._view.raw[kind][key]
-                self._want(kind, key, item, self._invalid_status(item, why))
+                self._want_state(kind, key, item, self._invalid_state(item, why))
         self._forget_gone()
 
     def refresh(self) -> None:
@@ -105,7 +107,7 @@ class StatusWriter:
             for key in due[:REFRESHED_AT_ONCE]:
                 keys.discard(key)
                 item = self._view.raw[kind].get(key)
-                if item and self._told(item) and key not in self._view.invalid[kind]:
+                if item and self._told(item):
                     self._refresh_one(kind, key, item)
 
     def _due(self, kind: Resource, key: str) -> bool:
@@ -126,12 +128,12 @@ class StatusWriter:
 
     def _refresh_one(self, kind: Resource, key: str, item: Object) -> None:
         told = self._told(item) or {}
-        if not self._ledger.worth_writing(kind, key, told):
+        if not self._worth.figures(kind, key, told):
             return
-        fresh = _stateful(told) | self._figures(kind, key)
-        if kind is MODELSERVICES:
+        fresh = _stateful(told) | self._figures(kind, key, told)
+        if key in self._view.services:
             fresh["conditions"] = self._with_objective(item, told, fresh.get("utilization", {}))
-        if _rounded(fresh) != _rounded(told) or self._ledger.outdated(kind, key, told):
+        if _rounded(fresh) != _rounded(told) or self._worth.outdated(kind, key, told):
             self._want(kind, key, item, fresh)
 
     def _forget_gone(self) -> None:
@@ -146,8 +148,8 @@ class StatusWriter:
         while True:
             await self._poke.wait()
             await self._calm()
-            # The one that waits longest: while writes are slow, others would overtake it for ever. One at a time
-            # of each object: of two under way the older may land last.
+            # The one that waits longest: while writes are slow, others would overtake it for ever.
+            # Of each object one at a time: of two under way the older may land last.
             due = next((target for target in self._wanted if target not in self._being_written), None)
             if due is None:
                 self._poke.clear()
@@ -207,10 +209,10 @@ class StatusWriter:
     def _want_state(self, kind: Resource, key: str, item: Object, state: Object) -> None:
         """Write a state with fresh figures, unless it is what the status says already."""
         told = self._told(item) or {}
-        if _stateful(told) == state and not self._ledger.rates_differ(kind, key, told):
+        if _stateful(told) == state and not self._worth.rates(kind, key, told):
             self._written[_mark(item)] = told
             return
-        self._want(kind, key, item, state | self._figures(kind, key))
+        self._want(kind, key, item, state | self._figures(kind, key, told))
 
     def _want(self, kind: Resource, key: str, item: Object, status: Object) -> None:
         mark = _mark(item)
@@ -221,10 +223,19 @@ class StatusWriter:
         self._wanted[kind, key] = status
         self._poke.set()
 
-    def _figures(self, kind: Resource, key: str) -> Object:
-        if kind is MODELSERVICES:
-            return service_figures(self._ledger, self._view.services[key], self._clock)
-        return pool_figures(self._ledger, key, self._clock)
+    def _figures(self, kind: Resource, key: str, told: Object) -> Object:
+        """Return an object's figures; of what cannot be read only its totals, which are true all the same."""
+        if kind is MODELSERVICES and self._ledger.service(key):
+            service = self._view.services.get(key)
+            figures = service_figures(
+                self._ledger, key, service.measured_bytes if service else None, self._clock
+            )
+        elif kind is MODELPOOLS and self._ledger.pool(key):
+            figures = pool_figures(self._ledger, key)
+        else:
+            figures = told
+        names = ("energy", "ledger") if key in self._view.invalid[kind] else FIGURES
+        return {name: figures[name] for name in names if name in figures}
 
     def _service_state(
         self, item: Object, service: Service, told: Explanation, places: list[tuple[Host, Placement]]
@@ -273,11 +284,11 @@ class StatusWriter:
         known = {type_: ("False", *trouble) for type_, trouble in troubles.items() if trouble}
         return {"Ready": ("True", "Accepted", "")} | known
 
-    def _invalid_status(self, item: Object, why: str) -> Object:
+    def _invalid_state(self, item: Object, why: str) -> Object:
         stalled = {"Ready": ("False", "Invalid", why), "Stalled": ("True", "Invalid", why)}
         told = self._told(item) or {}
-        # What was measured and counted is still true when the spec can be read again.
-        return {name: told[name] for name in ("revisions", "energy") if name in told} | {
+        # What was measured is still true when the spec can be read again.
+        return {name: told[name] for name in ("revisions",) if name in told} | {
             "observedGeneration": item["metadata"].get("generation", 1),
             "conditions": self._conditions(item, stalled),
         }
@@ -338,28 +349,6 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def service_figures(ledger: Ledger, service: Service, clock: Clock) -> Object:
-    """Return `utilization` and `energy` of a service, as they are now."""
-    ratio = ledger.delays.ratio(service.key)
-    if ledger.sleeps(service.key):
-        figures = {"utilization": asleep(ratio)}
-    else:
-        entries = ledger.entries(service.key)
-        figures = {"utilization": utilization(entries, service.measured_bytes, ratio)}
-    energy = service_energy(ledger, service.key, clock)
-    return figures | ({"energy": energy} if energy else {})
-
-
-def pool_figures(ledger: Ledger, name: str, clock: Clock) -> Object:
-    """Return the busy share and `energy` of a pool, as they are now."""
-    use = ledger.use(name)
-    figures: Object = {"busy": {"supplyPercent": 100 * use.busy_hosts, "usedPercent": use.busy_percent}}
-    if use.busy_hosts:
-        figures["busyPercent"] = min(100, round(use.busy_percent / use.busy_hosts))
-    energy = pool_energy(ledger, name, clock)
-    return figures | ({"energy": energy} if energy else {})
-
-
 def _revision(service: Service, told: Explanation) -> Object:
     revision = {
         "name": service.model.revision,
@@ -401,8 +390,7 @@ def _stateful(status: Object) -> Object:
 
 def _rounded(status: Object) -> Object:
     """Return a status without the account behind its figures, which changes all the time."""
-    energy = {name: value for name, value in status.get("energy", {}).items() if name != "ledger"}
-    return status | {"energy": energy}
+    return {name: value for name, value in status.items() if name != "ledger"}
 
 
 def _mark(item: Object) -> tuple[str, str]:

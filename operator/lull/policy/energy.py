@@ -70,6 +70,8 @@ class Account:
         mebibytes: memory of the replicas that the baseline keeps on.
         baseline: its part of what always-on serving would have drawn, its own computing included.
         overhead: its part of what the pool's hosts drew for nobody.
+        requests: those that Triton answered, counted without known energy too.
+        delayed: those that waited for a wake.
         counted: how much of each placement's counters the totals hold, by placement id.
         hours: joules drawn by hour since the epoch, of the last `HOURS_KEPT`.
         spare_milligrams: a part of a milligram that is not in the total yet; not kept over a restart.
@@ -82,6 +84,7 @@ class Account:
     dynamic_joules: int = 0
     milligrams_co2e: int = 0
     requests: int = 0
+    delayed: int = 0
     counted: Mapping[str, Reading] = field(default_factory=dict)
     hours: Mapping[int, int] = field(default_factory=dict)
     spare_milligrams: float = 0.0

@@ -43,7 +43,7 @@ def service(
     if use:
         status["utilization"] = {"window": "60s", **use}
     if energy:
-        status["energy"] = energy
+        status |= billed(energy)
     uri = f"https://models.example/{name}.tar"
     return {
         "apiVersion": API_VERSION,
@@ -78,10 +78,15 @@ def drawn(
             "at": at,
             "idleJoules": watt_hours * 3600,
             "dynamicJoules": 0,
-            "baselineMicrojoules": (watt_hours + saved_watt_hours) * 3600 * 10**6,
-            "overheadMicrojoules": 0,
+            "baselineJoules": (watt_hours + saved_watt_hours) * 3600,
+            "overheadJoules": 0,
         },
     }
+
+
+def billed(energy: Object) -> Object:
+    """Return the two parts of a status that `drawn` tells."""
+    return {"energy": {k: v for k, v in energy.items() if k != "ledger"}, "ledger": energy["ledger"]}
 
 
 def sleeps_in(time: str) -> Object:
@@ -251,7 +256,7 @@ def pools() -> list[Object]:
 def drawn_by_pool(basis: str, watts: float, baseline_watts: float, watt_hours: int, saved: int) -> Object:
     """Return a pool's energy: its ledger does not tell idle and dynamic apart."""
     told = drawn(basis, watts, baseline_watts, watt_hours, saved)
-    ledger = {name: told["ledger"][name] for name in ("at", "baselineMicrojoules")}
+    ledger = {name: told["ledger"][name] for name in ("at", "baselineJoules")}
     return told | {"ledger": ledger | {"joules": watt_hours * 3600}}
 
 
@@ -267,6 +272,6 @@ def pool(name: str, product: str, memory: str, kept: tuple[int, str, str, int], 
             "hosts": {"total": hosts, "ready": hosts},
             "memory": {"supply": supply, "used": used_memory},
             "busy": {"supplyPercent": 100 * hosts, "usedPercent": busy},
-            "energy": energy,
+            **billed(energy),
         },
     }

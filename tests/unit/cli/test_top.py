@@ -70,8 +70,8 @@ def test_a_sleeping_service_saves_what_its_pools_meters_say_where_they_can_be_re
     services, pools = golden.services(), golden.pools()
     (cards,) = (item for item in services if item["metadata"]["name"] == "cards")
     (its_pool,) = (item for item in pools if item["metadata"]["name"] == cards["spec"]["pool"])
-    cards["status"]["energy"]["ledger"] |= {"pool": cards["spec"]["pool"], "mebibytes": 1000}
-    ledger = its_pool["status"]["energy"]["ledger"]
+    cards["status"]["ledger"] |= {"pool": cards["spec"]["pool"], "mebibytes": 1000}
+    ledger = its_pool["status"]["ledger"]
     ledger |= {"mebibytes": 4000, "meter": 7_000_000, "overheadMeter": 2_000_000, "baselineMilliwatts": 8000}
     saved = [
         by_name(golden_fleet(services=services, pools=pools, now_seconds=golden.NOW + s))[

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from lull.controller import planner, status
-from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES
+from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES
 
 from .world import World, pool, service
 
@@ -42,7 +42,7 @@ async def rest_asleep(world):
 
 
 def joules(world, name="digits"):
-    ledger = world.status(name)["energy"]["ledger"]
+    ledger = world.status(name)["ledger"]
     return ledger["idleJoules"] + ledger["dynamicJoules"]
 
 
@@ -76,7 +76,7 @@ async def test_a_serving_service_says_what_it_does_and_draws(world):
     assert energy["wattHours"] == "0.417"
     assert energy["dynamicWattHours"] == "0.0833"
     assert (energy["milliwatts"], energy["idleMilliwatts"]) == (25_000, 20_000)
-    assert energy["ledger"]["requests"] == 120
+    assert told["ledger"]["requests"] == 120
     assert energy["basis"] == "Modelled"
 
 
@@ -176,8 +176,8 @@ async def test_what_was_drawn_on_a_host_that_went_is_written_once_more_and_then_
     for _ in range(2):
         await world.advance(31)
         await refreshed(world)
-    assert world.status()["energy"]["ledger"]["counted"] == []
-    assert world.pool_status()["energy"]["ledger"]["counted"] == []
+    assert world.status()["ledger"]["counted"] == []
+    assert world.pool_status()["ledger"]["counted"] == []
     assert joules(world) == 25 * 60 + 20 * 10
     writes = dict(world.api.writes)
     for _ in range(4):
@@ -200,7 +200,7 @@ async def test_what_a_host_draws_while_its_pod_ends_is_charged_too(world):
         await world.advance(31)
         await refreshed(world)
     assert joules(world) == 25 * 60 + 20 * 10
-    assert world.pool_status()["energy"]["ledger"]["joules"] == 42 * 60 + 37 * 10
+    assert world.pool_status()["ledger"]["joules"] == 42 * 60 + 37 * 10
     assert world.pool_status()["hosts"] == {"total": 0, "ready": 0}
 
 
@@ -381,7 +381,7 @@ async def test_the_pool_says_what_its_hosts_use_draw_and_emit(world):
     assert told["busyPercent"] == 30
     energy = told["energy"]
     assert energy["watts"] == "42"
-    assert energy["ledger"]["joules"] == 42 * 60
+    assert told["ledger"]["joules"] == 42 * 60
     assert energy["gramsCO2e"] == "0.504"
     # 42 W at 2 requests a second; packed perfectly the one host draws 37 W and 5 W for computing.
     assert energy["gramsCO2ePerRequest"] == "0.0042"
@@ -410,3 +410,137 @@ async def test_an_objective_that_comes_later_waits_for_figures(world):
     await world.draw(60)
     await refreshed(world)
     assert world.condition("ObjectiveMet")["status"] == "True"
+
+
+# What must hold when pools are made anew, specs turn invalid, power is unknown and controllers die.
+
+
+async def serve_in_the_dark(world):
+    world.api.put(MODELPOOLS, pool("dark"))
+    world.api.put(MODELSERVICES, service("moth", pool="dark"))
+    await serve(world, "moth")
+    world.knows_power = False
+    await world.draw(60)
+    for _ in range(2):
+        await world.advance(31)
+        await world.rest()
+
+
+async def test_a_pool_without_known_power_costs_no_writes_while_nothing_changes(world):
+    await serve_in_the_dark(world)
+    writes = dict(world.api.writes)
+    for _ in range(10):
+        world.parts.planner.plan_once()
+        await world.rest()
+    assert dict(world.api.writes) == writes
+
+
+async def restarted(world):
+    await world.stop()
+    await world.start()
+    await world.until(lambda: list(world.parts.ledger.services()))
+    await world.rest()
+
+
+async def test_requests_are_counted_over_restarts_where_power_is_not_known(world):
+    await serve_in_the_dark(world)
+    world.idle.add("demo/moth")
+    await rest_asleep(world)
+    await world.advance(70)
+    await world.until(lambda: not world.hosts())
+    for _ in range(2):
+        await world.advance(31)
+        await world.rest()
+    assert figures_of(world, "moth").requests == 120
+    await restarted(world)
+    assert figures_of(world, "moth").requests == 120
+    assert "energy" not in world.status("moth")
+
+
+def delay(world, total):
+    gateway = world.api.objects["modelgateways", "lull-system", "gw-a"]
+    told = (gateway.get("status") or {}) | {"delayed": {"demo/digits": total}}
+    item = dict(gateway) | {"metadata": gateway["metadata"] | {"resourceVersion": str(10**9 + total)}}
+    world.parts.planner.see(MODELGATEWAYS, "gw-a", item | {"status": told})
+
+
+async def test_delayed_requests_are_counted_over_restarts_and_a_shown_total_never_falls(world):
+    await serve(world)
+    delay(world, 7)
+    shown = figures_of(world).delayed
+    await restarted(world)
+    assert figures_of(world).delayed >= shown
+    delay(world, 3)
+    for _ in range(2):
+        await world.advance(31)
+        await world.rest()
+    shown = figures_of(world).delayed
+    assert shown >= 3
+    await restarted(world)
+    assert figures_of(world).delayed == shown
+
+
+async def test_a_pool_made_anew_under_its_old_name_pays_nothing_of_the_old_ones(world):
+    await serve(world)
+    await world.draw(60)
+    await world.rest()
+    drawn = world.parts.ledger.pools()["default"].joules
+    assert drawn == 42 * 60
+    world.parts.planner.see(MODELPOOLS, "default", None)
+    world.api.remove("modelpools", "", "default")
+    world.api.put(MODELPOOLS, pool(power=POWER))
+    await world.rest()
+    assert world.parts.ledger.pools()["default"].joules == 0
+    assert (
+        world.status()["ledger"]["meter"]
+        <= world.parts.ledger.pool("default").account.until(world.time).meters.baseline
+    ), "read back, a reading of the old meter would owe no present"
+    await world.draw(10)
+    assert world.parts.ledger.pools()["default"].joules == 42 * 10
+
+
+async def test_totals_stand_while_a_spec_cannot_be_read_and_after(world):
+    await serve(world)
+    await world.draw(60)
+    await world.rest()
+    for broken, sound in ((service(idleAfter="soon"), service()), (pool(power=POWER, memory="much"), None)):
+        kind = MODELSERVICES if sound else MODELPOOLS
+        before = figures_of(world), world.parts.ledger.pools()["default"]
+        for item in (broken, sound or pool(power=POWER)):
+            world.api.put(kind, item)
+            await world.rest()
+            figures, of_pool = figures_of(world), world.parts.ledger.pools()["default"]
+            assert figures.idle_joules >= before[0].idle_joules
+            assert figures.requests >= before[0].requests
+            assert figures.baseline_joules >= before[0].baseline_joules
+            assert of_pool.joules >= before[1].joules
+            assert of_pool.baseline_joules >= before[1].baseline_joules
+            before = figures, of_pool
+
+
+async def test_what_cannot_be_read_is_kept_on_by_no_baseline_meanwhile(world):
+    await serve(world)
+    await world.draw(60)
+    await world.rest()
+    world.api.put(MODELSERVICES, service(idleAfter="soon"))
+    await world.until(lambda: world.condition("Stalled").get("reason") == "Invalid")
+    await world.rest()
+    before = figures_of(world)
+    assert before.stalled == "Invalid"
+    await world.advance(100)
+    assert figures_of(world).baseline_joules == before.baseline_joules
+    assert world.status()["ledger"]["mebibytes"] == 0
+
+
+async def test_what_was_drawn_for_nobody_meanwhile_is_shared_by_what_was_in_the_pool_then(world):
+    await serve(world)
+    await world.draw(60)
+    await world.rest()
+    await world.stop()
+    world.api.put(MODELSERVICES, service("large", resources={"memory": "336Mi"}))
+    await world.draw(100)
+    await world.start()
+    await world.until(lambda: "demo/large" in dict(world.parts.ledger.services()))
+    drawn = sum(unallocated for *_, unallocated in world.host_joules.values())
+    assert figures_of(world).overhead_joules == pytest.approx(drawn, abs=1)
+    assert figures_of(world, "large").overhead_joules == 0

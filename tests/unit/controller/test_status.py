@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import time
 
 import pytest
 
@@ -53,29 +54,28 @@ async def writer():
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def asked(kube, count):
-    async with asyncio.timeout(5):
-        while len(kube.asked) < count:
-            await asyncio.sleep(0.001)
+async def until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
 
 
 async def test_of_one_object_no_two_writes_are_under_way_so_that_the_newest_lands_last(writer):
     statuses, view, kube = writer
     item = view.raw[MODELSERVICES]["demo/digits"]
     statuses._want(MODELSERVICES, "demo/digits", item, {"state": "Waking"})
-    await asked(kube, 1)
+    await until(lambda: len(kube.asked) == 1)
     statuses._want(MODELSERVICES, "demo/digits", item, {"state": "Serving"})
     statuses._want(MODELPOOLS, "default", view.raw[MODELPOOLS]["default"], {"busyPercent": 1})
-    await asked(kube, 2)
+    await until(lambda: len(kube.asked) == 2)
     assert kube.asked[1][0] is MODELPOOLS
     assert statuses.pending == 3
     kube.asked[0][2].set()
-    await asked(kube, 3)
+    await until(lambda: len(kube.asked) == 3)
     kube.asked[2][2].set()
     kube.asked[1][2].set()
-    async with asyncio.timeout(5):
-        while statuses.pending:
-            await asyncio.sleep(0.001)
+    await until(lambda: not statuses.pending)
     states = [told["state"] for told in kube.landed if "state" in told]
     assert states == ["Waking", "Serving"]
 

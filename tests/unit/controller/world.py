@@ -56,6 +56,7 @@ class World:
         self.unloading = False
         self.meters = {}  # placement id -> [idle joules, dynamic joules, requests], once `draw` was called
         self.metered = False
+        self.knows_power = True
         self.host_joules = {}
         self.controller = None
         self._heartbeat = 0
@@ -191,7 +192,7 @@ class World:
     def _figures(self, entry):
         idle, dynamic, requests = self.meters.setdefault(entry["id"], [0, 0, 0])
         asked = entry["service"] not in self.idle
-        return {
+        figures = {
             "counters": {"requests": requests, "failures": 0},
             "utilization": {
                 "window": "60s",
@@ -207,6 +208,7 @@ class World:
                 "dynamicJoules": dynamic,
             },
         }
+        return figures if self.knows_power else {k: v for k, v in figures.items() if k != "energy"}
 
     def _host_figures(self, name):
         joules, dynamic, unallocated = self.host_joules.setdefault(name, [0, 0, 0])
@@ -218,7 +220,7 @@ class World:
             "unallocatedMilliwatts": 17_000,
             "unallocatedJoules": unallocated,
         }
-        return {"busyPercent": 30, "energy": energy}
+        return {"busyPercent": 30} | ({"energy": energy} if self.knows_power else {})
 
     async def draw(self, seconds):
         """Let time pass in which what is loaded draws 20 W idle and, asked, 5 W for 2 requests a second."""
