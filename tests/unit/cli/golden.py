@@ -101,7 +101,12 @@ def asleep(key: str, pool: str, basis: str, baseline_watts: float, watt_hours: i
 
 def services() -> list[Object]:
     """Return the twelve services."""
-    serving: dict[str, tuple[str, Object, Object, Object]] = {
+    return [*serving(), *resting()]
+
+
+def serving() -> list[Object]:
+    """Return those that answer, measured and modelled."""
+    told: dict[str, tuple[str, Object, Object, Object]] = {
         "search/embed-large": (
             "h100",
             used(5240, 31, "42ms", 18.0),
@@ -133,34 +138,26 @@ def services() -> list[Object]:
             sleeps_in("2026-11-22T08:04:45Z"),
         ),
     }
-    items = [
-        service(key, "Serving", pool=p, use=u, energy=e, next_step=n) for key, (p, u, e, n) in serving.items()
-    ]
-    failed = {"action": "Wait", "reason": "the artifact's digest is another one; publish it again"}
     return [
-        *items,
-        service(
-            "speech/whisper-fr",
-            "Waking",
-            pool="l4",
-            use=used(0, 0, None, 0),
-            energy=drawn("Modelled", 3, 15, 150, 465),
-            next_step={"action": "Serve", "reason": "it is loading"},
-        ),
+        service(key, "Serving", pool=p, use=u, energy=e, next_step=n) for key, (p, u, e, n) in told.items()
+    ]
+
+
+def resting() -> list[Object]:
+    """Return those that wake, sleep, fail or are suspended."""
+    failed = {"action": "Wait", "reason": "the artifact's digest is another one; publish it again"}
+    suspended = {"action": "Stay", "reason": "spec.suspend is true; requests get 503 until it is false"}
+    waking = drawn("Modelled", 3, 15, 150, 465)
+    loading = {"action": "Serve", "reason": "it is loading"}
+    nothing = used(0, 0, None, 0)
+    return [
+        service("speech/whisper-fr", "Waking", pool="l4", use=nothing, energy=waking, next_step=loading),
         asleep("fraud/cards", "h100", "Measured", 40, 95, 930),
         asleep("fraud/claims", "h100", "Measured", 22, 31, 560),
         asleep("vision/faces", "l4", "Modelled", 9, 12, 215),
         asleep("forecast/demand", "l4", "Modelled", 7, 4, 172),
         service("forecast/prices", "Asleep", pool="l4", stalled="DigestMismatch", next_step=failed),
-        service(
-            "demo/digits",
-            "Suspended",
-            pool="l4",
-            next_step={
-                "action": "Stay",
-                "reason": "spec.suspend is true; requests get 503 until it is false",
-            },
-        ),
+        service("demo/digits", "Suspended", pool="l4", next_step=suspended),
     ]
 
 
