@@ -55,44 +55,66 @@ class ModelHostSpec(Model):
 class Counters(Model):
     """Totals of one placement since it came to the host; a reload of the model never sets them back."""
 
-    requests: Annotated[int, Field(ge=0)] = 0
-    failures: Annotated[int, Field(ge=0)] = 0
+    requests: Annotated[int, Field(ge=0)] = Field(0, description="Requests that Triton answered.")
+    failures: Annotated[int, Field(ge=0)] = Field(0, description="Requests that Triton failed.")
 
 
 class HostModelUtilization(Model):
     """One placement's figures of the last window, from Triton's statistics."""
 
-    window: Duration
-    requests_per_minute: Annotated[int, Field(ge=0)] = 0
-    failures_per_minute: Annotated[int, Field(ge=0)] = 0
+    window: Duration = Field(description="The time that the figures are of.")
+    requests_per_minute: Annotated[int, Field(ge=0)] = Field(
+        0, description="Requests that Triton answered, in a minute."
+    )
+    failures_per_minute: Annotated[int, Field(ge=0)] = Field(
+        0, description="Requests that Triton failed, in a minute."
+    )
     busy_percent: Annotated[int, Field(ge=0)] = Field(
         0, description="Time that it computed, in percent of the window."
     )
-    queue_milliseconds: Annotated[int, Field(ge=0)] = 0
-    batch_size: Annotated[str, Field(max_length=16)] | None = None
-    latency_p50: Duration | None = Field(None, alias="latencyP50")
-    latency_p95: Duration | None = Field(None, alias="latencyP95")
-    latency_p99: Duration | None = Field(None, alias="latencyP99")
+    queue_milliseconds: Annotated[int, Field(ge=0)] = Field(
+        0, description="Mean time that a request waited in Triton's queue."
+    )
+    batch_size: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="Mean requests that one execution carried, as a decimal string."
+    )
+    latency_p50: Duration | None = Field(
+        None, alias="latencyP50", description="Half of its requests took no longer within Triton."
+    )
+    latency_p95: Duration | None = Field(
+        None, alias="latencyP95", description="95 of 100 requests took no longer within Triton."
+    )
+    latency_p99: Duration | None = Field(
+        None, alias="latencyP99", description="99 of 100 requests took no longer within Triton."
+    )
 
 
 class HostModelEnergy(Model):
     """One placement's part of the host's draw. The totals never fall while the placement lives."""
 
-    idle_milliwatts: Annotated[int, Field(ge=0)] = 0
-    dynamic_milliwatts: Annotated[int, Field(ge=0)] = 0
-    idle_joules: Annotated[int, Field(ge=0)] = 0
-    dynamic_joules: Annotated[int, Field(ge=0)] = 0
+    idle_milliwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="Its share of what the host draws whether anybody computes or not."
+    )
+    dynamic_milliwatts: Annotated[int, Field(ge=0)] = Field(0, description="What its computing draws.")
+    idle_joules: Annotated[int, Field(ge=0)] = Field(0, description="Total of the idle part.")
+    dynamic_joules: Annotated[int, Field(ge=0)] = Field(0, description="Total of the dynamic part.")
 
 
 class HostModelStatus(Model):
     """What became of one placement."""
 
-    id: PlacementId
-    service: ServiceKey
-    revision: Annotated[str, Field(max_length=63)] = ""
-    state: Literal["Fetching", "Loading", "Ready", "Unloading", "Failed"]
-    reason: Annotated[str, Field(max_length=128)] | None = None
-    message: Text | None = None
+    id: PlacementId = Field(description="The placement, as the spec names it.")
+    service: ServiceKey = Field(description="The ModelService, as namespace/name.")
+    revision: Annotated[str, Field(max_length=63)] = Field(
+        "", description="Revision of the service that it holds."
+    )
+    state: Literal["Fetching", "Loading", "Ready", "Unloading", "Failed"] = Field(
+        description="Ready: it answers requests. Unloading: it left the spec, and ends."
+    )
+    reason: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="Why it failed, in one word."
+    )
+    message: Text | None = Field(None, description="Why it failed, in a sentence.")
     memory: Quantity | None = Field(
         None, description="Measured, or the card's estimate where nothing can measure it."
     )
@@ -111,24 +133,34 @@ class HostModelStatus(Model):
 class AcceleratorStatus(Model):
     """The host's accelerator, as its agent sees it."""
 
-    uuid: Annotated[str, Field(max_length=128)] | None = None
-    product: Annotated[str, Field(max_length=128)] | None = None
-    memory_total: Quantity | None = None
-    memory_used: Quantity | None = None
+    uuid: Annotated[str, Field(max_length=128)] | None = Field(None, description="The device's own name.")
+    product: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="Its product name, such as `NVIDIA-L4`."
+    )
+    memory_total: Quantity | None = Field(None, description="Memory for models: the device's, or the pod's.")
+    memory_used: Quantity | None = Field(None, description="Memory in use of it.")
     utilization_percent: Percent | None = Field(None, description="As the device's own sensor says.")
 
 
 class HostEnergy(Model):
     """What the host draws: its models' parts and what no model is charged with."""
 
-    basis: Literal["Measured", "Modelled"]
-    milliwatts: Annotated[int, Field(ge=0)] = 0
+    basis: Literal["Measured", "Modelled"] = Field(
+        description="Measured: by the device's sensor. Modelled: by the pool's power settings."
+    )
+    milliwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="Present draw, models' and unallocated parts together."
+    )
     joules: Annotated[int, Field(ge=0)] = Field(0, description="Since the host came; never falls.")
     dynamic_joules: Annotated[int, Field(ge=0)] = Field(
         0, description="Of `joules`, what its models' computing drew, of those that have left too."
     )
-    unallocated_milliwatts: Annotated[int, Field(ge=0)] = 0
-    unallocated_joules: Annotated[int, Field(ge=0)] = 0
+    unallocated_milliwatts: Annotated[int, Field(ge=0)] = Field(
+        0, description="Present draw that no model is charged with."
+    )
+    unallocated_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Total that no model is charged with."
+    )
 
 
 class ModelHostStatus(Model):
@@ -137,7 +169,9 @@ class ModelHostStatus(Model):
     address: Annotated[str, Field(max_length=45)] | None = Field(
         None, description="Where its Triton listens."
     )
-    models: Annotated[list[HostModelStatus], Field(max_length=256)] = Field(default=[])
+    models: Annotated[list[HostModelStatus], Field(max_length=256)] = Field(
+        default=[], description="What became of its placements."
+    )
     accelerator: AcceleratorStatus | None = None
     busy_percent: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Time that its models computed, in percent of the last window, together."

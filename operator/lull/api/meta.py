@@ -37,12 +37,16 @@ class Model(BaseModel):
 class Condition(Model):
     """One observation of the object's state, keyed by `type`."""
 
-    type: Annotated[str, Field(max_length=64)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=128)]
-    message: Annotated[str, Field(max_length=1024)] = ""
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    last_transition_time: Time
+    type: Annotated[str, Field(max_length=64)] = Field(description="What it tells of, such as Ready.")
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=128)] = (
+        Field(description="One word for programs.")
+    )
+    message: Annotated[str, Field(max_length=1024)] = Field("", description="A sentence for people.")
+    observed_generation: Annotated[int, Field(ge=0)] = Field(
+        0, description="The generation of the spec that it is of."
+    )
+    last_transition_time: Time = Field(description="When its status last changed.")
 
 
 Conditions = Annotated[
@@ -56,8 +60,10 @@ Conditions = Annotated[
 ]
 
 
-ObservedGeneration = Annotated[int, Field(ge=-1)]
-"""The generation that the status is of; -1 before the first look."""
+ObservedGeneration = Annotated[
+    int,
+    Field(ge=-1, description="The generation of the spec that the status is of; -1 before the first look."),
+]
 
 UNSEEN: dict[str, Any] = {"default": {"observedGeneration": -1}}
 """Schema extension of `status`: to tools that find no status at all an object of a kind that they do not

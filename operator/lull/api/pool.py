@@ -57,12 +57,18 @@ class Allow(Model):
 class Power(Model):
     """The power model of a host without a sensor, in watts; defaults by product."""
 
-    idle_watts: Annotated[int, Field(ge=0)] | None = Field(
+    idle_watts: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         None, description="Bare idle draw of one accelerator."
     )
-    context_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="What a held context adds.")
-    max_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="Draw at full load (TDP).")
-    node_watts: Annotated[int, Field(ge=0)] | None = Field(None, description="The node's own idle draw.")
+    context_watts: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="What a held context adds."
+    )
+    max_watts: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="Draw at full load (TDP)."
+    )
+    node_watts: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="The node's own idle draw."
+    )
     hosts_per_node: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="Hosts that one node has room for; each is charged with that part of nodeWatts."
     )
@@ -71,7 +77,7 @@ class Power(Model):
 class Carbon(Model):
     """From watt-hours to grams of CO2 equivalent."""
 
-    grams_per_kilowatt_hour: Annotated[int, Field(ge=0)] | None = Field(
+    grams_per_kilowatt_hour: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         None, description="Location-based intensity of the grid."
     )
     pue_percent: Annotated[int, Field(ge=100, le=1000)] | None = Field(
@@ -123,31 +129,33 @@ class ModelPoolSpec(Model):
 class PoolHostsStatus(Model):
     """Hosts of the pool, now."""
 
-    total: Annotated[int, Field(ge=0)] = 0
-    ready: Annotated[int, Field(ge=0)] = 0
+    total: Annotated[int, Field(ge=0)] = Field(0, description="Hosts that are not being deleted.")
+    ready: Annotated[int, Field(ge=0)] = Field(0, description="Those that may take models.")
 
 
 class PoolMemoryStatus(Model):
     """Memory kept and used."""
 
-    supply: Quantity = "0"
-    used: Quantity = "0"
+    supply: Quantity = Field("0", description="Memory for models on all hosts.")
+    used: Quantity = Field("0", description="Memory that models take of it.")
 
 
 class PoolBusyStatus(Model):
     """Computing time kept and used, over the last window, in percent of one host: 250 is two and a half."""
 
-    supply_percent: Annotated[int, Field(ge=0)] = 0
-    used_percent: Annotated[int, Field(ge=0)] = 0
+    supply_percent: Annotated[int, Field(ge=0)] = Field(
+        0, description="100 for each host that tells figures."
+    )
+    used_percent: Annotated[int, Field(ge=0)] = Field(0, description="What their models computed.")
 
 
 class CountedHost(Model):
     """How much of one host's counters the pool's totals hold already."""
 
-    name: Annotated[str, Field(max_length=253)]
-    joules: Annotated[int, Field(ge=0)] = 0
-    dynamic_joules: Annotated[int, Field(ge=0)] = 0
-    unallocated_joules: Annotated[int, Field(ge=0)] = 0
+    name: Annotated[str, Field(max_length=253)] = Field(description="The ModelHost.")
+    joules: Annotated[int, Field(ge=0)] = Field(0, description="Joules of its total that are counted.")
+    dynamic_joules: Annotated[int, Field(ge=0)] = Field(0, description="Those of its models' computing.")
+    unallocated_joules: Annotated[int, Field(ge=0)] = Field(0, description="Those drawn for no model.")
 
 
 class PoolLedger(Model):
@@ -167,7 +175,7 @@ class PoolLedger(Model):
         description="Reading of the overhead's meter, in the same unit: what the hosts drew for no model, "
         "shared among all.",
     )
-    joules: Annotated[int, Field(ge=0)] = 0
+    joules: Annotated[int, Field(ge=0)] = Field(0, description="Joules that its hosts drew.")
     baseline_joules: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Joules that the fewest hosts would have drawn, always on: their idle part until `at`, "
@@ -177,28 +185,43 @@ class PoolLedger(Model):
     baseline_milliwatts: Annotated[int, Field(ge=0)] = Field(
         0, description="The rate of its idle part since `at`."
     )
-    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
+    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(
+        0, alias="milligramsCO2e", description="Milligrams of CO2 equivalent of them."
+    )
     counted: Annotated[list[CountedHost], Field(max_length=10_000, json_schema_extra=list_map("name"))] = (
-        Field(default=[])
+        Field(default=[], description="How much of each host's totals is in these; of hosts that are there.")
     )
 
 
 class PoolEnergyStatus(Model):
     """What the pool's hosts drew, models' and unallocated parts together."""
 
-    basis: Literal["Measured", "Modelled"]
-    milliwatts: Annotated[int, Field(ge=0)] | None = None
+    basis: Literal["Measured", "Modelled"] = Field(
+        description="Measured: by sensors. Modelled: by the pool's power settings."
+    )
+    milliwatts: Annotated[int, Field(ge=0)] | None = Field(None, description="Present draw of its hosts.")
     baseline_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
         None, description="What the fewest hosts that hold every service would draw, always on."
     )
     saving_milliwatts: int | None = Field(
         None, description="The baseline's less its own, now; below zero while more than the fewest are kept."
     )
-    watts: Annotated[str, Field(max_length=16)] | None = None
-    watt_hours: Annotated[str, Field(max_length=32)] | None = None
-    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = None
-    saved: Annotated[str, Field(max_length=32)] | None = None
-    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
+    watts: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="`milliwatts` in watts, for people."
+    )
+    watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="Watt-hours that its hosts drew since `since`."
+    )
+    saved_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None,
+        description="Watt-hours of the baseline less its own; below zero where more than these were kept.",
+    )
+    saved: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="`savedWattHours` with its unit, for people: `1.2kWh`."
+    )
+    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(
+        None, alias="gramsCO2e", description="Grams of CO2 equivalent of what its hosts drew."
+    )
     grams_co2e_per_request: Annotated[str, Field(max_length=32)] | None = Field(
         None, alias="gramsCO2ePerRequest", description="At the present utilization, over the last window."
     )
@@ -207,7 +230,7 @@ class PoolEnergyStatus(Model):
         alias="gramsCO2ePerRequestPacked",
         description="At the utilization that perfect packing of what is loaded would give.",
     )
-    since: Time | None = None
+    since: Time | None = Field(None, description="When counting began.")
 
 
 class ModelPoolStatus(Model):

@@ -155,10 +155,10 @@ class ModelServiceSpec(Model):
 class RevisionStatus(Model):
     """One revision of the model and its share of the traffic."""
 
-    name: Annotated[str, Field(max_length=63)]
-    digest: Annotated[str, Field(max_length=71)] = ""
-    percent: Percent
-    ready: bool
+    name: Annotated[str, Field(max_length=63)] = Field(description="Names it by what the spec's model says.")
+    digest: Annotated[str, Field(max_length=71)] = Field("", description="What the artifact hashes to.")
+    percent: Percent = Field(description="Share of the traffic.")
+    ready: bool = Field(description="Whether a replica of it answers.")
     memory: Quantity | None = Field(
         None,
         description="What one replica took when it was last loaded; packing reserves it while it sleeps.",
@@ -168,26 +168,28 @@ class RevisionStatus(Model):
 class ReplicaStatus(Model):
     """Replicas wanted now (a sleeping service wants 0) and ready now."""
 
-    desired: Annotated[int, Field(ge=0)] = 0
-    ready: Annotated[int, Field(ge=0)] = 0
+    desired: Annotated[int, Field(ge=0)] = Field(0, description="Replicas wanted now; 0 while it sleeps.")
+    ready: Annotated[int, Field(ge=0)] = Field(0, description="Replicas that requests reach.")
 
 
 class PlacementStatus(Model):
     """Where one replica is."""
 
-    id: Annotated[str, Field(max_length=63)]
-    host: Annotated[str, Field(max_length=253)]
-    node: Annotated[str, Field(max_length=253)] = ""
-    revision: Annotated[str, Field(max_length=63)] = ""
-    state: Annotated[str, Field(max_length=32)]
-    reason: Annotated[str, Field(max_length=128)] = ""
+    id: Annotated[str, Field(max_length=63)] = Field(description="Names this placement for its whole life.")
+    host: Annotated[str, Field(max_length=253)] = Field(description="The ModelHost.")
+    node: Annotated[str, Field(max_length=253)] = Field("", description="The node of its Pod.")
+    revision: Annotated[str, Field(max_length=63)] = Field("", description="The revision that it holds.")
+    state: Annotated[str, Field(max_length=32)] = Field(
+        description="Waiting, Fetching, Loading, Ready, Failed, Draining, or Resident: asleep, in memory."
+    )
+    reason: Annotated[str, Field(max_length=128)] = Field("", description="Why it failed, in one word.")
 
 
 class WakeStatus(Model):
     """How long the last wake took, and what a wake from here would take."""
 
-    expected: Duration | None = None
-    last: Duration | None = None
+    expected: Duration | None = Field(None, description="What a wake from here would take.")
+    last: Duration | None = Field(None, description="How long the last wake took.")
     from_: Literal["Loaded", "Host", "NewHost", "NewNode"] | None = Field(
         None, alias="from", description="What the last wake started from: still loaded, a host, or none."
     )
@@ -196,16 +198,18 @@ class WakeStatus(Model):
 class NextStep(Model):
     """What happens next if nothing changes, and why."""
 
-    action: Annotated[str, Field(max_length=64)]
-    reason: Text
-    time: Time | None = None
+    action: Annotated[str, Field(max_length=64)] = Field(description="What happens next, in one word.")
+    reason: Text = Field(description="Why, and after what.")
+    time: Time | None = Field(None, description="When, if time alone decides.")
 
 
 class UtilizationStatus(Model):
     """Rounded figures of the last window, as Triton saw them; full resolution is in Prometheus."""
 
     window: Duration | None = Field(None, description="The time that the figures are of.")
-    requests_per_minute: Annotated[int, Field(ge=0)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Requests that Triton answered, in a minute."
+    )
     busy_percent: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="Time that its replicas computed, in percent of the window; of all replicas together.",
@@ -219,8 +223,12 @@ class UtilizationStatus(Model):
     batch_size: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="Mean requests that one execution carried, as a decimal string."
     )
-    latency_p50: Duration | None = Field(None, alias="latencyP50")
-    latency_p95: Duration | None = Field(None, alias="latencyP95")
+    latency_p50: Duration | None = Field(
+        None, alias="latencyP50", description="Half of its requests took no longer within Triton."
+    )
+    latency_p95: Duration | None = Field(
+        None, alias="latencyP95", description="95 of 100 requests took no longer within Triton."
+    )
     latency_p99: Duration | None = Field(
         None, alias="latencyP99", description="Within Triton; of several replicas, the slowest one's."
     )
@@ -234,24 +242,30 @@ class UtilizationStatus(Model):
 class CountedPlacement(Model):
     """How much of one placement's counters the ledger holds already."""
 
-    id: Annotated[str, Field(max_length=63)]
-    idle_joules: Annotated[int, Field(ge=0)] = 0
-    dynamic_joules: Annotated[int, Field(ge=0)] = 0
-    requests: Annotated[int, Field(ge=0)] = 0
+    id: Annotated[str, Field(max_length=63)] = Field(description="The placement.")
+    idle_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Joules of its idle total that are counted."
+    )
+    dynamic_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Joules of its dynamic total that are counted."
+    )
+    requests: Annotated[int, Field(ge=0)] = Field(0, description="Requests of its total that are counted.")
 
 
 class HourJoules(Model):
     """What was drawn in one hour; `hour` counts hours since the epoch."""
 
-    hour: Annotated[int, Field(ge=0)]
-    joules: Annotated[int, Field(ge=0)]
+    hour: Annotated[int, Field(ge=0)] = Field(description="Hours since the epoch.")
+    joules: Annotated[int, Field(ge=0)] = Field(description="Joules that it was charged with in that hour.")
 
 
 class Ledger(Model):
     """The totals behind the figures for people; with them a restarted controller goes on exactly."""
 
     at: Time = Field(description="Until when the shares of the meters are counted …")
-    pool: Annotated[str, Field(max_length=63)] = ""
+    pool: Annotated[str, Field(max_length=63)] = Field(
+        "", description="The ModelPool whose meters count its shares."
+    )
     meter: Annotated[int, Field(ge=0)] = Field(
         0, description="… the reading of its pool's baseline meter then, in microjoules per mebibyte …"
     )
@@ -261,8 +275,10 @@ class Ledger(Model):
     mebibytes: Annotated[int, Field(ge=0)] = Field(
         0, description="Memory of all the replicas that the baseline keeps on."
     )
-    idle_joules: Annotated[int, Field(ge=0)] = 0
-    dynamic_joules: Annotated[int, Field(ge=0)] = 0
+    idle_joules: Annotated[int, Field(ge=0)] = Field(
+        0, description="Joules of its shares of what hosts drew whether anybody computed or not."
+    )
+    dynamic_joules: Annotated[int, Field(ge=0)] = Field(0, description="Joules that its computing drew.")
     baseline_joules: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Joules that it would have drawn if every service were always on, on the fewest hosts.",
@@ -272,14 +288,19 @@ class Ledger(Model):
         0, description="Joules of its part, by memory, of what its pool's hosts drew for no model."
     )
     overhead_microjoules: Microjoules = Field(0, description="The rest of `overheadJoules`.")
-    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(0, alias="milligramsCO2e")
+    milligrams_co2e: Annotated[int, Field(ge=0)] = Field(
+        0, alias="milligramsCO2e", description="Milligrams of CO2 equivalent of both."
+    )
     requests: Annotated[int, Field(ge=0)] = Field(0, description="Requests that Triton answered.")
     delayed: Annotated[int, Field(ge=0)] = Field(0, description="Requests that waited for a wake.")
     counted: Annotated[list[CountedPlacement], Field(max_length=128, json_schema_extra=list_map("id"))] = (
-        Field(default=[])
+        Field(
+            default=[],
+            description="How much of each placement's totals is in these; of placements that are there.",
+        )
     )
     hours: Annotated[list[HourJoules], Field(max_length=25, json_schema_extra=list_map("hour"))] = Field(
-        default=[]
+        default=[], description="The last 24 whole hours and the present one, for `lastDayWattHours`."
     )
 
 
@@ -289,7 +310,9 @@ class EnergyStatus(Model):
     A service that sleeps is not written: its figures are as of `status.ledger.at`.
     """
 
-    basis: Literal["Measured", "Modelled"]
+    basis: Literal["Measured", "Modelled"] = Field(
+        description="Measured: by its host's sensor. Modelled: by its pool's power settings."
+    )
     milliwatts: Annotated[int, Field(ge=0)] | None = Field(None, description="Idle and dynamic together.")
     idle_milliwatts: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Its share of what its hosts draw whether anybody computes or not."
@@ -298,14 +321,20 @@ class EnergyStatus(Model):
         None, description="What it would draw now if every service were always on, on the fewest hosts."
     )
     saving_milliwatts: int | None = Field(
-        None, description="What it saves now: `saved` grows by it, or shrinks below zero."
+        None,
+        description="What it saves as of this write: the baseline's less its own and its part of what hosts "
+        "draw for no model. Asleep it is not written: its pool's meters tell what it saved since.",
     )
     watts: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="`milliwatts` in watts, for people."
     )
     watt_hours: Annotated[str, Field(max_length=32)] | None = Field(None, description="Since `since`.")
-    idle_watt_hours: Annotated[str, Field(max_length=32)] | None = None
-    dynamic_watt_hours: Annotated[str, Field(max_length=32)] | None = None
+    idle_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="Watt-hours of its shares of what hosts drew whether anybody computed or not."
+    )
+    dynamic_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="Watt-hours that its computing drew."
+    )
     last_day_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="Of the last 24 whole hours and the present one."
     )
@@ -317,8 +346,10 @@ class EnergyStatus(Model):
     saved: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="`savedWattHours` with its unit, for people: `1.2kWh`."
     )
-    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(None, alias="gramsCO2e")
-    since: Time | None = None
+    grams_co2e: Annotated[str, Field(max_length=32)] | None = Field(
+        None, alias="gramsCO2e", description="Grams of CO2 equivalent of what it drew."
+    )
+    since: Time | None = Field(None, description="When counting began.")
 
 
 class ModelServiceStatus(Model):
@@ -326,17 +357,19 @@ class ModelServiceStatus(Model):
 
     observed_generation: ObservedGeneration = 0
     conditions: Conditions
-    url: Annotated[str, Field(max_length=2048)] | None = None
+    url: Annotated[str, Field(max_length=2048)] | None = Field(
+        None, description="Where it is reachable, asleep or awake."
+    )
     revisions: (
         Annotated[list[RevisionStatus], Field(max_length=16, json_schema_extra=list_map("name"))] | None
-    ) = None
+    ) = Field(None, description="The revisions that get traffic.")
     replicas: ReplicaStatus | None = None
     ready_replicas: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="`ready/desired`, for the printer column."
     )
     placements: (
         Annotated[list[PlacementStatus], Field(max_length=128, json_schema_extra=list_map("id"))] | None
-    ) = None
+    ) = Field(None, description="Where its replicas are.")
     wake: WakeStatus | None = None
     next: NextStep | None = None
     utilization: UtilizationStatus | None = None
