@@ -4,18 +4,29 @@ One read gives both. Its latencies are Triton's summaries of the last minute (fi
 the agent's own golden runs count until they have left it.
 """
 
+import asyncio
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 _TIMEOUT_SECONDS = 2.0
+_MOST_BYTES = 16 << 20
+"""256 models take about 1 MiB; those that are code may add metrics of their own."""
 _SUMMARY = "nv_inference_request_summary_us"
-_WANTED = ("nv_gpu_", "nv_energy_consumption", _SUMMARY + "{")
-"""Beginnings of the lines that are read; parsing the others would take most of the time."""
+_FAMILIES = (
+    "nv_gpu_utilization",
+    "nv_gpu_memory_total_bytes",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_power_usage",
+    "nv_energy_consumption",
+    _SUMMARY,
+)
+_SAMPLE = re.compile(rf"^({'|'.join(_FAMILIES)})\{{([^}}]*)\}} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"\\]*)"')
 
 
 @dataclass(frozen=True)
@@ -23,10 +34,10 @@ class Accelerator:
     """The host's devices, as one.
 
     Attributes:
-        uuid: of the first.
+        uuid: of the first, by name.
         count: how many there are.
         memory_total_bytes: their memory.
-        memory_used_bytes: by whomever.
+        memory_used_bytes: by whomever; None where nobody says.
         utilization: time that they computed, of the last moment, in 0..1; None where no sensor says.
         watts: their draw; None where no sensor says.
         joules: what they drew since Triton started; None where no sensor counts.
@@ -35,7 +46,7 @@ class Accelerator:
     uuid: str
     count: int
     memory_total_bytes: int
-    memory_used_bytes: int
+    memory_used_bytes: int | None
     utilization: float | None
     watts: float | None
     joules: float | None
@@ -55,32 +66,53 @@ class Reading:
 
 
 async def read_metrics(session: aiohttp.ClientSession, metrics_url: str) -> Reading | None:
-    """Return what Triton's metrics say; None where Triton does not answer."""
+    """Return what Triton's metrics say; None where Triton does not answer, or not with metrics."""
     try:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         async with session.get(metrics_url, timeout=timeout) as response:
-            return parse(await response.text())
+            if response.status != 200:
+                return None
+            body = await _bounded(response.content)
     except (aiohttp.ClientError, TimeoutError):
         return None
+    return None if body is None else await asyncio.to_thread(parse, body.decode(errors="replace"))
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes | None:
+    """All that is sent; None where it is too much."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            return None
+    return bytes(body)
 
 
 def parse(metrics: str) -> Reading:
-    """Return what is of use in Triton's metrics."""
-    wanted = [line for line in metrics.splitlines() if line.startswith(_WANTED)]
+    """Return what is of use in Triton's metrics; what is not understood is left out."""
     devices: dict[str, dict[str, float]] = defaultdict(dict)
     latencies: dict[str, dict[float, float]] = defaultdict(dict)
-    for family in text_string_to_metric_families("\n".join([*wanted, ""])):
-        for sample in family.samples:
-            if math.isnan(sample.value):
-                continue
-            if sample.name == _SUMMARY:
-                of_model = latencies[sample.labels["model"]]
-                quantile = float(sample.labels["quantile"])
-                of_model[quantile] = max(of_model.get(quantile, 0.0), sample.value / 1e6)  # over its versions
-            else:
-                devices[sample.labels.get("gpu_uuid", "")][sample.name] = sample.value
-    devices.pop("", None)
+    for name, text, number in _SAMPLE.findall(metrics):
+        labels, value = dict(_LABEL.findall(text)), _number(number)
+        if value is None:
+            continue
+        if name == _SUMMARY:
+            quantile = _number(labels.get("quantile", ""))
+            if quantile is not None and "model" in labels:
+                of_model = latencies[labels["model"]]
+                of_model[quantile] = max(of_model.get(quantile, 0.0), value / 1e6)  # over its versions
+        elif "gpu_uuid" in labels:
+            devices[labels["gpu_uuid"]][name] = value
     return Reading(_together(devices) if devices else None, dict(latencies))
+
+
+def _number(text: str) -> float | None:
+    """A finite number that is not negative; None where it is none (yet)."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def _together(devices: Mapping[str, Mapping[str, float]]) -> Accelerator:
@@ -89,12 +121,12 @@ def _together(devices: Mapping[str, Mapping[str, float]]) -> Accelerator:
         values = [device[name] for device in devices.values() if name in device]
         return sum(values) if len(values) == len(devices) else None
 
-    busy = total("nv_gpu_utilization")
+    busy, used = total("nv_gpu_utilization"), total("nv_gpu_memory_used_bytes")
     return Accelerator(
-        next(iter(devices)),
+        min(devices),
         len(devices),
         int(total("nv_gpu_memory_total_bytes") or 0),
-        int(total("nv_gpu_memory_used_bytes") or 0),
+        None if used is None else int(used),
         None if busy is None else busy / len(devices),
         total("nv_gpu_power_usage") or None,  # Triton says 0 of a device that cannot tell
         total("nv_energy_consumption") or None,

@@ -41,3 +41,27 @@ def test_a_device_that_cannot_tell_its_draw_draws_not_nothing_but_unknown():
 def test_half_a_sum_is_no_sum():
     lines = [line for line in METRICS.splitlines() if not line.endswith(" 59.436000")]
     assert parse("\n".join(lines)).accelerator.watts is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'nv_gpu_power_usage{gpu_uuid="GPU-x"} +Inf',
+        'nv_gpu_power_usage{gpu_uuid="GPU-x"} -1',
+        'nv_gpu_power_usage{gpu_uuid="GPU-x"} watts',
+        'nv_gpu_power_usage{gpu_uuid="GPU-x',
+        'nv_gpu_power_usage{other="1"} 5',
+        'nv_gpu_power_usage_of_mine{gpu_uuid="GPU-x"} 5',
+        'nv_gpu_memory_total_bytes{gpu_uuid="GPU-x"} 1e400',
+        'nv_inference_request_summary_us{model="mine"} 5',
+        'nv_inference_request_summary_us{model="mine",quantile="most"} 5',
+    ],
+)
+def test_what_is_not_understood_is_left_out(line: str):
+    assert parse(line) == parse("")
+    assert parse(METRICS + line + "\n") == parse(METRICS)
+
+
+def test_the_order_of_devices_does_not_matter():
+    backwards = "\n".join(reversed(METRICS.splitlines()))
+    assert parse(backwards).accelerator.uuid == parse(METRICS).accelerator.uuid
