@@ -1,6 +1,7 @@
 """What a host draws: as its accelerator's sensor says, or by a model of it where there is none."""
 
 import json
+import math
 from dataclasses import dataclass
 
 
@@ -28,7 +29,13 @@ class PowerProfile:
             ValueError: it is no object of numbers.
         """
         fields = json.loads(text or "{}")
-        return cls(**{key: float(fields[key]) for key in ("idle", "context", "max", "node") if key in fields})
+        if not isinstance(fields, dict):
+            raise ValueError(f"LULL_POWER is no JSON object of watts: {text}")
+        known = {key: fields[key] for key in ("idle", "context", "max", "node") if key in fields}
+        for key, watts in known.items():
+            if isinstance(watts, bool) or not isinstance(watts, int | float) or not 0 <= watts < math.inf:
+                raise ValueError(f"LULL_POWER: {key} is no number of watts: {watts!r}")
+        return cls(**{key: float(watts) for key, watts in known.items()})
 
 
 @dataclass(frozen=True)

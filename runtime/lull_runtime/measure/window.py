@@ -1,11 +1,14 @@
 """What a model does at present: its totals over the last minute."""
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 from lull_runtime.measure.totals import Totals
 
 WINDOW_SECONDS = 60.0
+_SHORTEST_SECONDS = 5.0
+"""A younger window counts as this long, lest one request of a moment be thousands a minute."""
 _STEP_SECONDS = 1.0
 
 
@@ -14,7 +17,7 @@ class Rates:
     """One model's figures of a window.
 
     Attributes:
-        seconds: how long the window is: less than a minute for a model that is younger.
+        seconds: how long the window is: less than a minute for a model that is younger, never less than 5.
         requests_per_second: answered.
         failures_per_second: not answered.
         busy_ratio: time that its instances computed, of the window; above 1 where several compute at once.
@@ -50,14 +53,19 @@ class Window:
         while len(samples) > 1 and samples[1][0] <= at_seconds - WINDOW_SECONDS:
             samples.popleft()
 
+    @property
+    def ended_seconds(self) -> float:
+        """When the latest sample was taken."""
+        return self._samples[-1][0] if self._samples else -math.inf
+
     def rates(self) -> Rates | None:
         """Return the figures of the window that ends with the latest sample; None before there are two."""
         if len(self._samples) < 2:
             return None
         (began, before), (ended, now) = self._samples[0], self._samples[-1]
-        seconds, grown = ended - began, now - before
-        if seconds <= 0:
+        if ended <= began:
             return None
+        seconds, grown = max(ended - began, _SHORTEST_SECONDS), now - before
         return Rates(
             seconds,
             grown.requests / seconds,

@@ -66,3 +66,6 @@ def test_a_profile_says_what_it_knows():
     assert PowerProfile.parse('{"idle": 72, "context": 50, "max": 700, "node": 100}') == H100
     with pytest.raises(ValueError, match="Expecting"):
         PowerProfile.parse("idle=72")
+    for wrong in ("[1]", '{"idle": "72"}', '{"max": null}', '{"node": -1}', '{"idle": true}'):
+        with pytest.raises(ValueError, match="watts"):
+            PowerProfile.parse(wrong)

@@ -49,8 +49,13 @@ def test_figures_are_those_of_the_last_minute_alone():
 
 
 def test_a_younger_model_is_measured_over_its_age():
-    rates = window((0, Totals()), (2, Totals(requests=20))).rates()
-    assert (rates.seconds, rates.requests_per_second) == (2, 10)
+    rates = window((0, Totals()), (8, Totals(requests=80))).rates()
+    assert (rates.seconds, rates.requests_per_second) == (8, 10)
+
+
+def test_one_request_of_a_moment_is_not_thousands_a_minute():
+    rates = window((0, Totals()), (0.02, Totals(requests=1))).rates()
+    assert rates.requests_per_second * 60 == 12
 
 
 def test_there_are_no_figures_of_a_moment():
