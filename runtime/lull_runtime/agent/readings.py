@@ -1,4 +1,4 @@
-"""The last look at Triton's own metrics: taken when somebody wants figures, and at most every few seconds."""
+"""Looks at Triton's own metrics now and then: whoever wants figures takes those of the last look."""
 
 import asyncio
 import time
@@ -9,9 +9,10 @@ import aiohttp
 from lull_runtime.agent.meter import Meter
 from lull_runtime.measure.accelerator import read_metrics
 
-_FRESH_SECONDS = 5.0
-_SENSOR_SECONDS = 10.0
-"""How often an accelerator is looked at unasked: its energy is split by who computed meanwhile."""
+_LOOK_SECONDS = 10.0
+"""How often: an accelerator's energy is split by who computed meanwhile."""
+_LOST_SECONDS = 25.0
+"""How old the last answer may be before what its sensor said is no longer believed."""
 
 
 class Readings:
@@ -27,41 +28,32 @@ class Readings:
         self._url = url
         self._meter = meter
         self._on_found = on_found
-        self._session: aiohttp.ClientSession | None = None
-        self._read_seconds: float | None = None
-        self._reading = asyncio.Lock()
+        self._answered_seconds = time.monotonic()
         self.latencies: Mapping[str, Mapping[float, float]] = {}
         """Seconds by quantile, by the model's name on the wire."""
 
     async def run(self) -> None:
-        """Follow the accelerator until cancelled; return once it is clear that there is none."""
-        looked = False
-        while not looked or self._meter.accelerator is not None:
-            looked = await self.refresh() or looked
-            await asyncio.sleep(_SENSOR_SECONDS)
+        """Look until cancelled."""
+        async with aiohttp.ClientSession() as session:
+            while True:
+                await self.look(session)
+                await asyncio.sleep(_LOOK_SECONDS)
 
-    async def refresh(self) -> bool:
-        """Look again, unless the last look is a moment ago; return whether Triton answered."""
-        async with self._reading:
-            now = time.monotonic()
-            if self._read_seconds is not None and now - self._read_seconds < _FRESH_SECONDS:
-                return True
-            self._session = self._session or aiohttp.ClientSession()
-            reading = await read_metrics(self._session, self._url)
-            if reading is None:
-                self.latencies = {}
-                return False
-            self._read_seconds = now
-            self.latencies = reading.latencies
-            if reading.accelerator is not None:
-                before = self._meter.accelerator
-                self._meter.read(reading.accelerator, time.monotonic())
-                # Triton's first answers may come before it looked at its devices: then their memory is 0.
-                if before is None or before.memory_total_bytes != reading.accelerator.memory_total_bytes:
-                    self._on_found()
-            return True
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._session is not None:
-            await self._session.close()
+    async def look(self, session: aiohttp.ClientSession) -> None:
+        """Look once."""
+        reading = await read_metrics(session, self._url)
+        now = time.monotonic()
+        if reading is None:
+            self.latencies = {}
+            if now - self._answered_seconds > _LOST_SECONDS:
+                self._meter.lose(now)
+            return
+        self._answered_seconds = now
+        self.latencies = reading.latencies
+        if reading.accelerator is not None:
+            before = self._meter.capacity_bytes
+            self._meter.read(reading.accelerator, now)
+            if self._meter.capacity_bytes != before:
+                self._on_found()
+        else:
+            self._meter.lose(now)

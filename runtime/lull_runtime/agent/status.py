@@ -37,7 +37,7 @@ class StatusWriter:
         namespace: of the ModelHost.
         name: of it.
         snapshot: returns the status of this moment.
-        refresh: brings the figures up to date; a change of state does not wait for it.
+        keep: has what is told outlive this agent; a write does not wait for it.
         active: whether anybody asked a model in the window.
         clock: seconds that never go back.
     """
@@ -48,7 +48,7 @@ class StatusWriter:
         namespace: str,
         name: str,
         snapshot: Callable[[], dict[str, Any]],
-        refresh: Callable[[], Awaitable[object]],
+        keep: Callable[[], Awaitable[object]],
         active: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +56,7 @@ class StatusWriter:
         self._namespace = namespace
         self._name = name
         self._snapshot = snapshot
-        self._refresh = refresh
+        self._keep = keep
         self._active = active
         self._clock = clock
         self._changed = asyncio.Event()
@@ -64,6 +64,7 @@ class StatusWriter:
         self._told = asyncio.Condition()
         self._asked = self._answered = 0
         self._written: dict[str, Any] | None = None
+        self._there: Mapping[str, Any] = {}
         self._written_seconds = 0.0
         self._written_active = False
 
@@ -73,10 +74,12 @@ class StatusWriter:
             self._urgent.set()
         self._changed.set()
 
-    def forget(self) -> None:
-        """Write again whatever stands there: someone else changed it."""
-        self._written = None
-        self.notify(urgent=False)
+    def saw(self, status: Mapping[str, Any] | None) -> None:
+        """Take in what stands there; write again whatever it should be if someone else emptied it."""
+        self._there = status or {}
+        if "address" not in self._there:
+            self._written = None
+            self.notify(urgent=False)
 
     async def told(self) -> None:
         """Return once what is true at the call is written, or could not be in good time."""
@@ -93,10 +96,8 @@ class StatusWriter:
         """Write until cancelled; what fails is tried again with what is true by then."""
         attempt = 0
         while True:
-            if not await self._wait():
-                if self._clock() < self._due_seconds():
-                    continue
-                await self._refresh()
+            if not await self._wait() and self._clock() < self._due_seconds():
+                continue
             try:
                 await self._write()
             except ApiError as error:
@@ -143,8 +144,11 @@ class StatusWriter:
 
     async def _patch(self, fresh: dict[str, Any]) -> None:
         if fresh != self._written:
-            patch = {"status": fresh}
-            await self._kube.merge_patch(MODELHOSTS, self._name, self._namespace, patch, subresource="status")
+            patch = {"status": _merging(_merging(fresh, self._written or {}), self._there)}
+            write = self._kube.merge_patch(
+                MODELHOSTS, self._name, self._namespace, patch, subresource="status"
+            )
+            await asyncio.gather(write, self._keep())
             WRITES.inc()
         self._written, self._written_seconds = fresh, self._clock()
         self._written_active = self._active()
@@ -159,6 +163,15 @@ class StatusWriter:
         """When the figures that stand there are old: sooner where somebody asks, or is said to."""
         active = self._written_active or self._active()
         return self._written_seconds + (_ACTIVE_SECONDS if active else _KEPT_SECONDS)
+
+
+def _merging(fresh: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch that leaves nothing but `fresh`: what it does not name stays, so it names what goes."""
+    patch = dict.fromkeys(there.keys() - fresh.keys()) | dict(fresh)
+    for key, value in fresh.items():
+        if isinstance(value, Mapping) and isinstance(before := there.get(key), Mapping):
+            patch[key] = _merging(value, before)
+    return patch
 
 
 def _state(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -18,11 +19,13 @@ ADDRESS = "127.78.4.2"
 class FakeTriton:
     def __init__(self) -> None:
         self.asked = 0
-        self.text = METRICS
+        self.text: str | bytes = METRICS
+        self.status = 200
 
     async def metrics(self, _: web.Request) -> web.Response:
         self.asked += 1
-        return web.Response(text=self.text)
+        body = self.text if isinstance(self.text, bytes) else self.text.encode()
+        return web.Response(body=body, status=self.status)
 
 
 @pytest.fixture
@@ -37,54 +40,81 @@ async def triton() -> AsyncIterator[FakeTriton]:
     await runner.cleanup()
 
 
+class Watched(Readings):
+    """Readings, and what became of them."""
+
+    def __init__(self, folder: Path, session: aiohttp.ClientSession) -> None:
+        self.meter = Meter(folder / "totals.json", PowerProfile(), None)
+        self.found = 0
+        self.session = session
+        super().__init__(f"http://{ADDRESS}:8002/metrics", self.meter, self.note)
+
+    def note(self) -> None:
+        self.found += 1
+
+    async def once(self) -> None:
+        await self.look(self.session)
+
+
 @pytest.fixture
-async def readings(tmp_path: Path) -> AsyncIterator[Readings]:
-    meter = Meter(tmp_path / "totals.json", PowerProfile(), None)
-    found = []
-    made = Readings(f"http://{ADDRESS}:8002/metrics", meter, lambda: found.append(1))
-    made.meter, made.found = meter, found
-    yield made
-    await made.close()
+async def readings(tmp_path: Path) -> AsyncIterator[Watched]:
+    async with aiohttp.ClientSession() as session:
+        yield Watched(tmp_path, session)
 
 
-async def test_many_who_want_figures_at_once_are_one_look(triton: FakeTriton, readings: Readings):
-    assert all(await asyncio.gather(*(readings.refresh() for _ in range(20))))
-    assert triton.asked == 1
-    assert readings.latencies["identity"][0.5] == 0.000145
-
-
-async def test_an_accelerator_is_told_of_once_it_is_found(
-    triton: FakeTriton, readings: Readings, monkeypatch
-):
-    monkeypatch.setattr("lull_runtime.agent.readings._FRESH_SECONDS", 0.0)
-    await readings.refresh()
-    await readings.refresh()
+async def test_an_accelerator_is_told_of_once_it_is_found(triton: FakeTriton, readings: Watched):
+    await readings.once()
+    await readings.once()
     assert readings.meter.accelerator.count == 2
     assert readings.meter.basis == "Measured"
-    assert readings.found == [1]
+    assert readings.latencies["identity"][0.5] == 0.000145
+    assert readings.found == 1
 
 
-async def test_memory_that_triton_tells_late_is_told_too(triton: FakeTriton, readings: Readings, monkeypatch):
-    monkeypatch.setattr("lull_runtime.agent.readings._FRESH_SECONDS", 0.0)
+async def test_memory_that_triton_tells_late_is_told_once_it_is_known(triton: FakeTriton, readings: Watched):
     triton.text = METRICS.replace(" 16944988160.000000", " 0.000000")
-    await readings.refresh()
+    await readings.once()
+    assert readings.meter.accelerator is None
     triton.text = METRICS
-    await readings.refresh()
-    await readings.refresh()
+    await readings.once()
+    await readings.once()
     assert readings.meter.capacity_bytes == 2 * 16944988160
-    assert readings.found == [1, 1]
+    assert readings.found == 1
 
 
-async def test_a_host_without_accelerator_is_not_followed(
-    triton: FakeTriton, readings: Readings, monkeypatch
+async def test_a_sensor_that_does_not_answer_for_long_is_lost(
+    triton: FakeTriton, readings: Watched, monkeypatch
 ):
-    monkeypatch.setattr("lull_runtime.agent.readings._SENSOR_SECONDS", 0.0)
-    triton.text = ""
-    async with asyncio.timeout(5):
-        await readings.run()
-    assert triton.asked == 1
-
-
-async def test_a_triton_that_is_away_is_waited_for(readings: Readings):
-    assert not await readings.refresh()
+    await readings.once()
+    triton.status = 503
+    await readings.once()
+    assert readings.meter.basis == "Measured"  # once is no loss
     assert readings.latencies == {}
+    monkeypatch.setattr("lull_runtime.agent.readings._LOST_SECONDS", 0.0)
+    await readings.once()
+    assert readings.meter.basis is None
+    assert readings.meter.capacity_bytes == 2 * 16944988160
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"x" * 100, b"{" * 50, b"nv_gpu_power_usage{} +Inf"])
+async def test_what_is_no_metrics_is_no_reading_and_kills_nobody(
+    triton: FakeTriton, readings: Watched, monkeypatch, body: bytes
+):
+    monkeypatch.setattr("lull_runtime.measure.accelerator._MOST_BYTES", 80)
+    triton.text = body
+    await readings.once()
+    assert readings.meter.accelerator is None
+
+
+async def test_a_triton_that_is_away_is_looked_for_at_the_same_pace(readings: Watched, monkeypatch):
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("lull_runtime.agent.readings.asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await readings.run()
+    assert min(slept) >= 10

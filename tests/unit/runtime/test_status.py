@@ -99,11 +99,11 @@ class World:
         self.api = api
         self.clock = Clock()
         self.active = False
-        self.refreshed = 0
+        self.kept = 0
         self.state = "Ready"
         self.joules = 0
         self.writer = StatusWriter(
-            api, "lull-hosts", "host", self.snapshot, self.refresh, lambda: self.active, self.clock
+            api, "lull-hosts", "host", self.snapshot, self.keep, lambda: self.active, self.clock
         )
 
     def snapshot(self) -> dict:
@@ -115,8 +115,8 @@ class World:
             "energy": {"joules": self.joules},
         }
 
-    async def refresh(self) -> None:
-        self.refreshed += 1
+    async def keep(self) -> None:
+        self.kept += 1
 
     async def after(self, seconds: float) -> int:
         """Let time pass, with many a look; return the writes so far."""
@@ -166,7 +166,6 @@ async def test_figures_grow_old_without_anybody_saying_so(monkeypatch):
     async with moving(monkeypatch) as world:
         world.clock.now += 301
         await written(world.api, 2)
-        assert world.refreshed == 1
 
 
 async def test_a_change_of_state_is_written_at_once_with_fresh_figures(monkeypatch):
@@ -175,7 +174,56 @@ async def test_a_change_of_state_is_written_at_once_with_fresh_figures(monkeypat
         world.writer.notify(True)
         await written(world.api, 2)
         assert world.api.writes[-1][1]["models"][0]["energy"]["idleJoules"] > 1
-        assert world.refreshed == 0  # nobody waits for Triton's metrics then
+        assert world.kept == len(world.api.writes)  # what is told is kept too
+
+
+async def test_a_change_of_state_does_not_wait_for_figures_that_are_due(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.clock.now += 301
+        await asyncio.sleep(0.02)  # the figures are due, and written meanwhile
+        world.state = "Unloading"
+        started = time.monotonic()
+        world.writer.notify(True)
+        async with asyncio.timeout(5):
+            while world.api.writes[-1][1]["models"][0]["state"] != "Unloading":  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert time.monotonic() - started < 0.5
+
+
+async def test_what_is_no_longer_so_is_taken_away():
+    api, status = Api(), {"watts": "7", "accelerator": {"uuid": "G", "memoryUsed": "1Mi"}, "models": []}
+    async with running(api, status) as writer:
+        writer.notify(True)
+        await written(api, 1)
+        status.clear()
+        status.update(accelerator={"uuid": "G"}, models=[], conditions=[])
+        writer.notify(True)
+        await written(api, 2)
+        assert api.writes[1][1] == {
+            "watts": None,
+            "accelerator": {"uuid": "G", "memoryUsed": None},
+            "models": [],
+            "conditions": [],
+        }
+
+
+async def test_what_an_agent_before_left_there_is_taken_away():
+    api, status = Api(), {"address": "127.0.0.1"}
+    async with running(api, status) as writer:
+        writer.saw({"address": "127.0.0.1", "energy": {"joules": 1}})
+        writer.notify(True)
+        await written(api, 1)
+        assert api.writes[0][1] == {"address": "127.0.0.1", "energy": None}
+
+
+async def test_a_status_that_somebody_emptied_is_written_again():
+    api, status = Api(), {"address": "127.0.0.1"}
+    async with running(api, status) as writer:
+        writer.notify(True)
+        await written(api, 1)
+        writer.saw(None)
+        await written(api, 2)
+        assert api.writes[1][1] == status
 
 
 async def test_told_returns_once_what_is_true_is_written(monkeypatch):
