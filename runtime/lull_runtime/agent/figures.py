@@ -12,7 +12,8 @@ from lull.api.host import (
     ModelHostStatus,
 )
 from lull.api.quantities import format_bytes, format_duration
-from lull_runtime.agent.meter import Account, Meter, Power
+from lull_runtime.agent.kept import Account
+from lull_runtime.agent.meter import Meter, Power
 from lull_runtime.measure.accelerator import Accelerator
 from lull_runtime.measure.window import Rates
 
@@ -121,7 +122,7 @@ def _begun_joules(microjoules: int) -> int:
 def _accelerator(found: Accelerator) -> AcceleratorStatus:
     return AcceleratorStatus(
         uuid=found.uuid,
-        memory_total=format_bytes(found.memory_total_bytes) if found.memory_total_bytes else None,
-        memory_used=format_bytes(found.memory_used_bytes) if found.memory_total_bytes else None,
+        memory_total=format_bytes(found.memory_total_bytes),
+        memory_used=None if found.memory_used_bytes is None else format_bytes(found.memory_used_bytes),
         utilization_percent=None if found.utilization is None else min(100, round(found.utilization * 100)),
     )

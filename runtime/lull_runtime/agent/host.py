@@ -16,7 +16,8 @@ from lull.api.reasons import Reason
 from lull_runtime.agent.activity import Activity
 from lull_runtime.agent.golden import validate
 from lull_runtime.agent.journal import Entry, Journal
-from lull_runtime.agent.meter import Held, Meter
+from lull_runtime.agent.meter import Meter
+from lull_runtime.agent.metering import Metering
 from lull_runtime.agent.placement import IDLE_AFTER_SECONDS, Placement, mebibytes
 from lull_runtime.agent.reconcile import Action, Local, Phase, step
 from lull_runtime.agent.repository import Repository
@@ -82,7 +83,6 @@ class Host:
         repository.keep_only(journal.entries)
         self._journal = journal
         self._limits = limits
-        self._meter = meter
         self._reporter = reporter
         self._on_change = reporter.notify
         self._desired: dict[str, HostModel] = {}
@@ -92,6 +92,7 @@ class Host:
         self._evicting: set[str] = set()
         self._poll_now = asyncio.Event()
         self.placements: dict[str, Placement] = {}
+        self.metering = Metering(triton, meter, self.placements)
 
     @property
     def triton_up(self) -> bool:
@@ -110,11 +111,18 @@ class Host:
         """What must stay on disk."""
         return [digest for p in self.placements.values() if (digest := p.digest)]
 
-    def set_desired(self, models: Sequence[HostModel]) -> None:
-        """Take in the ModelHost's spec, and start at once on what it changes."""
+    def set_desired(self, models: Sequence[HostModel], told: Sequence[HostModelStatus] = ()) -> None:
+        """Take in the ModelHost's spec, and start at once on what it changes.
+
+        Args:
+            models: what is wanted.
+            told: how things stood by the last status that was written.
+        """
         self._desired = {model.id: model for model in models}
+        if not self._synced:
+            self._take_over_departed(told)
         self._synced = True
-        self._meter_only_these()
+        self.metering.keep_only(set(self._desired))
         for model in models:
             known = self.placements.get(model.id)
             if known is not None:
@@ -138,6 +146,25 @@ class Host:
             self._synced = False  # nothing new is started while the tasks end
             for task in (watching, *self._tasks):
                 task.cancel()
+
+    def _take_over_departed(self, told: Sequence[HostModelStatus]) -> None:
+        """What was let go of while no agent lived leaves as others do, with its last totals told."""
+        names = {entry.placement: name for name, entry in self._journal.entries.items()}
+        for status in told:
+            if status.id in names and status.id not in self._desired.keys() | self.placements.keys():
+                name = names[status.id]
+                want = HostModel(
+                    id=status.id,
+                    service=status.service,
+                    name=name,
+                    revision=status.revision,
+                    uri="",
+                    state="Draining",
+                )
+                memory_bytes = self._journal.entries[name].memory_bytes
+                self.placements[status.id] = Placement(
+                    want, Phase.READY, held=True, memory_bytes=memory_bytes
+                )
 
     def _update(self, known: Placement, model: HostModel) -> None:
         routed_again = model.epoch > known.want.epoch
@@ -242,7 +269,7 @@ class Host:
         if placement.task is not None:
             placement.task.cancel()
         del self.placements[placement.want.id]
-        self._meter_only_these()
+        self.metering.keep_only(set(self._desired))
         self._drop(placement.want.name)
         self._on_change(True)
 
@@ -325,9 +352,9 @@ class Host:
             await self._fail_and_take_out(placement, error.reason, error.message)
         else:
             placement.activity = Activity(own)
-            self._meter.loaded(placement.want.id, own, time.monotonic())
+            self.metering.loaded(placement.want.id, own)
             self._become_ready(placement)
-            self._note(placement)
+            await self._note(placement)
             await self._measure(placement)
 
     def _become_ready(self, placement: Placement) -> None:
@@ -359,9 +386,7 @@ class Host:
 
     async def _unload(self, placement: Placement) -> None:
         self._journal.drop(placement.want.name)
-        await self.take_last_totals()
-        placement.closed = True
-        self._meter_in({})
+        await self.metering.close(placement.want.id)
         self._on_change(True)
         await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
         placement.held = False
@@ -422,7 +447,7 @@ class Host:
         before = placement.memory_bytes or 0
         if abs(measured_bytes - before) > before / 20:
             placement.memory_bytes = measured_bytes
-            self._note(placement)
+            await self._note(placement)
             self._on_change(False)
 
     # ── Triton's comings and goings ──
@@ -434,12 +459,11 @@ class Host:
                     return
                 self._index = await self._triton.index()
                 self._reconcile()
-                self._meter_in({})  # a Triton that is up holds the device: its watts are told with it
+                self.metering.came()  # its watts are told with it
                 self._on_change(True)
             ready = [p for p in self.placements.values() if p.phase is Phase.READY]
-            usage = await self._triton.usage()
+            usage = await self.metering.look()
             self._observe(ready, usage)
-            self._meter_in(usage)
             missing = any(p.want.name not in usage for p in ready)
             if missing or not set(self._index.values()) <= {"", "READY"}:
                 await self._look_again(ready)
@@ -462,28 +486,6 @@ class Host:
                 continue
             if placement.activity.observe(totals, now, placement.idle_after_seconds):
                 self._on_change(True)
-
-    def _meter_in(self, usage: Mapping[str, Usage]) -> None:
-        if self._meter.holds_models and not (self._synced or self.placements):
-            return  # what the agent before this one metered is still there
-        held = {}
-        for key, placement in self.placements.items():
-            counted = placement.phase in (Phase.READY, Phase.UNLOADING) and placement.want.name in usage
-            counters = usage[placement.want.name].totals if counted else None
-            if placement.held and not placement.closed:
-                held[key] = Held(placement.memory_bytes or 0, counters)
-        self._meter.observe(held, time.monotonic(), triton_up=self.triton_up)
-
-    async def take_last_totals(self) -> None:
-        """Read once more before something leaves: Triton forgets its counters with it."""
-        try:
-            self._meter_in(await self._triton.usage())
-        except (TritonDownError, TritonError, TritonTimeoutError) as error:
-            log.warning("the last totals are those of the last look: %s", error)
-        self._meter.settle(time.monotonic())
-
-    def _meter_only_these(self) -> None:
-        self._meter.keep_only(self._desired.keys() | self.placements.keys(), time.monotonic())
 
     async def _look_again(self, ready: Sequence[Placement]) -> None:
         """A model comes or goes, Triton was restarted between two polls, or somebody unloaded one."""
@@ -508,7 +510,7 @@ class Host:
                 self._load_again(placement)
             elif placement.phase is Phase.FAILED:
                 placement.held = False
-        self._meter_in({})
+        self.metering.went()
         self._on_change(True)
         self._poll_now.set()
 
@@ -527,8 +529,8 @@ class Host:
         placement.message = message
         self._on_change(True)
 
-    def _note(self, placement: Placement) -> None:
-        self._meter.save()  # first: what is adopted is to be counted from its load on
+    async def _note(self, placement: Placement) -> None:
+        """Have a ready model outlive this agent: at once, and what is counted of it once the disk has it."""
         self._journal.put(
             placement.want.name,
             Entry(
@@ -539,6 +541,7 @@ class Host:
                 bool(placement.code),
             ),
         )
+        await self.metering.keep()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

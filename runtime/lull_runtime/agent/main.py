@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -13,13 +14,14 @@ from pydantic import ValidationError
 from lull.api.host import ModelHost, ModelHostStatus
 from lull.api.meta import Condition
 from lull.api.names import TRITON_GRPC_PORT, TRITON_METRICS_PORT
+from lull.exposition import Exposition
 from lull.kube import MODELHOSTS, Kube, Reflector
 from lull_runtime.agent.figures import with_figures
 from lull_runtime.agent.host import FETCHES, LOADS, Host
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.metrics import Exposed, MeterCollector
-from lull_runtime.agent.probes import Exposition, serve
+from lull_runtime.agent.probes import serve
 from lull_runtime.agent.readings import Readings
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.settings import Settings, control_key
@@ -72,7 +74,7 @@ class Agent:
             settings.pod_namespace,
             settings.pod_name,
             self.status,
-            self._readings.refresh,
+            partial(self.meter.keep, flush=True),
             lambda: self.meter.active,
         )
         store = Store(
@@ -91,6 +93,7 @@ class Agent:
             self.meter,
             self._writer,
         )
+        self._collector = MeterCollector(self.exposed)
         self._reflector = Reflector(
             kube,
             MODELHOSTS,
@@ -102,9 +105,9 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; when one part dies all do, and the Pod starts the agent again."""
         registry = CollectorRegistry()
-        for metric in (LOADS, FETCHES, WRITES, MeterCollector(self.exposed)):
+        for metric in (LOADS, FETCHES, WRITES, self._collector):
             registry.register(metric)
-        exposition = Exposition(registry, self._readings.refresh)
+        exposition = Exposition(registry, self._before_scrape)
         probes = await serve(self._settings.pod_ip, lambda: bool(self._reflector.objects), exposition)
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,10 +116,9 @@ class Agent:
                 group.create_task(self.host.run())
                 group.create_task(self._readings.run())
         finally:
-            await self.host.take_last_totals()
+            await self.host.metering.look_last()
             await self._writer.close()
             await probes.cleanup()
-            await self._readings.close()
             await self._triton.close()
 
     def take_in(self, item: dict[str, Any] | None) -> None:
@@ -134,9 +136,9 @@ class Agent:
         going = "deletionTimestamp" in item["metadata"]
         self._mark_routed(not going and any(model.state != "Resident" for model in host.spec.models))
         self._pool = host.spec.pool
-        self.host.set_desired(host.spec.models)
-        if host.status is None or host.status.address is None:
-            self._writer.forget()
+        self.meter.take_up(host.status)
+        self.host.set_desired(host.spec.models, host.status.models if host.status else [])
+        self._writer.saw(item.get("status"))
 
     def _mark_routed(self, routed: bool) -> None:
         """Tell Triton's preStop hook whether requests may still come: a deleted Pod is drained first."""
@@ -148,11 +150,17 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """What the ModelHost's status should say now."""
-        return self._with_figures().wire()
+        state = ModelHostStatus(
+            address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
+        )
+        return with_figures(state, self.host.names(), self.meter, self._readings.latencies).wire()
+
+    async def _before_scrape(self) -> None:
+        await self.meter.keep(flush=False)
+        self._collector.take()
 
     def exposed(self) -> Exposed:
         """What the metrics say now."""
-        self.meter.save()
         return Exposed(
             self._settings.pod_name,
             self._pool,
@@ -162,13 +170,6 @@ class Agent:
             self._readings.latencies,
             self.host.triton_up,
         )
-
-    def _with_figures(self) -> ModelHostStatus:
-        self.meter.save()  # before it is told
-        state = ModelHostStatus(
-            address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
-        )
-        return with_figures(state, self.host.names(), self.meter, self._readings.latencies)
 
     def _ready(self) -> Condition:
         up = self.host.triton_up

@@ -7,7 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from lull.api.host import HostModelStatus
-from lull_runtime.agent.meter import Account, Meter, Power
+from lull_runtime.agent.kept import Account
+from lull_runtime.agent.meter import Meter, Power
 
 _HOST = ["modelhost", "modelpool"]
 _PLACEMENT = ["modelservice_namespace", "modelservice", "placement", *_HOST]
@@ -39,20 +40,25 @@ class Exposed:
 
 
 class MeterCollector(Collector):
-    """Everything of one host, read when Prometheus asks."""
+    """Everything of one host as it was last taken: what a thread renders must not change meanwhile."""
 
     def __init__(self, exposed: Callable[[], Exposed]) -> None:
         self._exposed = exposed
+        self._taken: Sequence[Metric] = ()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: what there is depends on what the host holds."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of this moment."""
+        """Return the metrics of the moment that was taken."""
+        return self._taken
+
+    def take(self) -> None:
+        """Take this moment."""
         now = self._exposed()
         power = now.meter.power()
-        return [*_of_placements(now, power), *_of_host(now, power)]
+        self._taken = [*_of_placements(now, power), *_of_host(now, power)]
 
 
 def _of_placements(now: Exposed, power: Power | None) -> Iterator[Metric]:
@@ -107,7 +113,9 @@ def _latencies(now: Exposed, labels: Mapping[str, list[str]], accounts: Mapping[
     for key, account in accounts.items():
         seconds = account.totals.answer_ns / _NS_PER_SECOND
         family.add_metric(labels[key], count_value=account.totals.requests, sum_value=seconds)
-        for quantile, value in now.latencies.get(now.names.get(key, ""), {}).items():
+        rates = now.meter.rates(key)
+        asked = now.latencies.get(now.names.get(key, ""), {}) if rates and rates.active else {}
+        for quantile, value in asked.items():
             named = dict(zip(_PLACEMENT, labels[key], strict=True)) | {"quantile": f"{quantile:g}"}
             family.add_sample(family.name, named, value)
     return family
@@ -117,10 +125,14 @@ def _energy(
     labels: Mapping[str, list[str]], accounts: Mapping[str, Account], power: Power
 ) -> Iterator[Metric]:
     joules = CounterMetricFamily(
-        "lull_model_energy_joules", "Its part of the host's energy.", labels=[*_PLACEMENT, "part"]
+        "lull_model_energy_joules",
+        "Its part of the host's energy, which may be modelled.",
+        labels=[*_PLACEMENT, "part"],
     )
     watts = GaugeMetricFamily(
-        "lull_model_power_watts", "Its part of the host's draw.", labels=[*_PLACEMENT, "part"]
+        "lull_model_power_watts",
+        "Its part of the host's draw, which may be modelled.",
+        labels=[*_PLACEMENT, "part"],
     )
     for key, account in accounts.items():
         joules.add_metric([*labels[key], "idle"], account.idle / _MICRO)
@@ -148,13 +160,14 @@ def _of_host(now: Exposed, power: Power | None) -> Iterator[Metric]:
     busy.add_metric(labels, sums.busy_ns / _NS_PER_SECOND)
     yield busy
     found = meter.accelerator
-    used_bytes = found.memory_used_bytes if found else meter.memory_bytes
+    device_bytes = found.memory_used_bytes if found else None
+    used_bytes = meter.memory_bytes if device_bytes is None else device_bytes
     yield gauge("lull_host_memory_used_bytes", "Memory in use.", used_bytes)
-    if found is not None:
-        residual_bytes = max(0, used_bytes - meter.memory_bytes)
+    if device_bytes is not None:
+        residual_bytes = max(0, device_bytes - meter.memory_bytes)
         yield gauge("lull_host_memory_residual_bytes", "In use, and by no model.", residual_bytes)
-        if found.utilization is not None:
-            yield gauge("lull_host_accelerator_utilization_ratio", "As the device says.", found.utilization)
+    if found is not None and found.utilization is not None:
+        yield gauge("lull_host_accelerator_utilization_ratio", "As the device says.", found.utilization)
     if power is not None:
         unallocated = power.split.unallocated / _MICRO
         yield gauge("lull_host_unallocated_power_watts", "Draw that no model causes.", unallocated)
@@ -162,12 +175,20 @@ def _of_host(now: Exposed, power: Power | None) -> Iterator[Metric]:
 
 
 def _host_energy(meter: Meter, labels: Sequence[str], power: Power) -> Iterator[Metric]:
-    watts = GaugeMetricFamily("lull_host_power_watts", "What the host draws.", labels=[*_HOST, "basis"])
+    watts = GaugeMetricFamily(
+        "lull_host_power_watts",
+        "What the host draws: measured, or modelled by its power profile.",
+        labels=[*_HOST, "basis"],
+    )
     watts.add_metric([*labels, power.basis], power.draw.total / _MICRO)
     joules = CounterMetricFamily(
-        "lull_host_energy_joules", "What the host drew since it came.", labels=[*_HOST, "basis"]
+        "lull_host_energy_joules",
+        "What the host drew since it came, measured and modelled apart.",
+        labels=[*_HOST, "basis"],
     )
-    joules.add_metric([*labels, power.basis], meter.sums.drawn / _MICRO)
+    for basis, drawn in (("Measured", meter.sums.measured), ("Modelled", meter.sums.modelled)):
+        if drawn or basis == power.basis:
+            joules.add_metric([*labels, basis], drawn / _MICRO)
     unallocated = CounterMetricFamily(
         "lull_host_unallocated_energy_joules", "What no model caused.", labels=_HOST
     )

@@ -23,8 +23,6 @@ class Placement:
     want: HostModel
     phase: Phase = Phase.FETCHING
     held: bool = False
-    closed: bool = False
-    """Its last totals are told: what it draws until it is out is nobody's."""
     model: Model | None = None
     code: bool | None = None
     reason: str | None = None

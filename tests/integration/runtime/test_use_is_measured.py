@@ -71,12 +71,12 @@ async def test_rate_busy_share_batches_and_latency_are_those_of_the_load(slow: B
 
 async def test_energy_is_the_modelled_draw_over_time(slow: Bench):
     meter = slow.meter
-    await eventually(lambda: "slow-1" in meter._held)
+    await eventually(lambda: "slow-1" in meter._kept.held)
     meter.settle(began := time.monotonic())
     before, dynamic = meter.sums.drawn, meter.accounts["slow-1"].dynamic
     await ask(slow, 40, each_seconds=0.1)
     await eventually(lambda: requests(slow) == 40)
-    await slow.host.take_last_totals()
+    await slow.host.metering.look_last()
     seconds = time.monotonic() - began
     kept_watts = POWER.idle + POWER.context + POWER.node
     span_watts = POWER.max - POWER.idle - POWER.context
@@ -104,7 +104,7 @@ async def test_totals_go_on_after_the_agent_died_and_count_what_it_missed(slow: 
     await ask(slow, 5, 0.05)
     await eventually(lambda: requests(slow) == 5)
     slow.meter.settle(died := time.monotonic())
-    slow.meter.save()  # as before anything is told
+    await slow.meter.keep(flush=True)  # as before anything is told
     drawn, busy_ns = slow.meter.sums.drawn, slow.meter.accounts["slow-1"].totals.busy_ns
     await slow.stop_agent()
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from lull.api.host import HostModel
 from lull_runtime.agent.fetch import Sources
+from lull_runtime.agent.golden import _counted
 from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
@@ -35,6 +36,8 @@ class FakeTriton:
         self.states: dict[str, str] = {}
         self.calls: list[str] = []
         self.on_load: Callable[[str], None] = lambda name: None
+        self.counts: dict[str, Usage] = {}
+        self.on_usage: Callable[[], Awaitable[dict[str, Usage]]] = self.counted
         self.unloads = 0
         self.may_unload = asyncio.Event()
         self.may_unload.set()
@@ -46,7 +49,10 @@ class FakeTriton:
         return dict(self.states)
 
     async def usage(self, name: str = "") -> dict[str, Usage]:
-        return {name: Usage() for name, state in self.states.items() if state}
+        return await self.on_usage()
+
+    async def counted(self) -> dict[str, Usage]:
+        return {name: self.counts.get(name, Usage()) for name, state in self.states.items() if state}
 
     async def disconnected(self) -> None:
         await asyncio.Event().wait()
@@ -89,7 +95,7 @@ class World:
         self.folder = folder
         self.triton = FakeTriton()
         for name in ("files", "artifacts"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
         self.store = Store(
             folder / "artifacts",
             Sources(folder / "files", ["file:///"]),
@@ -311,3 +317,100 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
     world.host.set_desired([wanted.model_copy(update={"memory": str(1025 * 2**20)})])
     await world.until("a-1", "Ready")
     assert world.triton.calls == ["load a"]
+
+
+# ── Figures ──
+
+
+@pytest.mark.parametrize("error", [TritonTimeoutError("deadline"), TritonError("no statistics"), None])
+async def test_no_load_fails_for_want_of_its_golden_runs_figures(monkeypatch, error):
+    monkeypatch.setattr("lull_runtime.agent.golden._COUNT_SECONDS", 0.05)
+    triton = FakeTriton()
+
+    async def usage() -> dict[str, Usage]:
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    triton.on_usage = usage
+    assert await _counted(triton, "a", 3) == Totals(requests=3)
+
+
+async def test_a_backend_without_batch_statistics_is_not_asked_again_and_again():
+    triton, asked = FakeTriton(), []
+
+    async def usage() -> dict[str, Usage]:
+        asked.append(1)
+        return {"a": Usage(Totals(requests=3))}
+
+    triton.on_usage = usage
+    assert await _counted(triton, "a", 3) == Totals(requests=3)
+    assert len(asked) == 2
+
+
+async def test_answers_are_taken_in_in_their_order(world: World):
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Ready")
+    await eventually(lambda: world.meter.holds_models)
+    held, answers, asking = asyncio.Event(), [7, 9], [0]
+
+    async def usage() -> dict[str, Usage]:
+        asking[0] += 1
+        assert asking[0] == 1
+        requests = answers.pop(0) if answers else 9
+        if requests == 7:
+            await held.wait()
+        asking[0] -= 1
+        return {"a": Usage(Totals(requests=requests))}
+
+    world.triton.on_usage = usage
+    looks = asyncio.gather(*(world.host.metering.look_last() for _ in range(2)))
+    await asyncio.sleep(0.01)
+    held.set()
+    await looks
+    assert world.meter.accounts["a-1"].totals.requests == 9
+
+
+async def test_a_triton_that_does_not_answer_delays_an_unload_by_a_moment_only(world: World, monkeypatch):
+    monkeypatch.setattr("lull_runtime.agent.metering._LAST_SECONDS", 0.02)
+    world.host.set_desired([world.model("a")])
+    await world.until("a-1", "Ready")
+
+    async def usage() -> dict[str, Usage]:
+        await asyncio.sleep(60)
+
+    world.triton.on_usage = usage
+    world.host.set_desired([])
+    await world.until("a-1", None)
+
+
+async def test_what_left_while_no_agent_lived_leaves_with_its_last_totals_told(tmp_path: Path):
+    before = World(tmp_path)
+    running = asyncio.create_task(before.host.run())
+    before.host.set_desired([before.model("a")])
+    await before.until("a-1", "Ready")
+    await eventually(lambda: before.meter.holds_models)
+    await before.meter.keep(flush=True)
+    told = before.host.status()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    after = World(tmp_path)
+    after.triton.states = before.triton.states
+    after.triton.counts = {"a": Usage(Totals(requests=12))}
+    seen = []
+
+    async def note() -> None:
+        for status in after.host.status():
+            requests = after.meter.accounts[status.id].totals.requests
+            seen.append((status.id, status.service, status.state, requests))
+
+    after.reporter.told = note
+    running = asyncio.create_task(after.host.run())
+    after.host.set_desired([], told)
+    await after.until("a-1", None)
+    await eventually(lambda: after.triton.states["a"] == "")
+    assert seen == [("a-1", "demo/a", "Unloading", 12)]
+    assert not after.meter.accounts
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
