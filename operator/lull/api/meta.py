@@ -19,7 +19,7 @@ ServiceKey = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", max_length=317)]
 """A ModelService as `namespace/name`."""
 Text = Annotated[str, Field(max_length=1024)]
 """A sentence for people; writers cut it to 1,024 characters."""
-Microjoules = Annotated[int, Field(ge=0, lt=10**6)]
+Microjoules = Annotated[int, Field(ge=0, le=999_999)]
 """What is left of a number of whole joules."""
 Percent = Annotated[int, Field(ge=0, le=100)]
 
