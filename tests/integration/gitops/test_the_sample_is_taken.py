@@ -1,6 +1,7 @@
 """The GitOps sample on a real API server: it is taken, nothing of it drifts, and nothing is done too soon."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def test_argo_cds_configuration_gets_a_script_for_each_kind(api_server: Cluster,
     scripts = {f"resource.customizations.health.lull.dev_{kind}": script(kind) for kind in KINDS}
     assert merged["metadata"]["name"] == "argocd-cm"
     assert merged["data"] == {"url": "u"} | scripts
+
+
+def test_removing_lull_takes_neither_crds_nor_namespaces_along(api_server: Cluster, tmp_path: Path):
+    argo = objects("clusters/argocd/applications.yaml")[0]["spec"]["source"]
+    flux = objects("clusters/flux/kustomizations.yaml")[0]["spec"]
+    kept = {
+        ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"): (argo["path"], argo["kustomize"]),
+        ("kustomize.toolkit.fluxcd.io/prune", "disabled"): (flux["path"], flux),
+    }
+    for mark, (path, with_patches) in kept.items():
+        overlay = {"resources": [os.path.relpath(ROOT / path, tmp_path)], "patches": with_patches["patches"]}
+        (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+        marked = [
+            item["kind"]
+            for item in built(api_server, tmp_path)
+            if mark in (item["metadata"].get("annotations") or {}).items()
+        ]
+        assert sorted(marked) == ["CustomResourceDefinition"] * 4 + ["Namespace"] * 2
 
 
 def test_what_the_clusters_point_at_is_there():
