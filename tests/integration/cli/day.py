@@ -21,9 +21,9 @@ DAY_SECONDS = 86_400
 SCRAPE_SECONDS = 60
 GAP = range(41_400, 43_200)
 TAKEOVER = 43_200
-SOURCES = ("Host", "Loaded", "NewHost", "NewNode")
+SOURCES = ("Host", "Loaded", "NewHost")
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
-TOOK = {"Loaded": 0.008, "Host": 0.4, "NewHost": 4.0, "NewNode": 45.0}
+TOOK = {"Loaded": 0.008, "Host": 0.4, "NewHost": 4.0}
 HOST_WATTS = {"h100": 150.0, "l4": 45.0}
 DYNAMIC_WATTS = {"h100": 300.0, "l4": 30.0}
 BASELINE_HOSTS = {"h100": 2, "l4": 2}
@@ -138,7 +138,7 @@ class Day:
             self.truth.requests += asked
             self.truth.delayed += delayed
         if woken and second < DAY_SECONDS:
-            self._wake(SOURCES[len(service.name) % 4])
+            self._wake(SOURCES[len(service.name) % len(SOURCES)])
 
     def _wake(self, source: str) -> None:
         self.truth.wakes[source] += 1

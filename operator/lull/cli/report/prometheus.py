@@ -43,8 +43,8 @@ class Period:
 
     @property
     def rate_seconds(self) -> int:
-        """The window of a rate: four scrapes at least, and no point between two windows is lost."""
-        return max(120, self.step_seconds)
+        """The window of a rate: it reaches back behind the one before, or what grew between two is lost."""
+        return max(120, self.step_seconds + 60)
 
     @property
     def times(self) -> tuple[datetime, ...]:
