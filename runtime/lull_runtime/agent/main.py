@@ -16,7 +16,7 @@ from lull.api.meta import Condition
 from lull.api.names import TRITON_GRPC_PORT, TRITON_METRICS_PORT
 from lull.exposition import Exposition
 from lull.kube import MODELHOSTS, Kube, Reflector
-from lull_runtime.agent.figures import with_figures
+from lull_runtime.agent.figures import Made, with_figures
 from lull_runtime.agent.host import FETCHES, LOADS, Host
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
@@ -62,6 +62,7 @@ class Agent:
         self._settings = settings
         self._pool = ""
         self._condition: Condition | None = None
+        self._made: Made = {}
         self._triton = Triton(f"{settings.pod_ip}:{TRITON_GRPC_PORT}", key)
         self.meter = Meter(settings.artifacts / "totals.json", settings.power, settings.limits.memory_bytes)
         self._readings = Readings(
@@ -153,7 +154,7 @@ class Agent:
         state = ModelHostStatus(
             address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
         )
-        return with_figures(state, self.host.names(), self.meter, self._readings.latencies).wire()
+        return with_figures(state, self.host.names(), self.meter, self._readings.latencies, self._made).wire()
 
     async def _before_scrape(self) -> None:
         await self.meter.keep(flush=False)

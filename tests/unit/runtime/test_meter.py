@@ -178,7 +178,7 @@ def test_nobody_guesses_where_neither_sensor_nor_profile_is(start):
     meter = start(PowerProfile())
     look(meter, 0, a=Totals())
     look(meter, 50, a=counted(9, 5))
-    status = with_figures(host("a"), {"a": "a"}, meter, {})
+    status = with_figures(host("a"), {"a": "a"}, meter, {}, {})
     assert meter.power() is None
     assert status.energy is status.watts is status.models[0].energy is None
     assert status.models[0].counters.requests == 9
@@ -206,7 +206,7 @@ def test_status_adds_up_in_whole_milliwatts(start):
             b=counted(second, second / 9),
             c=counted(0, second / 11),
         )
-    status = with_figures(host("a", "b", "c"), {}, meter, {})
+    status = with_figures(host("a", "b", "c"), {}, meter, {}, {})
     parts = sum(m.energy.idle_milliwatts + m.energy.dynamic_milliwatts for m in status.models)
     assert parts + status.energy.unallocated_milliwatts == status.energy.milliwatts
     assert status.watts == f"{status.energy.milliwatts / 1000:.0f}"
@@ -218,7 +218,7 @@ def test_latencies_are_told_with_three_digits_and_only_while_somebody_asks(start
     for second in range(61):
         look(meter, second, a=counted(second), b=counted(0))
     slow = {0.5: 0.000145, 0.95: 0.01234, 0.99: 1.24}
-    a, b = with_figures(host("a", "b"), {"a": "x", "b": "y"}, meter, {"x": slow, "y": slow}).models
+    a, b = with_figures(host("a", "b"), {"a": "x", "b": "y"}, meter, {"x": slow, "y": slow}, {}).models
     assert (a.utilization.latency_p50, a.utilization.latency_p95, a.utilization.latency_p99) == (
         "0.14ms",
         "12.3ms",
@@ -238,7 +238,7 @@ def test_told_parts_are_never_less_than_the_host_so_that_savings_are_careful(sta
     meter = start(PowerProfile(idle=0.3, context=0.3, max=0.7, node=0.3))
     for now in range(20):
         look(meter, now * 10.7, a=counted(now, now * 3.3), b=counted(now))
-        said = with_figures(host("a", "b"), {}, meter, {})
+        said = with_figures(host("a", "b"), {}, meter, {}, {})
         parts = sum(one.energy.idle_joules for one in said.models)
         assert parts + said.energy.unallocated_joules >= said.energy.joules - said.energy.dynamic_joules
 
@@ -463,3 +463,17 @@ def test_a_host_that_is_new_does_not_take_up_its_own_figures(start):
     meter.take_up(None)
     meter.take_up(ModelHostStatus(energy=HostEnergy(basis="Modelled", joules=900), conditions=[]))
     assert meter.sums.drawn == 0
+
+
+def test_what_moved_is_told_anew_and_what_did_not_is_not_made_again(start):
+    meter, made = start(), {}
+    for second in range(61):
+        look(meter, second, a=counted(second), b=counted(0))
+    first = with_figures(host("a", "b"), {}, meter, {}, made)
+    look(meter, 61, a=counted(90), b=counted(0))
+    second = with_figures(host("a", "b"), {}, meter, {}, made)
+    assert second.models[0].counters.requests == 90
+    assert second.models[1] is first.models[1]
+    assert second == with_figures(host("a", "b"), {}, meter, {}, {})
+    with_figures(host("b"), {}, meter, {}, made)
+    assert made.keys() == {"b"}
