@@ -86,7 +86,7 @@ class Day:
         self.start = start
         self.truth = Truth()
         self.families: dict[str, Series] = defaultdict(lambda: defaultdict(list))
-        self._totals: dict[tuple[str, str], float] = defaultdict(float)
+        self._totals: dict[tuple[str, str], float] = defaultdict(lambda: 1e6)  # they went on for long
         self._buckets: dict[tuple[str, float], int] = {
             (s, b): 0 for s in SOURCES for b in (*BUCKETS, math.inf)
         }
