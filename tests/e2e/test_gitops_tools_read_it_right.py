@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 
 from e2e import models
@@ -14,7 +16,7 @@ from e2e.load import OK, HttpClient
 from e2e.world import NAMESPACE, Object, Service, World
 from gitops.health import health
 from gitops.tools import Said, ask
-from lull.api.names import HOSTS_NAMESPACE, SYSTEM_NAMESPACE
+from lull.api.names import ENVOY_STATS_PORT, HOSTS_NAMESPACE, SYSTEM_NAMESPACE
 from lull.kube import MODELGATEWAYS, MODELPOOLS, MODELSERVICES, PODS, ApiError
 
 NAME = "watched"
@@ -25,6 +27,7 @@ TRACKING = {
 }
 TRACKERS = TRACKING["labels"].keys() | TRACKING["annotations"].keys()
 SCHEDULE = [{"cron": "0 3 1 1 *", "duration": "1m"}]
+STATS_TIMEOUT = aiohttp.ClientTimeout(total=5)
 ZEROS = "sha256:" + "0" * 64
 
 
@@ -114,7 +117,7 @@ async def test_a_whole_life(lull: World, repository: Repository) -> None:
         await assert_ours_bears_no_marks(lull)
 
         slow = asyncio.create_task(client.infer(target, 2.0, upload_seconds=3.0))
-        await asyncio.sleep(0.3)  # it is under way then; should it not be, Draining does not come
+        await lull.until(lambda: under_way(target.address), "the slow request is under way", 10)
         await repository.commit(suspend=True)
         draining = await repository.said("Draining")
         assert (draining.kstatus, draining.health[0]) == ("InProgress", "Progressing")
@@ -135,6 +138,15 @@ async def test_a_whole_life(lull: World, repository: Repository) -> None:
 
     await assert_terminating_is_seen(lull, service)
     assert_only_the_user_wrote(repository)
+
+
+async def under_way(gateway: str) -> bool:
+    """Return whether a gateway's Envoy has a request that is not answered yet."""
+    url = f"http://{gateway.rpartition(':')[0]}:{ENVOY_STATS_PORT}/stats/prometheus"
+    async with aiohttp.ClientSession() as session, session.get(url, timeout=STATS_TIMEOUT) as answer:
+        found = re.search(r'downstream_rq_active\{[^}]*="inference"[^}]*\} (\d+)', await answer.text())
+    assert found, "Envoy does not tell"
+    return int(found[1]) > 0
 
 
 async def assert_ours_bears_no_marks(lull: World) -> None:
