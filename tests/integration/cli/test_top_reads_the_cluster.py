@@ -44,7 +44,9 @@ def cluster(api_server):
     for name in NAMESPACES:
         manifest = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         api_server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
-    return api_server
+    yield api_server
+    items = [*golden.services(), *golden.hosts(), *golden.pools()]
+    api_server.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=yaml.safe_dump_all(items))
 
 
 @pytest.fixture
