@@ -12,6 +12,7 @@ from lull_runtime.measure.accelerator import read_metrics
 from .conftest import IDENTITY, POWER, Bench, as_array, eventually, model
 
 SERVICE_SECONDS = 0.05
+"""The least: on a machine that is busy a sleep takes longer, up to twice as long here."""
 MODEL = f"""
 import time
 
@@ -59,29 +60,32 @@ async def test_rate_busy_share_batches_and_latency_are_those_of_the_load(slow: B
     await eventually(lambda: requests(slow) == 60)
     rates = slow.meter.rates("slow-1")
     assert rates.requests_per_second * rates.seconds == pytest.approx(60)
-    assert rates.busy_ratio * rates.seconds == pytest.approx(60 * SERVICE_SECONDS, rel=0.05)
+    assert 60 * SERVICE_SECONDS <= rates.busy_ratio * rates.seconds < 120 * SERVICE_SECONDS
     assert rates.batch_size == 1
-    assert rates.queue_seconds < 0.01
+    assert rates.queue_seconds < SERVICE_SECONDS
     async with aiohttp.ClientSession() as session:
         reading = await read_metrics(session, f"http://{slow.triton.address}:8002/metrics")
     assert reading.accelerator is None
-    assert reading.latencies["slow"][0.5] == pytest.approx(SERVICE_SECONDS, rel=0.1)
-    assert SERVICE_SECONDS <= reading.latencies["slow"][0.99] < 2 * SERVICE_SECONDS
+    assert SERVICE_SECONDS <= reading.latencies["slow"][0.5] < 2 * SERVICE_SECONDS
+    assert SERVICE_SECONDS <= reading.latencies["slow"][0.99] < 10 * SERVICE_SECONDS
 
 
 async def test_energy_is_the_modelled_draw_over_time(slow: Bench):
     meter = slow.meter
     await eventually(lambda: "slow-1" in meter._kept.held)
     meter.settle(began := time.monotonic())
-    before, dynamic = meter.sums.drawn, meter.accounts["slow-1"].dynamic
+    account = meter.accounts["slow-1"]
+    before, dynamic, busy_ns = meter.sums.drawn, account.dynamic, account.totals.busy_ns
     await ask(slow, 40, each_seconds=0.1)
     await eventually(lambda: requests(slow) == 40)
     await slow.host.metering.look_last()
     seconds = time.monotonic() - began
     kept_watts = POWER.idle + POWER.context + POWER.node
     span_watts = POWER.max - POWER.idle - POWER.context
-    expected_dynamic = 40 * SERVICE_SECONDS * span_watts
-    assert (meter.accounts["slow-1"].dynamic - dynamic) / 1e6 == pytest.approx(expected_dynamic, rel=0.05)
+    busy_seconds = (account.totals.busy_ns - busy_ns) / 1e9
+    assert 40 * SERVICE_SECONDS <= busy_seconds < 80 * SERVICE_SECONDS
+    expected_dynamic = busy_seconds * span_watts
+    assert (account.dynamic - dynamic) / 1e6 == pytest.approx(expected_dynamic, rel=0.01)
     assert (meter.sums.drawn - before) / 1e6 == pytest.approx(
         seconds * kept_watts + expected_dynamic, rel=0.02
     )
@@ -113,12 +117,11 @@ async def test_totals_go_on_after_the_agent_died_and_count_what_it_missed(slow: 
     slow.host.set_desired(wanted)
     await slow.until("slow-1", "Ready")
     await eventually(lambda: requests(slow) == 9)
-    assert slow.meter.accounts["slow-1"].totals.busy_ns - busy_ns == pytest.approx(
-        4 * SERVICE_SECONDS * 1e9, rel=0.1
-    )
+    missed_seconds = (slow.meter.accounts["slow-1"].totals.busy_ns - busy_ns) / 1e9
+    assert 4 * SERVICE_SECONDS <= missed_seconds < 8 * SERVICE_SECONDS
     slow.meter.settle(now := time.monotonic())
     kept_watts = POWER.idle + POWER.context + POWER.node
-    expected = (now - died) * kept_watts + 4 * SERVICE_SECONDS * (POWER.max - POWER.idle - POWER.context)
+    expected = (now - died) * kept_watts + missed_seconds * (POWER.max - POWER.idle - POWER.context)
     assert (slow.meter.sums.drawn - drawn) / 1e6 == pytest.approx(expected, rel=0.02)
 
 
