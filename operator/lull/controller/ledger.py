@@ -4,7 +4,7 @@ An account is loaded from its object's status when the object is first seen, and
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lull.api.quantities import parse_duration_seconds
@@ -52,7 +52,7 @@ from lull.policy.power import PowerProfile
 class ServiceBook:
     """What is kept of one service; `basis` is of the hosts that it was last charged for.
 
-    `spec` is the last that could be read.
+    `spec` is the last that could be read; `settled`: its pool went, and what it owed by it is unwritten.
     """
 
     uid: str
@@ -62,6 +62,7 @@ class ServiceBook:
     since: float
     basis: str
     told: Explanation
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Ledger:
         """Bring a service's book to now, to be written: what left is forgotten, its shares counted."""
         book = self._services[key]
         account = close(book.account, self.reports.present(key)).until(self.meters(book))
-        self._services[key] = replace(book, account=account)
+        self._services[key] = replace(book, account=account, settled=False)
         return self._services[key]
 
     def close_pool(self, name: str) -> PoolBook:
@@ -263,12 +264,28 @@ class Ledger:
                 told=explained,
                 capacity_bytes=capacity_bytes(fleet, fleet.pools[name]),
             )
+        ended = {
+            name: book.account.until(now).meters
+            for name, book in self._pools.items()
+            if name not in books or books[name].uid != book.uid
+        }
+        self._settle(ended)
         self._pools = books
 
+    def _settle(self, ended: Mapping[str, Meters]) -> None:
+        """Count what services owe by the meters of pools that are gone: other ones begin at zero."""
+        for key, book in self._services.items():
+            if book.pool in ended:
+                account = move(book.account, ended[book.pool], Meters())
+                self._services[key] = replace(book, account=account, settled=True)
+
     def _pool_book(self, item: Object, explained: PoolExplanation, now: float) -> PoolBook:
-        """Open a pool's book; what hosts of an earlier pool of the same name drew is not charged to it."""
+        """Open a pool's book; what hosts of an earlier pool of the same name drew is not charged to it.
+
+        A pool that never had a ledger has no hosts of its own yet: its status is written before they come.
+        """
         book = _pool_book(item, explained, now)
-        if not self._started or book.account.counted:
+        if (item.get("status") or {}).get("ledger"):
             return book
         readings = {
             host["metadata"]["name"]: host_reading_from(host["status"]["energy"])
@@ -304,7 +321,7 @@ class Ledger:
         return tally
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
-        """Return the keys of those whose account was opened now, with nothing counted yet."""
+        """Return the keys of those whose account was opened now and never written."""
         books, new = {}, []
         for key, book in self._services.items():
             if key not in plan.services and self._stands(MODELSERVICES, key, book.uid):
@@ -314,7 +331,7 @@ class Ledger:
             found = self._services.get(key)
             if found is None or found.uid != item["metadata"]["uid"]:
                 found = _service_book(item, explained, fleet.services[key].pool, now)
-                if not found.account.counted:
+                if not (item.get("status") or {}).get("ledger"):
                     new.append(key)
             pool = self._pools.get(fleet.services[key].pool)
             basis = found.basis or ("Modelled" if pool and pool.profile else "")

@@ -42,7 +42,7 @@ class Worth:
         book = self._ledger.service(key)
         if book is None:
             return False
-        if (book.pool, book.account.mebibytes) != (ledger.get("pool", ""), said_mebibytes):
+        if book.settled or (book.pool, book.account.mebibytes) != (ledger.get("pool", ""), said_mebibytes):
             return True
         if bool(book.basis) != bool(status.get("energy")):
             return True
