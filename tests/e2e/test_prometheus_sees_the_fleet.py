@@ -45,7 +45,9 @@ NOT_HERE = {
     "lull_host_memory_residual_bytes": "only a GPU has a residual",
     "lull_host_accelerator_utilization_ratio": "only a GPU has a sensor",
     'basis="Measured"': "only a GPU has a sensor",
-    'code=~"403|422|429|5.."': "the API server is well; promtool has the fault",
+    'code=~"0|403|429|5.."': "the API server is well; promtool has the fault",
+    'code="422"': "the CRDs are of one age; promtool has the fault",
+    'reason=~"NoCapacity|HostUnschedulable"': "there is room; promtool has the fault",
 }
 
 
@@ -155,6 +157,8 @@ async def test_a_triton_that_does_not_stay_up_is_told(lull: World, prometheus: P
     service = await lull.service("crashes", lull.publish(), pool="crashes", replicas={"min": 1})
     await service.wait("Serving")
     ((host, _, _),) = await service.placements()
+    up = f'lull_host_triton_up{{modelhost="{host["metadata"]["name"]}"}} == 1'
+    await lull.until(lambda: prometheus.query(up), "Prometheus saw it up: else it counts as starting", 20)
 
     async def told() -> bool:
         for pid in lull.running(host["status"]["address"], "tritonserver"):
