@@ -6,7 +6,7 @@ import logging
 import signal
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
@@ -31,6 +31,16 @@ from lull_runtime.agent.triton import Triton
 from lull_runtime.triton import ROUTED
 
 log = logging.getLogger(__name__)
+
+
+_Ready = tuple[Literal["True", "False"], str, str]
+_SERVING: _Ready = ("True", "TritonServing", "")
+_STARTING: _Ready = ("False", "Starting", "Triton is starting, or its image is being pulled")
+_DOWN: _Ready = (
+    "False",
+    "TritonDown",
+    "Triton does not answer; it is started again, and its models are loaded again",
+)
 
 
 def main() -> None:
@@ -173,20 +183,19 @@ class Agent:
         )
 
     def _ready(self) -> Condition:
-        up = self.host.triton_up
-        status, reason = ("True", "TritonServing") if up else ("False", "TritonDown")
-        if self._condition is None or self._condition.status != status:
+        """Return whether Triton serves. One that this agent never saw is starting, not down."""
+        before = self._condition
+        if self.host.triton_up:
+            status, reason, message = _SERVING
+        else:
+            status, reason, message = _STARTING if before is None or before.reason == "Starting" else _DOWN
+        if before is None or before.reason != reason:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            self._condition = Condition(
-                type="Ready",
-                status="True" if up else "False",
-                reason=reason,
-                message=""
-                if up
-                else "Triton does not answer; it is started again, and its models are loaded again",
-                last_transition_time=now,
+            since = before.last_transition_time if before and before.status == status else now
+            self._condition = before = Condition(
+                type="Ready", status=status, reason=reason, message=message, last_transition_time=since
             )
-        return self._condition
+        return before
 
 
 if __name__ == "__main__":

@@ -53,8 +53,11 @@ class Agent:
             "patch", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--type=merge", "-p", json.dumps(patch)
         )
 
+    def host(self) -> dict:
+        return self._cluster.get("modelhost", HOST, "-n", HOSTS_NAMESPACE)
+
     def status(self) -> dict:
-        host = self._cluster.get("modelhost", HOST, "-n", HOSTS_NAMESPACE)
+        host = self.host()
         return {m["id"]: m for m in host.get("status", {}).get("models", [])}
 
     async def until(self, placement: str, state: str | None) -> dict | None:
@@ -133,6 +136,25 @@ async def test_a_host_that_is_let_go_ends_at_once_and_says_its_last_totals(
     assert agent.process.wait(10) == 0
     assert api_server.get(*host)["status"]["energy"]["joules"] > before
     api_server.kubectl("patch", *host, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+
+
+async def test_a_triton_that_was_never_up_is_starting_and_one_that_was_is_down(
+    agent: Agent, triton: TritonProcess
+):
+    def reason() -> str | None:
+        status = agent.host().get("status") or {}
+        return next((c["reason"] for c in status.get("conditions", ())), None)
+
+    seen = []
+
+    def reached(wanted: str) -> bool:
+        seen.append(reason())
+        return seen[-1] == wanted
+
+    await eventually(lambda: reached("TritonServing"), 30, lambda: f"{seen}")
+    assert "TritonDown" not in seen
+    triton.kill()
+    await eventually(lambda: reached("TritonDown"), 10, lambda: f"{seen}")
 
 
 async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: TritonProcess):
