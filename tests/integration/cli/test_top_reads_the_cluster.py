@@ -41,6 +41,8 @@ async def seed() -> None:
 
 @pytest.fixture(scope="module")
 def cluster(api_server):
+    for kind in ("modelservices", "modelhosts", "modelpools"):  # which other tests left: the fleet is counted
+        api_server.kubectl("delete", kind, "--all", "--all-namespaces")
     for name in NAMESPACES:
         manifest = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         api_server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
