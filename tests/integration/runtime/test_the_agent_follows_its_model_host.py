@@ -127,15 +127,17 @@ async def test_a_host_that_is_let_go_ends_at_once_and_says_its_last_totals(
     routed = Path(triton.environment["LULL_CONTROL"]) / ROUTED
     assert routed.exists()
 
-    # No garbage collector runs here: it stays as long as the Pod of a real one would.
+    # It has no Pod that it could wait for: a finalizer keeps it as long.
     host = ("modelhost", HOST, "-n", HOSTS_NAMESPACE)
-    api_server.kubectl("delete", *host, "--cascade=foreground", "--wait=false")
+    finalizers = '{"metadata": {"finalizers": %s}}'
+    api_server.kubectl("patch", *host, "--type=merge", "-p", finalizers % '["lull.dev/test"]')
+    api_server.kubectl("delete", *host, "--wait=false")
     await eventually(lambda: not routed.exists(), 10, lambda: "Triton still waits for its gateways")
     before = api_server.get(*host)["status"]["energy"]["joules"]
     agent.process.send_signal(signal.SIGTERM)
     assert agent.process.wait(10) == 0
     assert api_server.get(*host)["status"]["energy"]["joules"] > before
-    api_server.kubectl("patch", *host, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    api_server.kubectl("patch", *host, "--type=merge", "-p", finalizers % "null")
 
 
 async def test_a_triton_that_was_never_up_is_starting_and_one_that_was_is_down(
