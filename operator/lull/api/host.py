@@ -50,6 +50,9 @@ class ModelHostSpec(Model):
     models: Annotated[list[HostModel], Field(max_length=256)] = Field(
         default=[], description="What it should hold."
     )
+    vacate: Text | None = Field(
+        None, description="Why it is being emptied: its models move to other hosts, then it is let go."
+    )
 
 
 class Counters(Model):

@@ -243,6 +243,14 @@ class ModelPoolStatus(Model):
     busy: PoolBusyStatus | None = None
     utilization_percent: Percent | None = Field(None, description="Memory used of memory kept.")
     busy_percent: Percent | None = Field(None, description="Computing time used of computing time kept.")
+    delay_worth: Duration | None = Field(
+        None,
+        description="What keeping one request from waiting is worth, in time that one host is kept; it "
+        "follows the share of requests that waited.",
+    )
+    host_start: Duration | None = Field(
+        None, description="How long a new host takes until it can load, as learned."
+    )
     energy: PoolEnergyStatus | None = None
     ledger: PoolLedger | None = None
 

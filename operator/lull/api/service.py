@@ -352,6 +352,15 @@ class EnergyStatus(Model):
     since: Time | None = Field(None, description="When counting began.")
 
 
+class HabitStatus(Model):
+    """When the service is asked, as learned; a restarted controller goes on with it."""
+
+    gaps: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = Field(
+        default=[], description="How many of its silences ended at which length; each slot is longer."
+    )
+    load: Duration | None = Field(None, description="How long a load of it takes, as learned.")
+
+
 class ModelServiceStatus(Model):
     """What the user reads: state, place, use and cost. Written by the controller alone."""
 
@@ -372,6 +381,7 @@ class ModelServiceStatus(Model):
     ) = Field(None, description="Where its replicas are.")
     wake: WakeStatus | None = None
     next: NextStep | None = None
+    habit: HabitStatus | None = None
     utilization: UtilizationStatus | None = None
     energy: EnergyStatus | None = None
     ledger: Ledger | None = None

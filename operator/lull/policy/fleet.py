@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from lull.api.names import drained_claim
 from lull.api.reasons import Reason
+from lull.policy.power import PowerProfile
 
 
 class State(StrEnum):
@@ -53,6 +54,24 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time in which replicas are kept: it opens when `cron` says, in `time_zone`."""
+
+    cron: str
+    time_zone: str
+    duration_seconds: float
+    min_replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Requests of a service up to now, and those of them that waited for a wake. Totals: only they differ."""
+
+    requests: int = 0
+    delayed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A ModelService; `key` is `namespace/name`."""
 
@@ -72,6 +91,14 @@ class Service:
     idle_after_seconds: float | None = None
     suspend: bool = False
     drain_deadline_seconds: float = 300.0
+    priority: int = 0
+    """Of its PriorityClass: the lower one is evicted first and waits longer."""
+    schedule: tuple[Window, ...] = ()
+    latency_seconds: float | None = None
+    """What `percentile` of its requests should not take longer than, within Triton."""
+    percentile: int = 99
+    delayed_percent: int | None = None
+    """Its own objective; None: it counts towards its pool's."""
 
     @property
     def namespace(self) -> str:
@@ -91,6 +118,8 @@ class Pool:
     namespaced: bool = False
     """Only services of one namespace share a host."""
     allow_code: bool = False
+    profile: PowerProfile | None = None
+    """What a host draws, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +155,13 @@ class Reported:
     code: bool | None = None
     reason: str = ""
     message: str = ""
+    busy: float = 0.0
+    """Share of the last window that it computed, in steps of 0.05, so that jitter is no news."""
+    queue_seconds: float = 0.0
+    """Mean wait in Triton's queue, to two digits."""
+    latency_seconds: float | None = None
+    """p99 within Triton, to two digits; None where nothing tells."""
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +219,8 @@ class Fleet:
     hosts: Mapping[str, Host]
     gateways: Mapping[str, Gateway]
     seed: str = ""
+    counts: Mapping[str, Count] = field(default_factory=dict)
+    """By service."""
 
     def placements(self) -> Iterator[tuple[Host, Placement]]:
         """Yield every placement with its host."""

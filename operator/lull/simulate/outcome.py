@@ -1,0 +1,61 @@
+"""What came of a policy on a trace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Seconds that delayed requests waited; zeros where none was."""
+
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Figures of one run, and the curves behind them.
+
+    Attributes:
+        delayed: requests that waited longer than DELAYED_SECONDS for a load or a host.
+        dropped: requests that waited longer than `hold.timeout` (60 s) would let them.
+        host_hours: GPUs kept, from the wish for a host to its end.
+        node_hours: nodes on.
+        idle_wh: bare idle of the GPUs of nodes that are on, and these nodes' own draw.
+        context_wh: of GPUs that are kept.
+        dynamic_wh: of requests. load_wh: of loads, at LOAD_BUSY.
+        lower_bound_host_hours: what perfect foresight could not go below at this delayed share.
+        wall_seconds: how long the simulation took.
+        kept: (seconds, hosts kept from then on), steps.
+        busy: (seconds, models that compute from then on), steps.
+    """
+
+    policy: str
+    requests: int
+    delayed: int
+    delay_seconds: Delays
+    dropped: int
+    host_hours: float
+    node_hours: float
+    idle_wh: float
+    context_wh: float
+    dynamic_wh: float
+    load_wh: float
+    moves: int
+    loads: int
+    lower_bound_host_hours: float = 0.0
+    wall_seconds: float = 0.0
+    kept: Sequence[tuple[float, int]] = field(default=(), repr=False)
+    busy: Sequence[tuple[float, int]] = field(default=(), repr=False)
+
+    @property
+    def delayed_fraction(self) -> float:
+        """Share of the requests that were delayed."""
+        return self.delayed / self.requests if self.requests else 0.0
+
+    @property
+    def energy_wh(self) -> float:
+        """All of them."""
+        return self.idle_wh + self.context_wh + self.dynamic_wh + self.load_wh

@@ -1,0 +1,40 @@
+"""The machine that every policy runs on: the same for all, so that only decisions differ."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lull.policy.power import PowerProfile
+
+GIB = 2**30
+
+DELAYED_SECONDS = 0.1
+"""A request is delayed if it waits longer than this for its model: a load or a host, not a hop."""
+LOAD_BUSY = 0.2
+"""Assumed: how busy a load keeps a host, as no measurement of it is known to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What hosts are, take and draw.
+
+    Attributes:
+        gpu_memory_bytes: memory of one host (one GPU) for models and what Triton itself takes.
+        load_seconds: a model's load; one at a time on a host.
+        host_start_seconds: from the wish for a host until it can load; its GPU is kept meanwhile.
+        gpus_per_node: hosts of one node.
+        nodes: elastic: a node is on while a host is on it; fixed: as many as are ever needed are always on.
+        power: of one host; `node_watts` is the whole node's own idle draw here.
+        fixed_hosts: hosts (of each tenant) of the policies that keep a fixed number.
+        delayed_percent: the objective that Lull is given; None leaves the shipped default.
+        seed: of whatever is random.
+    """
+
+    gpu_memory_bytes: int = 80 * GIB
+    load_seconds: float = 20.0
+    host_start_seconds: float = 30.0
+    gpus_per_node: int = 8
+    nodes: Literal["elastic", "fixed"] = "elastic"
+    power: PowerProfile = PowerProfile(72.0, 50.0, 700.0, 0.0)  # noqa: RUF009  frozen; an H100 of power.md
+    fixed_hosts: int = 1
+    delayed_percent: int | None = None
+    seed: int = 0
