@@ -4,7 +4,7 @@
 and the time, and return changes.
 """
 
-from lull.policy.changes import Change, CreateHost, CreatePod, DeleteHost, SetModels
+from lull.policy.changes import Change, CreateHost, CreatePod, DeleteHost, SetModels, Vacate
 from lull.policy.explain import Explanation, PoolExplanation
 from lull.policy.fleet import (
     Fleet,
@@ -46,6 +46,7 @@ __all__ = [
     "Service",
     "SetModels",
     "State",
+    "Vacate",
     "observe",
     "plan",
     "wake",

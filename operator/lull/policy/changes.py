@@ -56,7 +56,15 @@ class DeleteHost:
     reason: str
 
 
-Change = SetModels | CreateHost | CreatePod | DeleteHost
+@dataclass(frozen=True, slots=True)
+class Vacate:
+    """Empty a host for good: it takes nothing new, its models get places elsewhere first, then it goes."""
+
+    host: str
+    reason: str
+
+
+Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate
 
 
 class Draft:
@@ -71,6 +79,7 @@ class Draft:
         self.blocked: dict[str, tuple[str, str]] = {}
         """Reason and message by service, for those that were wanted and could not be placed."""
         self._deleted: dict[str, str] = {}
+        self._vacated: dict[str, str] = {}
         self._proofs: set[str] = set()
         self._cut: set[str] = set()
         self._room_for: dict[str, str] = {}
@@ -138,7 +147,7 @@ class Draft:
         self._room_for[host.name] = service.key
         self.put(host, (p for p in host.placements if p.id not in ids))
 
-    def place(self, host: Host, service: Service, memory_bytes: int) -> None:
+    def place(self, host: Host, service: Service, memory_bytes: int, state: State = State.LOADED) -> None:
         """Add a placement of a service to a host."""
         host = self.hosts[host.name]
         placement = Placement(
@@ -147,6 +156,7 @@ class Draft:
             model=service.model,
             memory_bytes=memory_bytes,
             idle_after_seconds=idle_after_seconds(service),
+            state=state,
         )
         self.put(host, (*host.placements, placement))
 
@@ -155,6 +165,11 @@ class Draft:
         host = Host(self._fresh(pool), pool)
         self.hosts[host.name] = host
         return host
+
+    def vacate(self, host: Host, reason: str) -> None:
+        """Have a host emptied; from here on it counts as cordoned."""
+        self.hosts[host.name] = replace(self.hosts[host.name], cordoned=True)
+        self._vacated[host.name] = reason
 
     def delete(self, host: Host, reason: str) -> None:
         """Let a host go that this draft did not make itself."""
@@ -173,6 +188,7 @@ class Draft:
                 cut = tuple(p for p in old.placements if p.id in self._cut)
                 room_for = self._room_for.get(name, "")
                 changes.append(SetModels(name, old.placements, host.placements, proofs, cut, room_for))
+        changes.extend(Vacate(name, reason) for name, reason in self._vacated.items() if name in self.hosts)
         for name, reason in self._deleted.items():
             changes.append(DeleteHost(name, self.fleet.hosts[name].placements, reason))
         return changes
