@@ -1,10 +1,10 @@
-"""The page: the summary in words and numbers first, then the plots. One file, no script, nothing loaded."""
+"""The page: the summary in words and numbers first, then the plots."""
 
 from datetime import UTC, datetime
 from html import escape
 
 from lull.api.quantities import format_duration
-from lull.cli import words
+from lull.cli import pages, words
 from lull.cli.report import plots
 from lull.cli.report.figures import ALL_COVERED, Report, Summary
 
@@ -12,39 +12,20 @@ BASELINE = (
     "The baseline is the careful one: the same services always on, packed by memory on the fewest hosts that "
     "hold them all, and the same computing on top. It is always modelled."
 )
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  background: Canvas; color: CanvasText; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
-.when, .note, figcaption { opacity: .75; font-size: .9rem; } figure { margin: 0; }
-.lead { font-size: 1.1rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: .6rem; }
-dl div { background: var(--soft); border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem; }
-dt { font-size: .8rem; opacity: .75; } dd { margin: 0; font-size: 1.3rem; font-weight: 600; }
-dd small { display: block; font-size: .8rem; font-weight: 400; opacity: .75; }
-svg { width: 100%; height: auto; font-family: system-ui, sans-serif; }
-"""
 
 
 def html(report: Report) -> str:
     """Return the whole page."""
     when = _when(report)
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Lull: {escape(when)}</title>
-<style>{_STYLE}</style>
-<h1>What {_whose(report)} used, and what Lull saved</h1>
+    warnings = (f'<p class="note">Prometheus warns: {escape(one)}</p>' for one in report.warnings)
+    body = f"""<h1>What {_whose(report)} used, and what Lull saved</h1>
 <p class="when">{escape(when)}</p>
 <p class="lead">{escape(sentence(report))}</p>
-<dl>{"".join(_tile(*said) for said in _tiles(report))}</dl>
+<dl>{"".join(pages.tile(*said) for said in _tiles(report))}</dl>
 <p class="note">{escape(BASELINE)} {escape(_basis(report.summary))}</p>
-{"".join(f'<p class="note">Prometheus warns: {escape(one)}</p>' for one in report.warnings)}
-{_plots(report)}
-</html>
-"""
+{"".join(warnings)}
+{_plots(report)}"""
+    return pages.page(when, body)
 
 
 def sentence(report: Report) -> str:
@@ -120,10 +101,6 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     ]
 
 
-def _tile(title: str, figure: str, more: str) -> str:
-    return f"<div><dt>{escape(title)}</dt><dd>{escape(figure)}<small>{escape(more)}</small></dd></div>\n"
-
-
 def _plots(report: Report) -> str:
     parts = (
         (
@@ -157,7 +134,7 @@ def _shown(services: int) -> str:
 def _section(title: str, svg: str | None, caption: str) -> str:
     if svg is None:
         return f"<h2>{escape(title)}</h2>\n<p>There are no figures of this in the period.</p>"
-    return f"<h2>{escape(title)}</h2>\n<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return pages.section(title, svg, caption)
 
 
 def _basis(told: Summary) -> str:

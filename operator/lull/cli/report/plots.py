@@ -1,48 +1,21 @@
-"""The report's plots as SVG with the page's own text colour, so that dark and light both read well."""
+"""The report's plots."""
 
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lull.cli.drawing import COLOURS, drawn
 from lull.cli.report.figures import Report, ratio, total
 from lull.cli.report.prometheus import Curve
 
-COLOURS = ("#4c8dc4", "#d98a29", "#5fa35a", "#b27bb0", "#cf5c62", "#3f9c9c", "#9c8a4a", "#8585c9")
-"""Middle tones that stand out from white and from black."""
 BASELINE = "#cf5c62"
 IDLE, DYNAMIC = COLOURS[0], COLOURS[1]
 MOST_SERVICES = 20
-WIDTH_INCHES = 9.0
-INK = "#010203"
-"""Stands for the page's own text colour while matplotlib draws."""
-
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "legend.frameon": False,
-    "timezone": "UTC",
-}
 
 
 def hosts(report: Report) -> str | None:
@@ -96,7 +69,7 @@ def services(report: Report) -> str | None:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("Wh")
 
-    return _drawn(draw, "services", None, height_inches=1.1 + 0.27 * len(shown))
+    return drawn(draw, "services", height_inches=1.1 + 0.27 * len(shown))
 
 
 def requests(report: Report) -> str | None:
@@ -139,7 +112,7 @@ def wakes(report: Report) -> str | None:
         axes.set_xlabel("took at most")
         axes.set_ylabel("wakes")
 
-    return _drawn(draw, "wakes", None)
+    return drawn(draw, "wakes")
 
 
 def utilization(report: Report) -> str | None:
@@ -178,37 +151,19 @@ def _days(report: Report) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([at.timestamp() for at in report.period.times]) / 86_400
 
 
-def _drawn(
-    draw: Callable[[Axes], None], name: str, over_time: Report | None, *, height_inches: float = 3.0
-) -> str:
-    """Return what `draw` draws as an SVG element; `over_time` gives the x axis its period."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.subplots()
+def _drawn(draw: Callable[[Axes], None], name: str, report: Report) -> str:
+    """Return what `draw` draws over the report's period."""
+
+    def over_time(axes: Axes) -> None:
         draw(axes)
-        if over_time:
-            days = _days(over_time)
-            axes.set_xlim(float(days[0]), float(days[-1]))
-            axes.set_ylim(bottom=0)
-            locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-            axes.xaxis.set_major_locator(locator)
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-        figure.legend(loc="outside upper left", ncols=4)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return _inline(out.getvalue(), name)
+        days = _days(report)
+        axes.set_xlim(float(days[0]), float(days[-1]))
+        axes.set_ylim(bottom=0)
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
-
-def _inline(svg: str, name: str) -> str:
-    """Make a file of matplotlib's an element: no header, ids of its own, the page's ink and font."""
-    element = svg[svg.index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", element)
-    element = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", element)
-    element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
-    element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
-    return element.replace(INK, "currentColor")
+    return drawn(over_time, name)
 
 
 def _seconds(bound: float) -> str:
