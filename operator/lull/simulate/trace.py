@@ -1,5 +1,7 @@
 """Traces: who was asked, when, and for how long it computed."""
 
+from __future__ import annotations  # array takes no parameter at run time before Python 3.12
+
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
