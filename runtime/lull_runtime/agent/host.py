@@ -193,6 +193,7 @@ class Host:
             {key: Local(p.want.name, p.phase, p.held) for key, p in self.placements.items()},
             self._index,
             {name: entry.placement for name, entry in self._journal.entries.items()},
+            {key for key, model in self._desired.items() if model.state == "Resident"},
         )
         return [a for a in actions if not (a.verb == "evict" and a.target in self._evicting)]
 

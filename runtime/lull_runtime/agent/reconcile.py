@@ -1,6 +1,6 @@
 """One step from what a host holds to what it should hold: pure, and decided anew after every change."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -15,6 +15,9 @@ class Phase(StrEnum):
     READY = "Ready"
     UNLOADING = "Unloading"
     FAILED = "Failed"
+
+
+_ON_ITS_WAY = (Phase.FETCHING, Phase.WAITING, Phase.LOADING)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def step(
     local: Mapping[str, Local],
     triton: Mapping[str, str] | None,
     loaded_for: Mapping[str, str],
+    ahead: Collection[str] = (),
 ) -> list[Action]:
     """Return what to do now.
 
@@ -53,10 +57,14 @@ def step(
         local: the placements that the agent knows, by id.
         triton: state by wire name, from Triton's index; None while Triton does not answer.
         loaded_for: the placement id, by wire name, for which this agent or the one before it loaded a model.
+        ahead: the ids of those for which nobody waits: they are fetched and loaded behind all others.
     """
+    pressing = {key: name for key, name in desired.items() if key not in ahead}
+    on_its_way = any(key not in local or local[key].phase in _ON_ITS_WAY for key in pressing)
+    now = pressing if on_its_way else desired
     return [
-        *_arrivals(desired, local, triton or {}, loaded_for),
-        *_load(desired, local, triton, loaded_for),
+        *_arrivals(desired, now, local, triton or {}, loaded_for),
+        *_load(now, local, triton),
         *_departures(desired, local),
         *_strangers(desired, local, triton or {}, loaded_for),
     ]
@@ -64,6 +72,7 @@ def step(
 
 def _arrivals(
     desired: Mapping[str, str],
+    now: Collection[str],
     local: Mapping[str, Local],
     triton: Mapping[str, str],
     loaded_for: Mapping[str, str],
@@ -73,15 +82,12 @@ def _arrivals(
         if known is None or known.phase is Phase.WAITING:
             if loaded_for.get(name) == placement and triton.get(name) == "READY":
                 yield Action("adopt", placement)
-            elif known is None:
+            elif known is None and placement in now:
                 yield Action("fetch", placement)
 
 
 def _load(
-    desired: Mapping[str, str],
-    local: Mapping[str, Local],
-    triton: Mapping[str, str] | None,
-    loaded_for: Mapping[str, str],
+    now: Collection[str], local: Mapping[str, Local], triton: Mapping[str, str] | None
 ) -> Iterator[Action]:
     """The first that waits and whose name is free, when nothing else loads: one load at a time."""
     if triton is None or any(known.phase is Phase.LOADING for known in local.values()):
@@ -90,7 +96,7 @@ def _load(
         n for n, state in triton.items() if state
     }
     for placement, known in local.items():
-        if known.phase is Phase.WAITING and placement in desired and known.name not in taken:
+        if known.phase is Phase.WAITING and placement in now and known.name not in taken:
             yield Action("load", placement)
             return
 

@@ -43,6 +43,25 @@ def test_a_load_that_timed_out_is_unloaded_only_when_it_is_no_longer_wanted():
     assert step({}, stuck, {"a": "LOADING"}, {}) == [Action("unload", "a-1")]
 
 
+def test_a_model_that_is_loaded_ahead_waits_for_those_that_somebody_waits_for():
+    desired, ahead = {"a-1": "a", "b-1": "b"}, {"a-1"}
+    assert step(desired, {}, {}, {}, ahead) == [Action("fetch", "b-1")]
+    local = {"a-1": Local("a", Phase.WAITING, False), "b-1": Local("b", Phase.FETCHING, False)}
+    assert step(desired, local, {}, {}, ahead) == []
+    local["b-1"] = Local("b", Phase.WAITING, False)
+    assert step(desired, local, {}, {}, ahead) == [Action("load", "b-1")]
+    local["b-1"] = Local("b", Phase.READY, True)
+    assert step(desired, local, {"b": "READY"}, {"b": "b-1"}, ahead) == [Action("load", "a-1")]
+    assert step(desired, {"b-1": local["b-1"]}, {"b": "READY"}, {"b": "b-1"}, ahead) == [
+        Action("fetch", "a-1")
+    ]
+
+
+def test_a_failure_holds_up_nothing_that_is_loaded_ahead():
+    local = {"a-1": Local("a", Phase.WAITING, False), "b-1": Local("b", Phase.FAILED, False)}
+    assert step({"a-1": "a", "b-1": "b"}, local, {}, {}, {"a-1"}) == [Action("load", "a-1")]
+
+
 placements = st.sets(st.sampled_from(["a-1", "a-2", "b-1", "b-2", "c-1"]))
 
 
@@ -80,10 +99,10 @@ class Simulated:
                 self.loaded_for.pop(key, None)
 
 
-@given(st.lists(st.tuples(placements, st.sampled_from(["", "triton", "agent"])), max_size=6))
+@given(st.lists(st.tuples(placements, placements, st.sampled_from(["", "triton", "agent"])), max_size=6))
 def test_any_history_comes_to_rest_with_exactly_what_is_wanted(history):
     host = Simulated()
-    for wanted, accident in history:
+    for wanted, ahead, accident in history:
         by_name = {key[0]: key for key in sorted(wanted)}  # names are unique on a host
         desired = {key: name for name, key in by_name.items()}
         if accident == "triton":
@@ -92,11 +111,11 @@ def test_any_history_comes_to_rest_with_exactly_what_is_wanted(history):
         if accident == "agent":
             host.local.clear()
         for _ in range(40):
-            actions = step(desired, host.local, host.triton, host.loaded_for)
+            actions = step(desired, host.local, host.triton, host.loaded_for, ahead)
             if not actions:
                 break
             host.act(actions[0], desired)
-        assert step(desired, host.local, host.triton, host.loaded_for) == []
+        assert step(desired, host.local, host.triton, host.loaded_for, ahead) == []
         assert {k: v.name for k, v in host.local.items()} == desired
         assert all(v.phase is Phase.READY for v in host.local.values())
         assert {n for n, state in host.triton.items() if state} == set(desired.values())
