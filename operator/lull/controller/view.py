@@ -216,6 +216,8 @@ class View:
         service = self.services.get(entry["service"])
         name = last.model.name if last else service.model.name if service else ""
         report = reported_from(entry, name)
+        if service is None or service.max_replicas == 1:  # nothing follows from how long its requests took
+            report = replace(report, queue_seconds=0.0, latency_seconds=None)
         if entry["id"] in known or last is None:
             return report
         return replace(report, memory_bytes=max(report.memory_bytes, last.memory_bytes))

@@ -6,6 +6,7 @@ from typing import Any
 from lull.api import ModelPoolSpec, ModelServiceSpec
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
+from lull.policy.fleet import Window
 from lull.policy.power import PowerProfile, PowerSetting, profile
 
 Object = dict[str, Any]
@@ -23,7 +24,7 @@ def service_from(item: Object) -> Service:
         ValueError: it breaks the schema (pydantic's error, which names the field).
     """
     spec = ModelServiceSpec.model_validate(item["spec"])
-    resources = spec.resources
+    resources, objective = spec.resources, spec.objective
     return Service(
         key=key_of(item),
         model=_model(
@@ -41,6 +42,13 @@ def service_from(item: Object) -> Service:
         idle_after_seconds=_seconds(spec.idle_after),
         suspend=spec.suspend,
         drain_deadline_seconds=parse_duration_seconds(spec.drain_deadline),
+        schedule=tuple(
+            Window(entry.cron, entry.time_zone, parse_duration_seconds(entry.duration), entry.min)
+            for entry in spec.schedule or ()
+        ),
+        latency_seconds=_seconds(objective.latency) if objective else None,
+        percentile=objective.percentile if objective else 99,
+        delayed_percent=objective.delayed_percent if objective else None,
     )
 
 
@@ -61,6 +69,7 @@ def pool_from(item: Object) -> Pool:
         empty_after_seconds=_seconds(spec.empty_after),
         namespaced=spec.sharing == "Namespace",
         allow_code=spec.allow.code,
+        profile=power_profile(item),
     )
 
 
@@ -139,7 +148,12 @@ def placement_to(placement: Placement) -> Object:
 
 
 def reported_from(entry: Object, name: str) -> Reported:
-    """Read one entry of `ModelHost.status.models`; `name` is the wire name, which it does not carry."""
+    """Read one entry of `ModelHost.status.models`; `name` is the wire name, which it does not carry.
+
+    Figures are rounded, so that their jitter is no news.
+    """
+    use = entry.get("utilization") or {}
+    latency = use.get("latencyP99")
     return Reported(
         id=entry["id"],
         service=entry["service"],
@@ -150,12 +164,21 @@ def reported_from(entry: Object, name: str) -> Reported:
         code=entry.get("code"),
         reason=entry.get("reason", ""),
         message=entry.get("message", ""),
+        busy=round(use.get("busyPercent", 0) / 5) * 5 / 100,
+        queue_seconds=two_digits(use.get("queueMilliseconds", 0) / 1000),
+        latency_seconds=two_digits(parse_duration_seconds(latency)) if latency else None,
+        load_seconds=float(entry["loadSeconds"]) if entry.get("loadSeconds") else None,
     )
 
 
 def exact_duration(seconds: float) -> str:
     """Return a duration string that reads back as the same number of milliseconds."""
     return f"{int(seconds)}s" if seconds == int(seconds) else f"{round(seconds * 1000)}ms"
+
+
+def two_digits(figure: float) -> float:
+    """Return a figure rounded to two significant digits."""
+    return float(f"{figure:.2g}")
 
 
 def _seconds(duration: str | None) -> float | None:
