@@ -21,6 +21,25 @@ from lull.api.meta import (
     rules,
 )
 
+
+def _cron_field(value: str, *, others: str = "") -> str:
+    """Return the pattern of one field: a list of values, ranges and steps."""
+    item = rf"([*]|({value})(-({value}))?)(/[1-9][0-9]?)?{others}"
+    return f"({item})(,({item}))*"
+
+
+CRON_PATTERN = "^{}$".format(
+    " +".join(
+        (
+            _cron_field("[0-5]?[0-9]"),
+            _cron_field("[01]?[0-9]|2[0-3]"),
+            _cron_field("0?[1-9]|[12][0-9]|3[01]", others="|LW?"),
+            _cron_field("0?[1-9]|1[0-2]|[A-Za-z]{3}"),
+            _cron_field("[0-7]|[A-Za-z]{3}", others="|[0-7]L|([0-7]|[A-Za-z]{3})#[1-5]"),
+        )
+    )
+)
+
 PINNED_URI = r"@sha256:[0-9a-f]{64}$"
 
 Uri = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^(https?|oci|s3|pvc|file)://?[^\s]+$")]
@@ -100,8 +119,25 @@ class Objective(Model):
 class ScheduleEntry(Model):
     """A time window in which at least `min` replicas are kept."""
 
-    cron: Annotated[str, Field(max_length=128)] = Field(description="When the window opens, five fields.")
-    time_zone: Annotated[str, Field(max_length=64)] = Field("UTC", description="IANA time zone of `cron`.")
+    cron: Annotated[str, Field(max_length=128)] = Field(
+        description="When the window opens, five fields.",
+        json_schema_extra=rules(
+            (
+                f"self.matches('{CRON_PATTERN}')",
+                "cron must be five fields (minute hour day month weekday), such as 0 8 * * 1-5",
+            )
+        ),
+    )
+    time_zone: Annotated[str, Field(max_length=64)] = Field(
+        "UTC",
+        description="IANA time zone of `cron`.",
+        json_schema_extra=rules(
+            (  # asking for an hour in a zone that there is not is an error, which refuses it as well
+                "timestamp('2000-01-01T00:00:00Z').getHours(self) >= 0",
+                "timeZone must name an IANA time zone, such as Europe/Berlin",
+            )
+        ),
+    )
     duration: Duration = Field(description="How long the window stays open.")
     min: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Replicas kept while it is open.")
 

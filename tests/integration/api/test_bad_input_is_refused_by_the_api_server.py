@@ -72,6 +72,11 @@ def test_the_smallest_good_object_is_taken(api_server: Cluster, good: dict[str, 
         ("spec.hold.timeout", "1 minute", "spec.hold.timeout"),
         ("spec.objective.percentile", 100, "spec.objective.percentile"),
         ("spec.rollout.steps", [10, 101], "spec.rollout.steps"),
+        ("spec.schedule", [{"cron": "60 8 * * *", "duration": "1h"}], "cron must be five fields"),
+        ("spec.schedule", [{"cron": "@daily", "duration": "1h"}], "cron must be five fields"),
+        ("spec.schedule", [{"cron": "0 8 * *", "duration": "1h"}], "cron must be five fields"),
+        ("spec.schedule", [{"cron": "0 8 * * *", "duration": "long"}], "spec.schedule[0].duration"),
+        ("spec.schedule", [{"cron": "0 8 * * *", "duration": "1h", "timeZone": "Mars/Base"}], "Mars/Base"),
         ("spec.suspend", "yes", "spec.suspend"),
         ("metadata.name", "a.b", "the name is part of a host name"),
         ("metadata.name", "Digits", "metadata.name"),
@@ -84,6 +89,12 @@ def test_a_bad_service_is_refused_with_the_field_named(
     with pytest.raises(LocalClusterError) as refused:
         dry_run(api_server, changed(GOOD, path, value))
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("cron", ["0 8 * * 1-5", "*/15 6-20/2 1,LW JAN-MAR MON#1,5L", "0 0 * * */2"])
+def test_a_good_schedule_is_taken(api_server: Cluster, cron: str) -> None:
+    entry = {"cron": cron, "duration": "10h", "timeZone": "Europe/Berlin"}
+    assert "serverside-applied" in dry_run(api_server, changed(GOOD, "spec.schedule", [entry]))
 
 
 def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> None:
