@@ -5,12 +5,13 @@ difference between the fleet and the draft.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
 from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Service, State
 from lull.policy.notes import Notes, renewed
+from lull.policy.scope import Scope, whole
 
 DEFAULT_IDLE_AFTER_SECONDS = 300.0
 """How long a service without `idleAfter` stays loaded after its last request."""
@@ -70,10 +71,11 @@ Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate
 class Draft:
     """A fleet that is being decided on. Never outlives the call that made it."""
 
-    def __init__(self, fleet: Fleet, notes: Notes, now: float) -> None:
+    def __init__(self, fleet: Fleet, notes: Notes, now: float, scope: Scope | None = None) -> None:
         self.fleet = fleet
         self.notes = notes
         self.now = now
+        self.scope = whole(fleet) if scope is None else scope
         self.hosts: dict[str, Host] = dict(fleet.hosts)
         self.next_at: float | None = None
         self.blocked: dict[str, tuple[str, str]] = {}
@@ -94,6 +96,22 @@ class Draft:
             asking = [g for g in self.fleet.gateways.values() if g.held]
             self._held = frozenset().union(*(g.held for g in asking if not self._stale(g)))
         return self._held
+
+    def services(self) -> Iterator[Service]:
+        """Yield the services to look at: who goes through all of them instead makes every plan a long one."""
+        for key in self.scope.services:
+            if key in self.fleet.services:
+                yield self.fleet.services[key]
+
+    def each_host(self) -> Iterator[Host]:
+        """Yield the hosts to look at, each as it is by then."""
+        for name in self.scope.hosts:
+            if name in self.hosts:
+                yield self.hosts[name]
+
+    def of_pool(self, pool: str) -> list[Host]:
+        """Return all hosts of a pool."""
+        return [host for host in self.hosts.values() if host.pool == pool]
 
     def due(self, at: float) -> bool:
         """Tell whether `at` has come; where it has not, the plan is due again then."""
@@ -164,6 +182,7 @@ class Draft:
         """Add a host to a pool."""
         host = Host(self._fresh(pool), pool)
         self.hosts[host.name] = host
+        self.scope.hosts.names.add(host.name)
         return host
 
     def vacate(self, host: Host, reason: str) -> None:

@@ -56,7 +56,7 @@ def explain(draft: Draft, service: Service) -> Explanation:
 
 def explain_pool(draft: Draft, pool: Pool) -> PoolExplanation:
     """Sum up the hosts of a pool."""
-    hosts = [host for host in draft.hosts.values() if host.pool == pool.name]
+    hosts = draft.of_pool(pool.name)
     return PoolExplanation(
         hosts=len(hosts),
         ready_hosts=sum(host.pod is Pod.RUNNING for host in hosts),

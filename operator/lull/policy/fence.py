@@ -22,7 +22,7 @@ def fenced(placement: Placement, gateways: Iterable[Gateway]) -> bool:
 
 def close_fences(draft: Draft) -> None:
     """Turn fenced drains into free riders or take them out, and end those that took too long."""
-    for host in list(draft.hosts.values()):
+    for host in draft.each_host():
         for placement in host.placements:
             service = draft.fleet.services.get(placement.service)
             if placement.state is State.RESIDENT and not welcome(host, placement, service):

@@ -13,10 +13,10 @@ ENDING_SECONDS = 60.0
 
 def let_go(draft: Draft) -> None:
     """Delete hosts whose Pod is gone, that cannot be used again, or that served nobody for long enough."""
-    for host in list(draft.hosts.values()):  # first, so that none of them counts for the minimum
+    for host in draft.each_host():  # first, so that none of them counts for the minimum
         if lost(draft, host):
             draft.delete(host, "its Pod is gone, or has not been ready for too long")
-    for host in sorted(draft.hosts.values(), key=lambda h: h.name):
+    for host in draft.each_host():
         if serves_nobody(host):
             (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_empty)(draft, host)
 
@@ -62,4 +62,4 @@ def _let_go_of_ending(draft: Draft, host: Host) -> None:
 
 
 def _count(draft: Draft, pool: Pool) -> int:
-    return sum(host.pool == pool.name for host in draft.hosts.values())
+    return len(draft.of_pool(pool.name))

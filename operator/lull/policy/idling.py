@@ -25,7 +25,7 @@ def good(draft: Draft, host: Host, placement: Placement, service: Service) -> bo
 def retire(draft: Draft) -> None:
     """Start the drain of every loaded placement that is not wanted any more."""
     targets: dict[str, int] = {}
-    for host in list(draft.hosts.values()):
+    for host in draft.each_host():
         if lost(draft, host):
             continue
         for placement in host.placements:
@@ -45,7 +45,7 @@ def give_up(draft: Draft) -> None:
 
     A load that ran into its deadline stays in the list, as its memory stays taken until its host is let go.
     """
-    for host in list(draft.hosts.values()):
+    for host in draft.each_host():
         for placement in host.placements:
             failed = host.says(placement, Report.FAILED) and not _hangs(host, placement)
             if failed or _outgrew(draft, host, placement):
@@ -75,7 +75,7 @@ def _asks_for_more(host: Host, placement: Placement) -> bool:
 
 def relieve(draft: Draft) -> None:
     """Unload Residents of a host on which a model grew past its reservation."""
-    for host in list(draft.hosts.values()):
+    for host in draft.each_host():
         if host.pool in draft.fleet.pools and room_bytes(draft, host) < 0:
             missing = -room_soon_bytes(draft, host)
             residents = [p.id for p in host.placements if p.state is State.RESIDENT]
@@ -86,7 +86,7 @@ def relieve(draft: Draft) -> None:
 
 def refresh(draft: Draft) -> None:
     """Bring up to date what may change of a placement: its idle time and its reservation."""
-    for host in list(draft.hosts.values()):
+    for host in draft.each_host():
         fresh = tuple(_refreshed(draft, host, p) for p in host.placements)
         if fresh != host.placements:
             draft.put(host, fresh)

@@ -43,14 +43,14 @@ def plan(fleet: Fleet, notes: Notes, now: float) -> Plan:
     refresh(draft)
     let_go(draft)
     keep_minimum(draft)
-    services = {key: explain(draft, service) for key, service in fleet.services.items()}
+    services = {service.key: explain(draft, service) for service in draft.services()}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
     return Plan([*draft.changes(), *missing_pods(draft)], draft.next_at, services, pools)
 
 
 def provide(draft: Draft) -> None:
     """Give every service the replicas it wants: the new ones before any old one goes."""
-    for service in draft.fleet.services.values():
+    for service in draft.services():
         target = wanted(draft, service)
         have = sum(good(draft, host, p, service) for host, p in draft.of(service.key)) if target else 0
         for _ in range(target - have):

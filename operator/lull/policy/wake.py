@@ -8,6 +8,7 @@ from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, waits
 from lull.policy.packing import evictable, name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
+from lull.policy.scope import Scope
 
 MAKING_ROOM = "MakingRoom"
 """Why a service waits that will be placed without anybody's doing."""
@@ -15,7 +16,7 @@ MAKING_ROOM = "MakingRoom"
 
 def wake(fleet: Fleet, notes: Notes, now: float) -> list[Change]:
     """Return the changes that bring held services towards Loaded; none where nothing can be done yet."""
-    draft = Draft(fleet, notes, now)
+    draft = Draft(fleet, notes, now, Scope())
     wake_held(draft)
     return draft.changes()
 
@@ -128,7 +129,7 @@ def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool
 
 def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
     pool = draft.fleet.pools[service.pool]
-    hosts = [host for host in draft.hosts.values() if host.pool == pool.name and not lost(draft, host)]
+    hosts = [host for host in draft.of_pool(pool.name) if not lost(draft, host)]
     waiting = next((host for host in hosts if host.trouble), None)
     if waiting:  # one more would wait beside it
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
