@@ -15,6 +15,10 @@ LABEL_POOL = f"{GROUP}/pool"
 LABEL_HOST = f"{GROUP}/host"
 ANNOTATION_DRAIN = f"{GROUP}/drain"
 """`true` on a ModelHost: an admin wants it emptied. Its models move, and it takes no new ones meanwhile."""
+ANNOTATION_USED = f"{GROUP}/used"
+"""`true` on a Node that has hosts of ours, or has had some."""
+ANNOTATION_EMPTY_SINCE = f"{GROUP}/empty-since"
+"""On a Node that has had hosts and has none: since when. For people and tools that take nodes away by it."""
 
 TRITON_HTTP_PORT = 8000
 TRITON_GRPC_PORT = 8001

@@ -31,6 +31,12 @@ _STORE_BYTES = 64 << 30
 """What a host keeps of models, those on their way included."""
 _STORE_SPARE_BYTES = 1 << 30
 """What the agent does not count: blocks, folders, its journal and Triton's configurations."""
+_HOST_NAME = "lull-host"
+_NOT_TO_BE_MOVED = {
+    # Lull empties nodes itself, without losing a request; the cluster's autoscaler finds them empty.
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
 _PATHS = {
     "LULL_ARTIFACTS": f"{_STORE_PATH}/artifacts",
     "LULL_REPOSITORY": f"{_STORE_PATH}/{_REPOSITORY}",
@@ -49,10 +55,11 @@ def host_pod(host: Object, pool: Object, image: str) -> Object:
             "name": metadata["name"],
             "namespace": HOSTS_NAMESPACE,
             "labels": {
-                "app.kubernetes.io/name": "lull-host",
+                "app.kubernetes.io/name": _HOST_NAME,
                 LABEL_HOST: metadata["name"],
                 LABEL_POOL: pool["metadata"]["name"],
             },
+            "annotations": _NOT_TO_BE_MOVED,
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,
@@ -75,6 +82,7 @@ def _pod_spec(pool: Object, image: str) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": TERMINATION_SECONDS,
+        "affinity": {"podAffinity": _near_other_hosts(pool["metadata"]["name"])},
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
@@ -86,6 +94,26 @@ def _pod_spec(pool: Object, image: str) -> Object:
         "initContainers": [_agent(pool, image)],
         "containers": [_triton(pool["spec"], image)],
         "volumes": _volumes(),
+    }
+
+
+def _near_other_hosts(pool: str) -> Object:
+    """Prefer nodes that have hosts already, those of the same pool most: so that other nodes become empty.
+
+    The scheduler gives this twice the weight of its own wish to spread.
+    """
+    weights = {100: {LABEL_POOL: pool}, 50: {"app.kubernetes.io/name": _HOST_NAME}}
+    return {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": weight,
+                "podAffinityTerm": {
+                    "labelSelector": {"matchLabels": labels},
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+            for weight, labels in weights.items()
+        ]
     }
 
 

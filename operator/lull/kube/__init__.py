@@ -16,6 +16,7 @@ from lull.kube.resources import (
     MODELSERVICES,
     NODES,
     PODS,
+    PRIORITYCLASSES,
     Resource,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "MODELSERVICES",
     "NODES",
     "PODS",
+    "PRIORITYCLASSES",
     "ApiError",
     "Kube",
     "Reflector",

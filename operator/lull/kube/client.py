@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import aiohttp
@@ -39,10 +40,14 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status; 0 when no answer came.
         reason: the API's own word, such as `Conflict` or `NotFound`.
+        causes: what it says in detail, a sentence by word, such as `DisruptionBudget`.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, causes: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(f"{message} ({status} {reason})")
+        self.causes = causes
         self.status = status
         self.reason = reason
         self.message = message
@@ -318,8 +323,12 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _error_from_status(status: Object, http_status: int = 0) -> ApiError:
+    causes = (status.get("details") or {}).get("causes") or ()
     return ApiError(
-        int(status.get("code", http_status)), status.get("reason", ""), status.get("message", "no message")
+        int(status.get("code", http_status)),
+        status.get("reason", ""),
+        status.get("message", "no message"),
+        {cause.get("reason", ""): cause.get("message", "") for cause in causes},
     )
 
 

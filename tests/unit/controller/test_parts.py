@@ -99,6 +99,32 @@ def test_what_keeps_a_pod_from_starting_is_said():
     assert pod_trouble(pod({"containerStatuses": [{"name": "triton", "state": {"running": {}}}]})) == ""
 
 
+def test_host_pods_gather_on_nodes_in_use_and_no_autoscaler_moves_them():
+    built = host_pod(HOST, pool(), "image")
+    terms = built["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    labels = built["metadata"]["labels"]
+    for term in terms:
+        assert term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+        assert term["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert terms[0]["weight"] > terms[1]["weight"]
+    assert terms[0]["podAffinityTerm"]["labelSelector"]["matchLabels"] == {"lull.dev/pool": "default"}
+    assert built["metadata"]["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+
+
+def test_a_pool_s_template_has_the_last_word_on_where_its_hosts_are():
+    template = {
+        "metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "false"}},
+        "spec": {"affinity": {"podAffinity": None, "nodeAffinity": {"some": "terms"}}},
+    }
+    built = host_pod(HOST, pool(template=template), "image")
+    assert built["spec"]["affinity"] == {"podAffinity": None, "nodeAffinity": {"some": "terms"}}
+    assert built["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "false"
+    assert built["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+
+
 def test_a_host_pod_meets_the_restricted_standard():
     built = host_pod(HOST, pool(), "image")
     spec = built["spec"]
