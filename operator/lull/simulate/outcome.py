@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+Steps = Sequence[tuple[float, int]]
+"""A curve: (seconds, how many from then on)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delays:
@@ -20,16 +23,17 @@ class Outcome:
 
     Attributes:
         delayed: requests that waited longer than DELAYED_SECONDS for a load or a host.
-        dropped: requests that waited longer than `hold.timeout` (60 s) would let them.
+        dropped: requests that waited longer than `hold.timeout` (60 s) would let them; they are delayed too.
         host_hours: GPUs kept, from the wish for a host to its end.
         node_hours: nodes on.
         idle_wh: bare idle of the GPUs of nodes that are on, and these nodes' own draw.
         context_wh: of GPUs that are kept.
-        dynamic_wh: of requests. load_wh: of loads, at LOAD_BUSY.
+        dynamic_wh: of the time in which a model computes: its requests at one time are taken for one batch.
+        load_wh: of loads, at LOAD_BUSY.
         lower_bound_host_hours: what perfect foresight could not go below at this delayed share.
         wall_seconds: how long the simulation took.
-        kept: (seconds, hosts kept from then on), steps.
-        busy: (seconds, models that compute from then on), steps.
+        kept: hosts kept.
+        busy: models that compute.
     """
 
     policy: str
@@ -47,8 +51,8 @@ class Outcome:
     loads: int
     lower_bound_host_hours: float = 0.0
     wall_seconds: float = 0.0
-    kept: Sequence[tuple[float, int]] = field(default=(), repr=False)
-    busy: Sequence[tuple[float, int]] = field(default=(), repr=False)
+    kept: Steps = field(default=(), repr=False)
+    busy: Steps = field(default=(), repr=False)
 
     @property
     def delayed_fraction(self) -> float:

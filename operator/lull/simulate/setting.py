@@ -1,6 +1,7 @@
 """The machine that every policy runs on: the same for all, so that only decisions differ."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lull.policy.power import PowerProfile
@@ -9,6 +10,8 @@ GIB = 2**30
 
 DELAYED_SECONDS = 0.1
 """A request is delayed if it waits longer than this for its model: a load or a host, not a hop."""
+HOLD_SECONDS = 60.0
+"""No request waits longer: the default of `spec.hold.timeout`."""
 LOAD_BUSY = 0.2
 """Assumed: how busy a load keeps a host, as no measurement of it is known to us."""
 
@@ -20,6 +23,7 @@ class Setting:
     Attributes:
         gpu_memory_bytes: memory of one host (one GPU) for models and what Triton itself takes.
         load_seconds: a model's load; one at a time on a host.
+        loads: load seconds of those models, by key, that take another time.
         host_start_seconds: from the wish for a host until it can load; its GPU is kept meanwhile.
         gpus_per_node: hosts of one node.
         nodes: elastic: a node is on while a host is on it; fixed: as many as are ever needed are always on.
@@ -38,3 +42,8 @@ class Setting:
     fixed_hosts: int = 1
     delayed_percent: int | None = None
     seed: int = 0
+    loads: Mapping[str, float] = field(default_factory=dict)
+
+    def load_seconds_of(self, key: str) -> float:
+        """Return how long a model takes to load."""
+        return self.loads.get(key, self.load_seconds)

@@ -1,0 +1,157 @@
+"""The agent of one simulated host: loads what it should hold, one model at a time, and reports."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from lull.policy import Placement, Report, Reported, State
+from lull.simulate.timeline import Timeline
+
+UNLOAD_SECONDS = 0.1
+"""Assumed: how long Triton takes to unload a model."""
+
+
+@dataclass(slots=True)
+class Copy:
+    """A model on a host.
+
+    Attributes:
+        used: when it was last asked, or became ready or routed again: idleness counts from then.
+        busy_until: when its last request ends.
+    """
+
+    placement: Placement
+    state: Report = Report.FETCHING
+    used: float = 0.0
+    busy_until: float = 0.0
+    idle: bool = False
+    load_seconds: float | None = None
+
+    @property
+    def idle_at(self) -> float:
+        """When it was not asked for its idle time."""
+        return max(self.used, self.busy_until) + self.placement.idle_after_seconds
+
+    def reported(self) -> Reported:
+        """Return what is said of it."""
+        held = self.state is not Report.FETCHING
+        return Reported(
+            self.placement.id,
+            self.placement.service,
+            self.placement.model.name,
+            self.state,
+            self.placement.memory_bytes if held else 0,
+            idle=self.idle,
+            code=False,
+            load_seconds=self.load_seconds,
+        )
+
+
+class Agent:
+    """What one host holds."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        load: Callable[[Placement], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Hold nothing.
+
+        Args:
+            timeline: virtual time.
+            load: told of every load that begins; returns its seconds.
+            on_change: called after every change of `copies`.
+        """
+        self._timeline = timeline
+        self._load = load
+        self._on_change = on_change
+        self._loading = False
+        self._wanted: dict[str, Placement] = {}
+        self.copies: dict[str, Copy] = {}
+
+    def want(self, placements: Iterable[Placement]) -> None:
+        """Take in what the host should hold."""
+        self._wanted = {p.id: p for p in placements}
+        for copy in list(self.copies.values()):
+            if copy.placement.id in self._wanted:
+                self._update(copy, self._wanted[copy.placement.id])
+            elif copy.state in (Report.FETCHING, Report.READY):
+                self._let_go(copy)
+        for placement in self._wanted.values():
+            if placement.id not in self.copies:
+                self.copies[placement.id] = Copy(placement)
+        self._load_next()
+        self._on_change()
+
+    def use(self, copy: Copy, until: float) -> None:
+        """Ask a model: it computes `until` then."""
+        copy.used = self._timeline.now
+        copy.busy_until = max(copy.busy_until, until)
+        if copy.idle:
+            self._rouse(copy)
+            self._on_change()
+
+    def reports(self) -> dict[str, Reported]:
+        """Return what is said of every model here."""
+        return {id_: copy.reported() for id_, copy in self.copies.items()}
+
+    def _update(self, copy: Copy, placement: Placement) -> None:
+        routed_again = placement.epoch > copy.placement.epoch
+        sooner = placement.idle_after_seconds < copy.placement.idle_after_seconds
+        copy.placement = placement
+        if copy.state is Report.READY and routed_again:
+            copy.used = self._timeline.now
+            if copy.idle:
+                self._rouse(copy)
+        if copy.state is Report.READY and sooner:
+            self._watch(copy)
+
+    def _rouse(self, copy: Copy) -> None:
+        copy.idle = False
+        self._watch(copy)
+
+    def _watch(self, copy: Copy) -> None:
+        self._timeline.at(copy.idle_at, partial(self._check_idle, copy))
+
+    def _check_idle(self, copy: Copy) -> None:
+        if copy.idle or self.copies.get(copy.placement.id) is not copy or copy.state is not Report.READY:
+            return
+        if self._timeline.now < copy.idle_at:
+            self._watch(copy)
+            return
+        copy.idle = True
+        self._on_change()
+
+    def _load_next(self) -> None:
+        """Begin the next load: what is asked for before what only rides along."""
+        waiting = [copy for copy in self.copies.values() if copy.state is Report.FETCHING]
+        if self._loading or not waiting:
+            return
+        self._loading = True
+        copy = min(waiting, key=lambda copy: copy.placement.state is State.RESIDENT)
+        copy.state = Report.LOADING
+        copy.load_seconds = self._load(copy.placement)
+        self._timeline.at(self._timeline.now + copy.load_seconds, partial(self._loaded, copy))
+
+    def _loaded(self, copy: Copy) -> None:
+        self._loading = False
+        copy.state, copy.used = Report.READY, self._timeline.now
+        if copy.placement.id in self._wanted:
+            self._watch(copy)
+        else:
+            self._let_go(copy)
+        self._load_next()
+        self._on_change()
+
+    def _let_go(self, copy: Copy) -> None:
+        if copy.state is Report.FETCHING:
+            del self.copies[copy.placement.id]
+            return
+        copy.state = Report.UNLOADING
+        self._timeline.at(self._timeline.now + UNLOAD_SECONDS, partial(self._unloaded, copy))
+
+    def _unloaded(self, copy: Copy) -> None:
+        del self.copies[copy.placement.id]
+        self._on_change()
