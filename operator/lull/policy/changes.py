@@ -80,12 +80,15 @@ class Draft:
         self.next_at: float | None = None
         self.blocked: dict[str, tuple[str, str]] = {}
         """Reason and message by service, for those that were wanted and could not be placed."""
+        self.wanted: dict[str, int] = {}
+        """Replicas by service, as far as they were asked for."""
         self._deleted: dict[str, str] = {}
         self._vacated: dict[str, str] = {}
         self._proofs: set[str] = set()
         self._cut: set[str] = set()
         self._room_for: dict[str, str] = {}
-        self._homes: dict[str, dict[str, None]] | None = None
+        self._homes: dict[str, dict[str, None]] = {}  # those that the fleet's index does not have
+        self._made: dict[str, list[str]] = {}  # by pool
         self._held: frozenset[str] | None = None
         self._named = 0
 
@@ -111,7 +114,8 @@ class Draft:
 
     def of_pool(self, pool: str) -> list[Host]:
         """Return all hosts of a pool."""
-        return [host for host in self.hosts.values() if host.pool == pool]
+        names = (*self.fleet.index.pools.get(pool, ()), *self._made.get(pool, ()))
+        return [self.hosts[name] for name in names if name in self.hosts]
 
     def due(self, at: float) -> bool:
         """Tell whether `at` has come; where it has not, the plan is due again then."""
@@ -122,19 +126,17 @@ class Draft:
 
     def of(self, service: str) -> list[tuple[Host, Placement]]:
         """Return the placements of a service."""
-        if self._homes is None:
-            self._homes = {}
-            for host in self.hosts.values():
-                self._settle(self._homes, host)
-        hosts = [self.hosts[name] for name in self._homes.get(service, ()) if name in self.hosts]
+        names = (*self.fleet.index.homes.get(service, ()), *self._homes.get(service, ()))
+        hosts = [self.hosts[name] for name in names if name in self.hosts]
         return [(host, p) for host in hosts for p in host.placements if p.service == service]
 
     def put(self, host: Host, placements: Iterable[Placement]) -> None:
         """Change what a host should hold."""
         changed = replace(host, placements=tuple(placements))
         self.hosts[host.name] = changed
-        if self._homes is not None:
-            self._settle(self._homes, changed)
+        known = self.fleet.hosts.get(host.name)
+        for service in changed.holds - (known.holds if known else frozenset()):
+            self._homes.setdefault(service, {})[host.name] = None
 
     def turn(self, host: Host, placement: Placement, state: State) -> None:
         """Turn one placement.
@@ -182,6 +184,7 @@ class Draft:
         """Add a host to a pool."""
         host = Host(self._fresh(pool), pool)
         self.hosts[host.name] = host
+        self._made.setdefault(pool, []).append(host.name)
         self.scope.hosts.names.add(host.name)
         return host
 
@@ -214,11 +217,6 @@ class Draft:
 
     def _stale(self, gateway: Gateway) -> bool:
         return self.due(self.notes.since.get(renewed(gateway), self.now) + GATEWAY_STALE_SECONDS)
-
-    @staticmethod
-    def _settle(homes: dict[str, dict[str, None]], host: Host) -> None:
-        for placement in host.placements:
-            homes.setdefault(placement.service, {})[host.name] = None
 
     def _fresh(self, prefix: str) -> str:
         """Return a name, valid as a DNS label, that no other decision makes."""

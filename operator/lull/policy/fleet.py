@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from lull.api.names import drained_claim
 from lull.api.reasons import Reason
 from lull.policy.power import PowerProfile
+
+DEFAULT_MODEL_BYTES = 2**30
+"""What a model is assumed to take that nobody declared and nothing has measured yet."""
 
 
 class State(StrEnum):
@@ -164,9 +168,9 @@ class Reported:
     load_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Host:
-    """A ModelHost with its Pod."""
+    """A ModelHost with its Pod. What follows from it is reckoned once: most hosts stay as they are."""
 
     name: str
     pool: str
@@ -191,13 +195,45 @@ class Host:
         report = self.report(placement)
         return report is not None and report.state is state
 
-    @property
+    @cached_property
     def tainted(self) -> bool:
         """A load that passed its deadline goes on inside Triton: only the Pod's end gives its memory back."""
         return any(
             self.says(p, Report.FAILED) and self.reports[p.id].reason == Reason.LOAD_TIMEOUT
             for p in self.placements
         )
+
+    @cached_property
+    def holds(self) -> frozenset[str]:
+        """The services that it should hold, in whatever state."""
+        return frozenset(p.service for p in self.placements)
+
+    @cached_property
+    def tenants(self) -> frozenset[str]:
+        """The services whose models are on it, even if they unload."""
+        return self.holds | {report.service for report in self.reports.values()}
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The wire names of what it should hold."""
+        return frozenset(p.model.name for p in self.placements)
+
+    @cached_property
+    def staying_bytes(self) -> int:
+        """What is reserved, or used beyond that."""
+        reported = {p.id: self.reports[p.id].memory_bytes for p in self.placements if p.id in self.reports}
+        return sum(max(p.memory_bytes, reported.get(p.id, 0)) for p in self.placements)
+
+    @cached_property
+    def leaving(self) -> Mapping[str, int]:
+        """What still unloads, with the bytes that it takes; 0 where nobody says."""
+        ids = {p.id for p in self.placements}
+        return {id_: report.memory_bytes for id_, report in self.reports.items() if id_ not in ids}
+
+    @cached_property
+    def leaving_bytes(self) -> int:
+        """What still unloads takes."""
+        return sum(size or DEFAULT_MODEL_BYTES for size in self.leaving.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +247,14 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """The names of hosts, by the services that they should hold something of, and by pool."""
+
+    homes: Mapping[str, tuple[str, ...]]
+    pools: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Fleet:
     """Everything there is, at one moment. `seed` makes the names that this decision invents unique."""
 
@@ -221,6 +265,33 @@ class Fleet:
     seed: str = ""
     counts: Mapping[str, Count] = field(default_factory=dict)
     """By service."""
+    indexed: Index | None = field(default=None, compare=False)
+    """The index, where somebody keeps one."""
+
+    @cached_property
+    def index(self) -> Index:
+        """Where to find hosts."""
+        if self.indexed is not None:
+            return self.indexed
+        homes: dict[str, list[str]] = {}
+        pools: dict[str, list[str]] = {}
+        for host in self.hosts.values():
+            pools.setdefault(host.pool, []).append(host.name)
+            for service in host.holds:
+                homes.setdefault(service, []).append(host.name)
+        return Index(
+            {key: tuple(names) for key, names in homes.items()},
+            {key: tuple(names) for key, names in pools.items()},
+        )
+
+    @cached_property
+    def told_bytes(self) -> Mapping[str, int]:
+        """The memory of the largest accelerator that says its own, by pool."""
+        told: dict[str, int] = {}
+        for host in self.hosts.values():
+            if host.capacity_bytes:
+                told[host.pool] = max(told.get(host.pool, 0), host.capacity_bytes)
+        return told
 
     def placements(self) -> Iterator[tuple[Host, Placement]]:
         """Yield every placement with its host."""

@@ -1,20 +1,16 @@
 """Where a placement fits: memory is hard, tenants and wire names keep apart."""
 
-from dataclasses import replace
-
 from lull.policy.changes import Draft
-from lull.policy.fleet import Fleet, Host, Pod, Pool, Service, State, namespace_of
+from lull.policy.fleet import DEFAULT_MODEL_BYTES, Fleet, Host, Pod, Pool, Service, State, namespace_of
 
-DEFAULT_MODEL_BYTES = 2**30
-"""What a model is assumed to take that nobody declared and nothing has measured yet."""
 HOST_OVERHEAD_BYTES = 512 * 2**20
 """What Triton and its device context take of a host before any model."""
 
 
 def capacity_bytes(fleet: Fleet, pool: Pool) -> int:
     """Return what the models of one host of `pool` may share; what accelerators say is believed."""
-    told = [h.capacity_bytes for h in fleet.hosts.values() if h.pool == pool.name and h.capacity_bytes]
-    return max(0, min([pool.capacity_bytes, *([max(told)] if told else [])]) - HOST_OVERHEAD_BYTES)
+    told = fleet.told_bytes.get(pool.name, pool.capacity_bytes)
+    return max(0, min(pool.capacity_bytes, told) - HOST_OVERHEAD_BYTES)
 
 
 def need_bytes(fleet: Fleet, service: Service) -> int:
@@ -26,30 +22,27 @@ def need_bytes(fleet: Fleet, service: Service) -> int:
 
 def charged_bytes(draft: Draft, host: Host) -> int:
     """Return what is reserved or used on a host, of what still unloads too."""
-    wanted = {p.id: p.memory_bytes for p in host.placements}
-    old = draft.fleet.hosts.get(host.name)
-    leaving = {p.id: p.memory_bytes for p in old.placements} if old else {}
-    total = sum(wanted.values())
-    for id_, report in host.reports.items():
-        if id_ in wanted:
-            total += max(0, report.memory_bytes - wanted[id_])
-        else:
-            total += max(report.memory_bytes, leaving.get(id_, 0)) or DEFAULT_MODEL_BYTES
-    return total
+    old = draft.fleet.hosts.get(host.name, host)
+    if old.placements is host.placements or not host.leaving:
+        return host.staying_bytes + host.leaving_bytes
+    reserved = {p.id: p.memory_bytes for p in old.placements}  # of what this draft takes out
+    leaving = (max(size, reserved.get(id_, 0)) or DEFAULT_MODEL_BYTES for id_, size in host.leaving.items())
+    return host.staying_bytes + sum(leaving)
 
 
 def room_bytes(draft: Draft, host: Host) -> int:
     """Return what a new placement may take of a host now; negative where a model outgrew its share."""
-    pool = draft.fleet.pools[host.pool]
-    own = min(pool.capacity_bytes, host.capacity_bytes or pool.capacity_bytes)
-    return own - HOST_OVERHEAD_BYTES - charged_bytes(draft, host)
+    return _own_bytes(draft, host) - charged_bytes(draft, host)
 
 
 def room_soon_bytes(draft: Draft, host: Host) -> int:
     """Return the room once everything that unloads now is gone."""
-    wanted = {p.id for p in host.placements}
-    loaded = {id_: report for id_, report in host.reports.items() if id_ in wanted}
-    return room_bytes(draft, replace(host, reports=loaded))
+    return _own_bytes(draft, host) - host.staying_bytes
+
+
+def _own_bytes(draft: Draft, host: Host) -> int:
+    most = draft.fleet.pools[host.pool].capacity_bytes
+    return min(most, host.capacity_bytes or most) - HOST_OVERHEAD_BYTES
 
 
 def open_to(draft: Draft, host: Host, service: Service) -> bool:
@@ -59,7 +52,7 @@ def open_to(draft: Draft, host: Host, service: Service) -> bool:
         and host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING)
         and not host.tainted
         and not host.cordoned
-        and all(p.model.name != service.model.name for p in host.placements)
+        and service.model.name not in host.names
         and _tenants_agree(draft.fleet, host, service)
     )
 
@@ -84,8 +77,7 @@ def evictable(host: Host, missing_bytes: int) -> list[str] | None:
 def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
     """Tell whether a service may share a host with those whose models are on it, even if they unload."""
     pool = fleet.pools[host.pool]
-    others = {p.service for p in host.placements} | {r.service for r in host.reports.values()}
-    others.discard(service.key)
+    others = host.tenants - {service.key}
     if others and service.dedicated:
         return False
     if any(_dedicated(fleet, key) for key in others):
