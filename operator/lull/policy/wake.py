@@ -100,17 +100,24 @@ def _is_current(host: Host, placement: Placement, service: Service) -> bool:
 def _place(draft: Draft, service: Service) -> tuple[str, str] | None:
     """Place a replica and return None, or return why that has to wait."""
     need = need_bytes(draft.fleet, service)
-    hosts = [host for host in draft.hosts.values() if open_to(draft, host, service)]
-    free = [h for h in hosts if name_is_free(h, service) and room_bytes(draft, h) >= need]
-    if free:
-        best = min(free, key=lambda h: (h.pod is not Pod.RUNNING, room_bytes(draft, h), h.name))
+    best = _fullest_with_room(draft, service, need)
+    if best:
         draft.place(best, service, need)
         return None
+    hosts = [host for host in draft.of_pool(service.pool) if open_to(draft, host, service)]
     if any(room_soon_bytes(draft, host) >= need for host in hosts):
         return MAKING_ROOM, "another model is being unloaded to make room"
     if _evict(draft, hosts, need, service):
         return _place(draft, service)
     return _place_on_new_host(draft, service, need)
+
+
+def _fullest_with_room(draft: Draft, service: Service, need: int) -> Host | None:
+    """Return the host that fits best; who may share it is asked last, as it takes longest to tell."""
+    rooms = ((room_bytes(draft, host), host) for host in draft.of_pool(service.pool))
+    fit = [(host.pod is not Pod.RUNNING, room, host.name) for room, host in rooms if room >= need]
+    hosts = (draft.hosts[name] for _, _, name in sorted(fit))
+    return next((h for h in hosts if open_to(draft, h, service) and name_is_free(h, service)), None)
 
 
 def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
