@@ -10,6 +10,8 @@ from lull.simulate.timeline import Timeline
 UNLOAD_SECONDS = 0.1
 """Assumed: how long Triton takes to unload a model."""
 
+BUSY_STEPS = 20
+
 
 @dataclass(slots=True)
 class Copy:
@@ -18,12 +20,17 @@ class Copy:
     Attributes:
         used: when it was last asked, or became ready or routed again: idleness counts from then.
         busy_until: when its last request ends.
+        busy_seconds: that it computed or will have by then; `told_seconds` of them are in `busy` already.
+        busy: share of the last window.
     """
 
     placement: Placement
     state: Report = Report.FETCHING
     used: float = 0.0
     busy_until: float = 0.0
+    busy_seconds: float = 0.0
+    told_seconds: float = 0.0
+    busy: float = 0.0
     idle: bool = False
     load_seconds: float | None = None
 
@@ -31,6 +38,18 @@ class Copy:
     def idle_at(self) -> float:
         """When it was not asked for its idle time."""
         return max(self.used, self.busy_until) + self.placement.idle_after_seconds
+
+    def use(self, now: float, until: float) -> None:
+        """Compute one more request, beside those that are computed."""
+        self.busy_seconds += max(0.0, until - max(now, self.busy_until))
+        self.busy_until = max(self.busy_until, until)
+        self.used = now
+
+    def measure(self, now: float, window_seconds: float) -> None:
+        """Tell the busy share anew, in steps as the real agent's."""
+        done = self.busy_seconds - max(0.0, self.busy_until - now)
+        self.busy = round((done - self.told_seconds) / window_seconds * BUSY_STEPS) / BUSY_STEPS
+        self.told_seconds = done
 
     def reported(self) -> Reported:
         """Return what is said of it."""
@@ -43,6 +62,7 @@ class Copy:
             self.placement.memory_bytes if held else 0,
             idle=self.idle,
             code=False,
+            busy=self.busy,
             load_seconds=self.load_seconds,
         )
 
@@ -87,11 +107,17 @@ class Agent:
 
     def use(self, copy: Copy, until: float) -> None:
         """Ask a model: it computes `until` then."""
-        copy.used = self._timeline.now
-        copy.busy_until = max(copy.busy_until, until)
+        copy.use(self._timeline.now, until)
         if copy.idle:
             self._rouse(copy)
             self._on_change()
+
+    def measure(self, window_seconds: float) -> bool:
+        """Measure the busy shares of the last window; tell whether anything computed in it."""
+        for copy in self.copies.values():
+            copy.measure(self._timeline.now, window_seconds)
+        self._on_change()
+        return any(copy.busy for copy in self.copies.values())
 
     def reports(self) -> dict[str, Reported]:
         """Return what is said of every model here."""

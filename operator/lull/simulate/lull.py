@@ -34,7 +34,7 @@ def simulate_lull(
         zip(trace.at_seconds, trace.model, trace.duration_seconds, strict=True)
     ):
         run.go_to(at)
-        run.world.arrive(model, duration)
+        run.world.pilot.arrive(model, duration)
         if index % step == 0:
             on_progress(index / len(trace))
     run.finish(trace.length_seconds)
@@ -71,13 +71,13 @@ class _Run:
     def finish(self, end: float) -> None:
         """Go to the end, and on until nobody waits any more."""
         self.go_to(end)
-        while self.world.holding:
+        while self.world.pilot.holding:
             self._timeline.run_next()
 
     def _change(self) -> None:
         """Something has changed: wake what is held now, and plan soon."""
         now = self._timeline.now
-        if self.world.holding:
+        if self.world.pilot.holding:
             self.world.write(wake(self.world.fleet(), self._notes, now))
         if not self._changed:
             self._changed = True
