@@ -1,26 +1,68 @@
 """How many replicas a service wants, and what stands in the way of giving it one."""
 
+from collections.abc import Iterator
+
 from lull.api.quantities import format_bytes
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, same_model
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
-from lull.policy.notes import placed, troubled, unready
+from lull.policy.learned import coldest_wake_seconds
+from lull.policy.load import more, telling
+from lull.policy.notes import placed, too_many, troubled, unready
 from lull.policy.packing import capacity_bytes
+from lull.policy.schedule import Hours, hours
 
 AILING_AFTER_SECONDS = 10.0
 """How long a Pod that has served may be not ready before its models are wanted elsewhere."""
 LOST_AFTER_SECONDS = 60.0
 """How long before it is given up: until then it may just be slow, and is fenced like any other."""
+SPARE_SECONDS = 300.0
+"""How long fewer replicas must have been enough before one goes: load that comes back finds it there."""
+EARLY = 1.25
+"""By how many wake times from no host at all a window opens early: learned times scatter, and this is free of
+what sleeps where."""
 UNSCHEDULABLE_AFTER_SECONDS = 30.0
 """How long a Pod may wait for the scheduler before that is called a failure."""
 
 
 def wanted(draft: Draft, service: Service) -> int:
-    """Return the replicas that a service should have now."""
+    """Return the replicas that a service should have now; one answer for a whole draft."""
+    known = draft.wanted.get(service.key)
+    if known is None:
+        known = draft.wanted[service.key] = _wanted(draft, service)
+    return known
+
+
+def opening_hours(draft: Draft, service: Service) -> Hours:
+    """Return what a service's windows say now: they open early, so that a wake is over in time."""
+    return hours(service, draft.now, EARLY * coldest_wake_seconds(draft, service))
+
+
+def _wanted(draft: Draft, service: Service) -> int:
     if service.suspend:
         return 0
-    busy = service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key))
-    return min(service.max_replicas, max(service.min_replicas, int(busy)))
+    open_now = opening_hours(draft, service)
+    if open_now.changes_at is not None:
+        draft.due(open_now.changes_at)
+    asked = service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key))
+    busy = max(1, *_by_load(draft, service)) if asked else 0
+    return min(service.max_replicas, max(service.min_replicas, open_now.replicas, busy))
+
+
+def _by_load(draft: Draft, service: Service) -> tuple[int, int]:
+    """Return the replicas that its work needs now, and those that it still has from when it needed them."""
+    if service.max_replicas == 1:
+        return 0, 0
+    have = draft.notes.replicas.get(service.key, 0)
+    return more(service, telling(draft.of(service.key))), next(_had_enough(draft, service, have), have)
+
+
+def _had_enough(draft: Draft, service: Service, have: int) -> Iterator[int]:
+    """Yield the numbers of replicas that have been enough for long."""
+    for fewer in range(have):
+        since = draft.notes.since.get(too_many(service.key, fewer))
+        if since is not None and draft.due(since + SPARE_SECONDS):
+            yield fewer
 
 
 def active(draft: Draft, host: Host, placement: Placement) -> bool:

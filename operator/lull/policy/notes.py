@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from lull.api.reasons import Reason
 from lull.policy.fleet import Fleet, Gateway, Host, Placement, Pod, Report, Reported, Service, State
+from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -42,6 +43,8 @@ class Notes:
     since: Mapping[Fact, float] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     """By service."""
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """How many a service had when none of them moved, of services with more than one."""
 
     def failure(self, service: str, generation: int) -> Failure | None:
         """Return what failed of this generation of a service."""
@@ -54,7 +57,14 @@ NOTHING_NOTED = Notes()
 
 def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
     """Return the notes after a look at the fleet: bounded by what is in it now."""
-    since = {fact: min(now, notes.since.get(fact, now)) for fact in _facts(fleet)}
+    crowds = _crowds(fleet)
+    replicas = {
+        key: count for key in crowds if (count := _replicas(notes, fleet.services[key], crowds[key])) > 1
+    }
+    spares = (
+        too_many(key, n) for key in replicas for n in spare(fleet.services[key], crowds[key], replicas[key])
+    )
+    since = {fact: min(now, notes.since.get(fact, now)) for fact in (*_facts(fleet), *spares)}
     failures = {
         key: failure
         for key, failure in notes.failures.items()
@@ -70,7 +80,7 @@ def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
     for placement, report in judged:
         if report.state is Report.READY and placement.state is State.LOADED:
             failures.pop(placement.service, None)
-    return replace(notes, since=since, failures=failures)
+    return replace(notes, since=since, failures=failures, replicas=replicas)
 
 
 def renewed(gateway: Gateway) -> Fact:
@@ -108,6 +118,11 @@ def waits(service: str) -> Fact:
     return "Waits", service
 
 
+def too_many(service: str, replicas: int) -> Fact:
+    """The fact that a service has more replicas than this many, which would be enough."""
+    return f"Enough {replicas}", service
+
+
 def serves_nobody(host: Host) -> bool:
     """Tell whether nothing on a host is routed or may be on its way out of the gateways."""
     return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
@@ -125,6 +140,21 @@ def _facts(fleet: Fleet) -> Iterator[Fact]:
         if host.trouble:
             yield troubled(host)
         yield from (placed(placement) for placement in host.placements)
+
+
+def _crowds(fleet: Fleet) -> dict[str, list[tuple[Host, Placement]]]:
+    """Return the placements of the services that may have several replicas, and have one at least."""
+    crowds: dict[str, list[tuple[Host, Placement]]] = {}
+    for host, placement in fleet.placements():
+        service = fleet.services.get(placement.service)
+        if service and service.max_replicas > 1:
+            crowds.setdefault(service.key, []).append((host, placement))
+    return crowds
+
+
+def _replicas(notes: Notes, service: Service, placed: list[tuple[Host, Placement]]) -> int:
+    count = settled(service, placed)
+    return notes.replicas.get(service.key, 0) if count is None else count
 
 
 def _judged(fleet: Fleet) -> Iterator[tuple[Placement, Reported]]:
