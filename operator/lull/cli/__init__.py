@@ -4,6 +4,7 @@ import typer
 
 from lull.cli import demo
 from lull.cli.report.commands import report
+from lull.cli.simulate.commands import simulate
 from lull.cli.top.commands import top
 from lull.local.commands import app as local
 from lull_runtime.publish.commands import publish
@@ -26,6 +27,11 @@ app.command(
     epilog="Examples:  lull report --prometheus http://localhost:9090 --since 7d --out week.html  |"
     "  lull report --prometheus $URL --pool h100 -o json | jq .summary"
 )(report)
+app.command(
+    epilog="Examples:  lull simulate --synthetic --html week.html  |"
+    "  lull simulate --trace my.csv --gpu L4 --gpu-memory-gib 24 --policy lull,knative  |"
+    "  lull simulate --synthetic --policy lull --delayed-percent 1,5,20 -o json | jq .policies"
+)(simulate)
 
 
 def main() -> None:

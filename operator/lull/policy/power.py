@@ -62,6 +62,8 @@ _PRODUCTS = (
 """H100, A100, L40S: arXiv 2605.23918; A40: NVIDIA/open-gpu-kernel-modules#874; T4: triton server#2678; the
 rest from published outputs of `nvidia-smi`, so ±20 %. Other boards of the same chip have no row."""
 
+PRODUCTS = tuple(" ".join(row.words) for row in _PRODUCTS)
+"""Names that `profile` knows, for who has to choose one."""
 _PARTS_OF_ONE = ("MIG", "SHARED")
 """Words by which NVIDIA's feature discovery marks a slice of an accelerator; its draw is not the whole's."""
 

@@ -1,0 +1,149 @@
+"""The command `lull simulate`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lull.cli.simulate import inputs, options, runs
+from lull.cli.simulate.told import Told, document, show
+from lull.simulate.setting import GIB, Setting
+from lull.simulate.trace import Trace, TraceError
+
+QUIET_SECONDS = 2.0
+PIPE_WIDTH = 100
+"""Columns of the table where no terminal says how wide it is."""
+EXTRA = ("matplotlib", "numpy")
+NEEDS_EXTRA = "this needs an extra: pip install 'lull[view]'"
+
+
+def simulate(
+    trace: options.TraceFiles = None,
+    synthetic: options.Synthetic = False,
+    models: options.ModelsFile = None,
+    memory_gib: options.MemoryGib = 8.0,
+    tenants: options.Tenants = None,
+    gpu: options.Gpu = inputs.DEFAULT_GPU,
+    gpu_memory_gib: options.GpuMemoryGib = None,
+    load_seconds: options.LoadSeconds = 20.0,
+    host_start_seconds: options.HostStartSeconds = 30.0,
+    gpus_per_node: options.GpusPerNode = 8,
+    nodes: options.NodesKept = options.Nodes.ELASTIC,
+    context_watts: options.ContextWatts = None,
+    node_watts: options.NodeWatts = 0.0,
+    policy: options.Policies = None,
+    fixed_hosts: options.FixedHosts = None,
+    delayed_percent: options.DelayedPercent = None,
+    seed: options.Seed = 0,
+    json_file: options.JsonFile = None,
+    html_file: options.HtmlFile = None,
+    output: options.AsJson = None,
+) -> None:
+    """Show what Lull and other systems would keep, draw and delay on your own trace of requests.
+
+    Lull is the very planner that the controller runs; other policies are models of their documented defaults,
+    and `clairvoyant` is what perfect foresight could not go below. All figures are simulated, and energy is
+    modelled. What may be given several times may be given with commas too. JSON keys carry their units
+    (host_hours, energy_wh); `policies` has one entry a policy.
+
+    Exit codes: 0 fine, 1 a trace or a file is not right (the message names the line), 2 wrong usage.
+    """
+    if bool(trace) == synthetic:
+        raise typer.BadParameter("give either --trace FILE.csv or --synthetic")
+    try:
+        setting = Setting(
+            power=inputs.draw(gpu, context_watts, node_watts),
+            gpu_memory_bytes=inputs.gpu_memory_bytes(gpu, gpu_memory_gib),
+            load_seconds=load_seconds,
+            host_start_seconds=host_start_seconds,
+            gpus_per_node=gpus_per_node,
+            nodes=nodes.value,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    wanted = runs.wanted(
+        options.policies(policy),
+        setting,
+        options.numbers(delayed_percent, "--delayed-percent", 0, 100),
+        options.numbers(fixed_hosts, "--fixed-hosts", 1, 1000),
+    )
+    try:
+        replayed = _trace(trace or [], models, round(memory_gib * GIB), tenants, setting)
+        told = _told(replayed, setting, gpu, wanted, curve=html_file is not None)
+        _tell(told, json_file, html_file, output)
+    except BrokenPipeError:
+        raise  # whoever read has enough: no error to tell
+    except (TraceError, OSError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        typer.echo(f"Error: {NEEDS_EXTRA} ({error})", err=True)
+        raise typer.Exit(1) from error
+
+
+def _trace(
+    files: list[Path], models: Path | None, memory_bytes: int, tenants: int | None, setting: Setting
+) -> Trace:
+    if files:
+        found = inputs.trace_of_files(files, memory_bytes)
+        found = inputs.dealt(found, tenants) if tenants else found
+    else:
+        found = inputs.synthetic_trace(setting.seed, tenants or 1, memory_bytes)
+    found = inputs.sized(found, inputs.sizes(models)) if models else found
+    inputs.assert_fits(found, setting.gpu_memory_bytes)
+    return found
+
+
+def _told(trace: Trace, setting: Setting, gpu: str, wanted: list[runs.Run], *, curve: bool) -> Told:
+    using = runs.engine()
+    outcomes = []
+    with _progress() as progress:
+        task = progress.add_task("", total=None)
+        for at, run in enumerate(wanted, start=1):
+            progress.update(task, description=f"simulating {run.name}, {at} of {len(wanted)}")
+            outcomes.append(runs.outcome(using, trace, run))
+        progress.update(task, description="the bound at other shares")
+        bound = runs.bound_curve(using, trace, setting) if curve else []
+    return Told(trace, setting, gpu, outcomes, bound)
+
+
+def _tell(told: Told, json_file: Path | None, html_file: Path | None, output: options.Output | None) -> None:
+    text = json.dumps(document(told), indent=2)
+    if json_file:
+        json_file.write_text(text + "\n")
+    if html_file:
+        from lull.cli.simulate.page import html  # matplotlib is of an extra
+
+        html_file.write_text(html(told))
+    if output:
+        print(text)
+        return
+    console = Console()
+    show(console if console.is_terminal else Console(width=PIPE_WIDTH), told)
+    for written in (json_file, html_file):
+        if written:
+            typer.echo(str(written))
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Say on stderr what is under way, once it has lasted for two seconds."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    starter = Timer(QUIET_SECONDS, progress.start)
+    starter.daemon = True
+    starter.start()
+    try:
+        yield progress
+    finally:
+        starter.cancel()
+        starter.join()
+        progress.stop()

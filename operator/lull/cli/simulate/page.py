@@ -1,0 +1,102 @@
+"""The page of a simulation: what it says in a sentence, the figures, then the plots."""
+
+from html import escape
+
+from lull.cli import pages
+from lull.cli.simulate import plots
+from lull.cli.simulate.runs import LULL
+from lull.cli.simulate.told import COLUMNS, Told, assumptions, headline, number, ratio, row, share
+from lull.simulate.outcome import Outcome
+
+
+def html(told: Told) -> str:
+    """Return the whole page."""
+    lull = _lull(told)
+    tiles = "".join(pages.tile(*said) for said in _tiles(lull)) if lull else ""
+    notes = "".join(f"<li>{escape(said)}</li>" for said in assumptions(told))
+    body = f"""<h1>What each policy would keep, draw and delay</h1>
+<p class="when">Simulated: {escape(headline(told))}</p>
+<p class="lead">{escape(sentence(told))}</p>
+<dl>{tiles}</dl>
+{_table(told)}
+<ul class="note">{notes}</ul>
+{_plots(told)}"""
+    return pages.page(f"simulation of {told.trace.name}", body)
+
+
+def sentence(told: Told) -> str:
+    """Say in a sentence or two how Lull stands beside the thriftiest of the others."""
+    lull = _lull(told)
+    if lull is None:
+        return "Lull itself was not simulated (--policy lull)."
+    said = f"Lull would keep {_kept_and_waited(lull)}."
+    peers = [one for one in told.outcomes if one.policy.partition(" ")[0] not in (LULL, "clairvoyant")]
+    if not peers:
+        return said
+    least = min(peers, key=lambda one: one.host_hours)
+    return f"{said} Of the others, {least.policy} would keep the fewest: {_kept_and_waited(least)}."
+
+
+def _kept_and_waited(outcome: Outcome) -> str:
+    kept, waited = number(outcome.host_hours), share(outcome.delayed_fraction)
+    return f"{kept} GPU-hours, with {waited} of the requests waiting"
+
+
+def _lull(told: Told) -> Outcome | None:
+    """Return Lull's outcome; of several objectives, the one nearest to the shipped 5 %."""
+    of_lull = [one for one in told.outcomes if one.policy.partition(" ")[0] == LULL]
+    return min(of_lull, key=lambda one: abs(one.delayed_fraction - 0.05), default=None)
+
+
+def _tiles(lull: Outcome) -> list[tuple[str, str, str]]:
+    delays = lull.delay_seconds
+    return [
+        ("Requests", f"{lull.requests:,}", f"{lull.dropped:,} dropped"),
+        ("Lull: GPU-hours", number(lull.host_hours), f"{ratio(lull)} x the bound"),
+        ("Lull: delayed", share(lull.delayed_fraction), f"p50 {delays.p50:.3g} s, p99 {delays.p99:.3g} s"),
+        ("Lull: energy", f"~{number(lull.energy_wh / 1000)} kWh", f"{number(lull.node_hours)} node-hours"),
+        ("Lull: loads", f"{lull.loads:,}", f"{lull.moves:,} of them moves"),
+    ]
+
+
+def _table(told: Told) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    rows = (
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row(one)) + "</tr>" for one in told.outcomes
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>\n{chr(10).join(rows)}</table></div>'
+
+
+def _plots(told: Told) -> str:
+    gaps = plots.gaps(told)
+    parts = [
+        (
+            "GPU-hours against waiting",
+            plots.hosts_frontier(told),
+            "Down and left is better; both axes run by factors of ten. Nothing can be below the dashed line.",
+        ),
+        (
+            "Energy against waiting",
+            plots.energy_frontier(told),
+            "As above, with the nodes' own draw. Modelled.",
+        ),
+        (
+            "What the energy is made of",
+            plots.energy_parts(told),
+            "Shares; what it sums up to stands beside.",
+        ),
+        (
+            "Hosts kept and models that compute",
+            plots.over_time(told),
+            "Each row has a scale of its own.",
+        ),
+    ]
+    if gaps:
+        parts.append(
+            (
+                "How long models rest",
+                gaps,
+                "Most gaps are short, and most time is in the few long ones. Dotted: when peers let go.",
+            )
+        )
+    return "\n".join(pages.section(*part) for part in parts)

@@ -1,0 +1,247 @@
+"""The plots of a simulation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from lull.cli.drawing import COLOURS, INK, drawn, sketched
+from lull.cli.simulate.runs import LULL
+from lull.cli.simulate.told import Told, number
+from lull.simulate.outcome import Outcome, Steps
+from lull.simulate.trace import Trace
+
+Floats = NDArray[np.float64]
+
+COLOUR = {
+    "lull": COLOURS[0],
+    "knative": COLOURS[1],
+    "knative-shared": COLOURS[1],
+    "keda": COLOURS[2],
+    "keda-shared": COLOURS[2],
+    "modelmesh": COLOURS[3],
+    "seldon": COLOURS[5],
+    "always-on": COLOURS[4],
+    "packed-always-on": COLOURS[4],
+}
+MARKER = {"knative-shared": "s", "keda-shared": "s", "packed-always-on": "s", "modelmesh": "^", "seldon": "v"}
+OTHER = COLOURS[6]
+BINS = 480
+"""Points of a curve: what a plot of this width can show."""
+ROW_INCHES = 0.95
+DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS = 86_400.0, 3600.0, 60.0
+TIMEOUTS = {"knative: 90 s": 90.0, "keda: 300 s": 300.0}
+"""How long an idle model of these is kept: 60 s of window and 30 s of grace; its cooldown."""
+GAP_TICKS = {"1 s": 1, "10 s": 10, "1 min": 60, "10 min": 600, "1 h": 3600, "6 h": 21_600, "1 d": 86_400,
+             "7 d": 604_800}  # fmt: skip
+PARTS = {
+    "bare idle of nodes that are on": "idle_wh",
+    "contexts": "context_wh",
+    "requests": "dynamic_wh",
+    "loads": "load_wh",
+}
+
+
+def over_time(told: Told) -> str:
+    """Hosts kept and models that compute, a row a policy."""
+    rows = len(told.outcomes)
+
+    def draw(figure: Figure) -> None:
+        every = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        for at, (axes, outcome) in enumerate(zip(every, told.outcomes, strict=True)):
+            _kept_and_busy(axes, outcome, told.trace.length_seconds, labelled=at == 0)
+        every[-1].set_xlabel(f"time, {_unit(told.trace.length_seconds)[0]}")
+
+    return sketched(draw, "kept", height_inches=0.9 + ROW_INCHES * rows)
+
+
+def hosts_frontier(told: Told) -> str:
+    """GPU-hours against the delayed share, with the bound's curve below."""
+
+    def draw(axes: Axes) -> None:
+        _points(axes, told.outcomes, [one.host_hours for one in told.outcomes])
+        if told.bound:
+            shares, hours = zip(*told.bound, strict=True)
+            axes.plot(_percent(shares), hours, "--", color=INK, lw=1.2, label="perfect foresight, at best")
+        _frontier_axes(axes, "GPU-hours kept")
+
+    return drawn(draw, "hosts", height_inches=4.6)
+
+
+def energy_frontier(told: Told) -> str:
+    """Energy against the delayed share."""
+
+    def draw(axes: Axes) -> None:
+        _points(axes, told.outcomes, [one.energy_wh / 1000 for one in told.outcomes])
+        _frontier_axes(axes, "kWh, modelled")
+
+    return drawn(draw, "energy", height_inches=4.6)
+
+
+def energy_parts(told: Told) -> str:
+    """What the energy of each policy is made of, in shares; the sums stand beside."""
+    shown = [one for one in told.outcomes if one.energy_wh > 0]
+
+    def draw(axes: Axes) -> None:
+        left = np.zeros(len(shown))
+        names = [one.policy for one in shown]
+        for (label, field), colour in zip(PARTS.items(), COLOURS, strict=False):
+            shares = np.array([100 * getattr(one, field) / one.energy_wh for one in shown])
+            axes.barh(names, shares, left=left, color=colour, label=label)
+            left += shares
+        for at, one in enumerate(shown):
+            axes.annotate(
+                f"{number(one.energy_wh / 1000)} kWh",
+                (100, at),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                annotation_clip=False,
+            )
+        axes.set_xlim(0, 100)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("% of its energy, modelled")
+
+    return drawn(draw, "parts", height_inches=1.1 + 0.3 * len(shown))
+
+
+def gaps(told: Told) -> str | None:
+    """How long a model rests between two requests: share of the gaps, and of the time in them."""
+    found = gap_seconds(told.trace)
+    if not len(found):
+        return None
+
+    edges = np.geomspace(1.0, max(10.0, float(found.max())) * 1.01, 61)
+
+    def draw(axes: Axes) -> None:
+        for weights, colour, label in (
+            (np.ones(len(found)), COLOURS[0], "share of the gaps"),
+            (found, COLOURS[1], "share of the time in them"),
+        ):
+            height, _ = np.histogram(np.maximum(found, 1.0), edges, weights=100 * weights / weights.sum())
+            axes.stairs(height, edges, fill=True, color=colour, alpha=0.6, label=label)
+        for name, seconds in TIMEOUTS.items():
+            axes.axvline(seconds, color=INK, lw=1, ls=":")
+            axes.annotate(
+                name,
+                (seconds, 1),
+                (3, -3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                rotation=90,
+                va="top",
+                fontsize=8,
+            )
+        shown = {name: at for name, at in GAP_TICKS.items() if at <= edges[-1]}
+        axes.set_xscale("log")
+        axes.set_xticks(list(shown.values()), list(shown))
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("from one request of a model to its next")
+        axes.set_ylabel("%")
+
+    return drawn(draw, "gaps", height_inches=3.2)
+
+
+def gap_seconds(trace: Trace) -> Floats:
+    """Return the times between two requests of the same model."""
+    model, at = np.array(trace.model), np.array(trace.at_seconds)
+    order = np.argsort(model, kind="stable")
+    same = np.diff(model[order]) == 0
+    found: Floats = np.diff(at[order])[same]
+    return found
+
+
+def binned(steps: Steps, length_seconds: float, *, most: bool = False) -> Floats:
+    """Return a curve's time-weighted mean, or its `most`, in each of BINS equal parts of the time."""
+    edges = np.linspace(0.0, length_seconds, BINS + 1)
+    if not len(steps):
+        return np.zeros(BINS)
+    at = np.array([0.0, *(second for second, _ in steps)])
+    value = np.array([0.0, *(many for _, many in steps)])
+    if most:
+        first = np.searchsorted(at, edges[:-1], side="right") - 1
+        after = np.searchsorted(at, edges[1:], side="left")
+        return np.array([value[a : max(b, a + 1)].max() for a, b in zip(first, after, strict=True)])
+    area = np.concatenate([[0.0], np.cumsum(value[:-1] * np.diff(at))])
+    last = np.searchsorted(at, edges, side="right") - 1
+    summed = area[last] + value[last] * (edges - at[last])
+    found: Floats = np.diff(summed) / np.diff(edges)
+    return found
+
+
+def _kept_and_busy(axes: Axes, outcome: Outcome, length_seconds: float, *, labelled: bool) -> None:
+    _, unit = _unit(length_seconds)
+    at = np.linspace(0.0, length_seconds / unit, BINS + 1)[:-1]
+    kept, busy = binned(outcome.kept, length_seconds), binned(outcome.busy, length_seconds, most=True)
+    axes.fill_between(
+        at, kept, color=_colour(outcome), alpha=0.6, lw=0, step="post", label="hosts kept, mean"
+    )
+    axes.step(at, busy, color=INK, lw=0.6, alpha=0.6, where="post", label="models that compute, most at once")
+    top = max(float(kept.max()), float(busy.max()), 1.0)
+    axes.set_ylim(0, 1.35 * top)
+    axes.set_xlim(0, length_seconds / unit)
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    hours = length_seconds / HOUR_SECONDS
+    mean = outcome.host_hours / hours if hours else 0.0
+    title = f"{outcome.policy}: {number(mean)} hosts on the mean"
+    axes.annotate(title, (0.005, 0.98), va="top", fontsize=9, xycoords="axes fraction")
+    if not labelled:  # one legend for all rows
+        for artist in (*axes.collections, *axes.lines):
+            artist.set_label("_")
+
+
+def _points(axes: Axes, outcomes: Sequence[Outcome], values: Sequence[float]) -> None:
+    """Draw a mark a policy; objectives of Lull are joined to its curve, variants carry their own text."""
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for one, value in zip(outcomes, values, strict=True):
+        policy, _, variant = one.policy.partition(" ")
+        points.setdefault(policy, []).append((100 * one.delayed_fraction, value, variant))
+    for policy, found in points.items():
+        found.sort()
+        axes.plot(
+            [x for x, _, _ in found],
+            [y for _, y, _ in found],
+            MARKER.get(policy, "o"),
+            ls="-" if policy == LULL else ":",
+            ms=9 if policy == LULL else 7,
+            mfc=None if "shared" not in policy and "packed" not in policy else "none",
+            color=COLOUR.get(policy, OTHER),
+            label=policy,
+            clip_on=False,
+        )
+        for x, y, variant in found:
+            axes.annotate(variant, (x, y), (6, 5), textcoords="offset points", fontsize=8)
+
+
+def _frontier_axes(axes: Axes, label: str) -> None:
+    axes.set_xscale("symlog", linthresh=0.1, linscale=0.4)
+    axes.set_xlim(left=0)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.set_xlabel("requests that waited, % (0.1 and less: not to scale)")
+    axes.set_ylabel(label)
+
+
+def _colour(outcome: Outcome) -> str:
+    return COLOUR.get(outcome.policy.partition(" ")[0], OTHER)
+
+
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
+
+
+def _plain(value: float, _: int | None) -> str:
+    return f"{value:,.12g}"
+
+
+def _unit(length_seconds: float) -> tuple[str, float]:
+    for name, seconds in (("days", DAY_SECONDS), ("hours", HOUR_SECONDS), ("minutes", MINUTE_SECONDS)):
+        if length_seconds >= 2 * seconds:
+            return name, seconds
+    return "seconds", 1.0

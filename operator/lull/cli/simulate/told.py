@@ -1,0 +1,179 @@
+"""What came of a simulation, in words, as a table and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lull.api.quantities import format_bytes, format_duration
+from lull.simulate.outcome import Outcome
+from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, LOAD_BUSY, Setting
+from lull.simulate.trace import Trace
+
+KEYS = (
+    "requests",
+    "delayed",
+    "delayed_fraction",
+    "delay_seconds",
+    "dropped",
+    "host_hours",
+    "node_hours",
+    "idle_wh",
+    "context_wh",
+    "dynamic_wh",
+    "load_wh",
+    "energy_wh",
+    "moves",
+    "loads",
+    "lower_bound_host_hours",
+)
+COLUMNS = ("policy", "GPU-hours", "node-hours", "kWh", "delayed", "p50", "p99", "dropped", "x bound")
+PEERS = "lull is the planner that the controller runs; the others are models of their documented defaults."
+BOUND = "x bound: GPU-hours over what perfect foresight could not go below with as many requests delayed."
+
+
+@dataclass(frozen=True)
+class Told:
+    """All of one simulation.
+
+    Attributes:
+        gpu: the product's name.
+        outcomes: by the names of their runs.
+        bound: (delayed share, least host-hours) pairs.
+    """
+
+    trace: Trace
+    setting: Setting
+    gpu: str
+    outcomes: Sequence[Outcome]
+    bound: Sequence[tuple[float, float]] = ()
+
+
+def document(told: Told) -> dict[str, Any]:
+    """Return it as JSON has it."""
+    trace, setting, power = told.trace, told.setting, told.setting.power
+    return {
+        "trace": {
+            "name": trace.name,
+            "requests": len(trace),
+            "models": len(trace.models),
+            "tenants": tenants(trace),
+            "length_seconds": trace.length_seconds,
+        },
+        "setting": {
+            "gpu": told.gpu,
+            "gpu_memory_bytes": setting.gpu_memory_bytes,
+            "load_seconds": setting.load_seconds,
+            "host_start_seconds": setting.host_start_seconds,
+            "gpus_per_node": setting.gpus_per_node,
+            "nodes": setting.nodes,
+            "idle_watts": power.idle_watts,
+            "context_watts": power.context_watts,
+            "max_watts": power.max_watts,
+            "node_watts": power.node_watts,
+            "seed": setting.seed,
+        },
+        "policies": {one.policy: figures(one) for one in told.outcomes},
+    }
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """Return a policy's figures by their keys."""
+    delays = outcome.delay_seconds
+    found = {key: getattr(outcome, key) for key in KEYS}
+    return found | {
+        "delay_seconds": {"p50": delays.p50, "p95": delays.p95, "p99": delays.p99, "max": delays.max}
+    }
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    """Return a policy's line, one cell for each of COLUMNS."""
+    return (
+        outcome.policy,
+        number(outcome.host_hours),
+        number(outcome.node_hours),
+        number(outcome.energy_wh / 1000),
+        share(outcome.delayed_fraction),
+        format_duration(outcome.delay_seconds.p50) if outcome.delayed else "–",
+        format_duration(outcome.delay_seconds.p99) if outcome.delayed else "–",
+        f"{outcome.dropped:,}" if outcome.dropped else "–",
+        ratio(outcome),
+    )
+
+
+def show(console: Console, told: Told) -> None:
+    """Print the table, above it what was simulated, below it what is assumed."""
+    console.print(headline(told), highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for at, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if at else "left", no_wrap=True)
+    for outcome in told.outcomes:
+        table.add_row(*row(outcome))
+    console.print(table)
+    for said in assumptions(told):
+        console.print(said, style="dim", highlight=False)
+
+
+def headline(told: Told) -> str:
+    """Say what was simulated, on what."""
+    trace, setting = told.trace, told.setting
+    several = tenants(trace)
+    whose = f" of {several} tenants" if several > 1 else ""
+    return (
+        f"{trace.name}: {len(trace):,} requests of {len(trace.models)} models{whose} in "
+        f"{length(trace.length_seconds)}, on GPUs of {format_bytes(setting.gpu_memory_bytes)} ({told.gpu})."
+    )
+
+
+def assumptions(told: Told) -> list[str]:
+    """Say what is modelled or assumed, a sentence or two an item."""
+    return [_machine(told.setting), _energy(told.setting), PEERS, BOUND]
+
+
+def tenants(trace: Trace) -> int:
+    """Return how many there are."""
+    return len({model.tenant for model in trace.models})
+
+
+def ratio(outcome: Outcome) -> str:
+    """Return the host-hours over the lower bound."""
+    bound = outcome.lower_bound_host_hours
+    return f"{outcome.host_hours / bound:.2f}" if bound else "–"
+
+
+def share(value: float) -> str:
+    """Return a share that is small as a rule, in percent."""
+    return "<0.01%" if 0 < value < 0.0001 else f"{value:.2%}"
+
+
+def number(value: float) -> str:
+    """Return a number with the digits that matter."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def length(seconds: float) -> str:
+    """Return a time in days where it is some, else as a duration."""
+    return f"{seconds / 86_400:.3g} days" if seconds >= 2 * 86_400 else format_duration(seconds)
+
+
+def _machine(setting: Setting) -> str:
+    return (
+        f"Assumed: loads take {setting.load_seconds:g} s, hosts start in {setting.host_start_seconds:g} s; "
+        f"{setting.gpus_per_node} GPUs a node, nodes {setting.nodes}. Delayed: waits over "
+        f"{DELAYED_SECONDS:g} s for its model; dropped: waits over {HOLD_SECONDS:g} s."
+    )
+
+
+def _energy(setting: Setting) -> str:
+    power = setting.power
+    node = (
+        f"{power.node_watts:g} W a node"
+        if power.node_watts
+        else "nothing for nodes themselves (--node-watts)"
+    )
+    return (
+        f"Energy is modelled: a GPU draws {power.idle_watts:g} W idle, {power.context_watts:g} W more once a "
+        f"process holds it, {power.max_watts:g} W computing; a load keeps it {LOAD_BUSY:.0%} busy; {node}."
+    )
