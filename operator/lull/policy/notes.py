@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from lull.api.reasons import Reason
 from lull.policy.fleet import Fleet, Gateway, Host, Placement, Pod, Report, Reported, Service, State
+from lull.policy.learning import Learned, learn, starting
 from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
@@ -45,6 +46,7 @@ class Notes:
     """By service."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     """How many a service had when none of them moved, of services with more than one."""
+    learned: Learned = Learned()  # noqa: RUF009  frozen
 
     def failure(self, service: str, generation: int) -> Failure | None:
         """Return what failed of this generation of a service."""
@@ -80,7 +82,8 @@ def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
     for placement, report in judged:
         if report.state is Report.READY and placement.state is State.LOADED:
             failures.pop(placement.service, None)
-    return replace(notes, since=since, failures=failures, replicas=replicas)
+    learned = learn(notes.learned, fleet, notes.since, now, fleet.services)
+    return replace(notes, since=since, failures=failures, replicas=replicas, learned=learned)
 
 
 def renewed(gateway: Gateway) -> Fact:
@@ -96,6 +99,11 @@ def empty(host: Host) -> Fact:
 def ending(host: Host) -> Fact:
     """The fact that a host's Pod is ending, and serves nobody."""
     return "Ending", host.name
+
+
+def kept(host: Host) -> Fact:
+    """The fact that there is a host."""
+    return "Kept", host.name
 
 
 def unready(host: Host) -> Fact:
@@ -133,6 +141,9 @@ def _facts(fleet: Fleet) -> Iterator[Fact]:
         yield renewed(gateway)
         yield from (waits(service) for service in gateway.held)
     for host in fleet.hosts.values():
+        yield kept(host)
+        if host.pod in (Pod.MISSING, Pod.STARTING):
+            yield starting(host)
         if serves_nobody(host):
             yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
         if host.pod is Pod.UNREADY:

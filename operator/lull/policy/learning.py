@@ -1,0 +1,197 @@
+"""What the fleet shows of its users' habits, and of what loads and starts take; learned by looking alone.
+
+All times are the observer's own. A restart forgets which silences were under way, and so counts none of them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from lull.policy.fleet import Count, Fleet, Host, Placement, Pod, Report, Service, State
+from lull.policy.habits import Crowd, Gaps, Habit, hazards, with_average, with_silence
+from lull.policy.prices import Market, Price, break_even_seconds, market_of, repriced
+
+USUAL_LOAD_SECONDS = 20.0
+"""How long a load is expected to take before the first one of a service."""
+USUAL_START_SECONDS = 30.0
+"""How long a host is expected to take to start before the first one of a pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned up to now: by service, by pool, and by pool and objective."""
+
+    habits: Mapping[str, Habit] = field(default_factory=dict)
+    crowds: Mapping[str, Crowd] = field(default_factory=dict)
+    prices: Mapping[Market, Price] = field(default_factory=dict)
+
+    def load_seconds(self, service: str) -> float:
+        """Return how long a load of a service is expected to take."""
+        habit = self.habits.get(service)
+        known = habit.load_seconds if habit else None
+        return USUAL_LOAD_SECONDS if known is None else known
+
+    def start_seconds(self, pool: str) -> float:
+        """Return how long a host of a pool is expected to take from the wish for it until it can load."""
+        crowd = self.crowds.get(pool)
+        known = crowd.start_seconds if crowd else None
+        return USUAL_START_SECONDS if known is None else known
+
+
+def remembered(
+    services: Mapping[str, tuple[str, Habit]], starts: Mapping[str, float], prices: Mapping[Market, float]
+) -> Learned:
+    """Return what a restarted controller goes on with.
+
+    Args:
+        services: by service: its pool, and its habit (`habit_from`).
+        starts: seconds that a host takes to start, by pool.
+        prices: what a delayed request is worth, in host-seconds.
+    """
+    gaps: dict[str, Gaps] = {}
+    for pool, habit in services.values():
+        known = gaps.get(pool)
+        gaps[pool] = tuple(map(sum, zip(known, habit.gaps, strict=True))) if known else habit.gaps
+    crowds = {
+        pool: _crowd(Crowd(start_seconds=starts.get(pool)), gaps.get(pool, Crowd().gaps))
+        for pool in gaps.keys() | starts.keys()
+    }
+    habits = {
+        key: replace(habit, hazards=hazards(habit.gaps, crowds[pool].hazards))
+        for key, (pool, habit) in services.items()
+    }
+    return Learned(habits, crowds, {market: Price(worth) for market, worth in prices.items()})
+
+
+def learn(
+    learned: Learned, fleet: Fleet, since: Mapping[tuple[str, str], float], now: float, keys: Iterable[str]
+) -> Learned:
+    """Return what is known after a look at the services `keys`: those that changed; bounded by the fleet.
+
+    `since` are the facts as of the look before: since when hosts start, and placements are in their state.
+    """
+    student = _Student(learned, fleet, since, now)
+    for key in keys:
+        if key in fleet.services:
+            student.look_at(fleet.services[key])
+    for host in fleet.hosts.values():
+        born = since.get(starting(host))
+        if born is not None and host.pod is Pod.RUNNING:
+            student.started(host.pool, now - born)
+    return student.learned()
+
+
+def starting(host: Host) -> tuple[str, str]:
+    """The fact that a host is wished for, and does not run yet."""
+    return "Starting", host.name
+
+
+def used(fleet: Fleet, service: Service, placed: Iterable[tuple[Host, Placement]]) -> bool:
+    """Tell whether a service is asked: a gateway holds requests for it, or an agent saw one in its idle time.
+
+    What was put there unasked has not been idle for long, and is not in use for that.
+    """
+    if any(service.key in gateway.held for gateway in fleet.gateways.values()):
+        return True
+    return any(
+        p.state is State.LOADED and host.says(p, Report.READY) and not host.reports[p.id].idle
+        for host, p in placed
+    )
+
+
+class _Student:
+    """Takes in one look. Copies what it changes, once."""
+
+    def __init__(
+        self, learned: Learned, fleet: Fleet, since: Mapping[tuple[str, str], float], now: float
+    ) -> None:
+        self._fleet = fleet
+        self._since = since
+        self._now = now
+        self._habits = {key: habit for key, habit in learned.habits.items() if key in fleet.services}
+        self._crowds = {pool: crowd for pool, crowd in learned.crowds.items() if pool in fleet.pools}
+        self._prices = {market: price for market, price in learned.prices.items() if market[0] in fleet.pools}
+        self._sums: dict[Market, tuple[int, int]] = {}
+
+    def look_at(self, service: Service) -> None:
+        key = service.key
+        habit = self._habits.get(key)
+        count = self._fleet.counts.get(key, Count())
+        if habit is None:
+            habit = Habit(count=count)
+        placed = [
+            (host, p)
+            for name in self._fleet.index.homes.get(key, ())
+            for host in (self._fleet.hosts[name],)
+            for p in host.placements
+            if p.service == key
+        ]
+        habit = self._timed(habit, placed)
+        habit = self._counted(habit, service, count)
+        self._habits[key] = self._heard(habit, service, placed)
+
+    def started(self, pool: str, seconds: float) -> None:
+        crowd = self._crowds.get(pool, Crowd())
+        self._crowds[pool] = replace(crowd, start_seconds=with_average(crowd.start_seconds, seconds))
+
+    def learned(self) -> Learned:
+        learned = Learned(self._habits, self._crowds, self._prices)
+        for market, (requests, delayed) in self._sums.items():
+            pool = self._fleet.pools.get(market[0])
+            if pool is None:
+                continue
+            floor = break_even_seconds(pool.profile, USUAL_LOAD_SECONDS, learned.start_seconds(pool.name))
+            price = self._prices.get(market, Price())
+            self._prices[market] = repriced(price, market, requests, delayed, floor)
+        return learned
+
+    def _heard(self, habit: Habit, service: Service, placed: list[tuple[Host, Placement]]) -> Habit:
+        """Let a silence begin, go on or end."""
+        if used(self._fleet, service, placed):
+            return habit if habit.silent_since is None else self._ended(habit, service)
+        if habit.silent_since is not None:
+            return habit
+        quiet = [p for host, p in placed if self._quiet(host, p)]
+        if not quiet:
+            return habit
+        idle = max(p.idle_after_seconds if p.state is State.LOADED else 0.0 for p in quiet)
+        return replace(habit, silent_since=self._now - idle)
+
+    def _quiet(self, host: Host, placement: Placement) -> bool:
+        """Tell whether a placement is idle; the agent's word may be older than the placement's last turn."""
+        if placement.state is State.RESIDENT:
+            return True
+        report = host.report(placement)
+        turned = self._since.get((placement.state, placement.claim), self._now)
+        told = report is not None and report.idle
+        return told and (
+            placement.state is State.DRAINING or turned + placement.idle_after_seconds <= self._now
+        )
+
+    def _ended(self, habit: Habit, service: Service) -> Habit:
+        seconds = self._now - (self._now if habit.silent_since is None else habit.silent_since)
+        crowd = self._crowds.get(service.pool, Crowd())
+        crowd = _crowd(crowd, with_silence(crowd.gaps, seconds))
+        if service.pool in self._fleet.pools:
+            self._crowds[service.pool] = crowd
+        gaps = with_silence(habit.gaps, seconds)
+        return replace(habit, gaps=gaps, hazards=hazards(gaps, crowd.hazards), silent_since=None)
+
+    def _counted(self, habit: Habit, service: Service, count: Count) -> Habit:
+        requests, delayed = count.requests - habit.count.requests, count.delayed - habit.count.delayed
+        if requests > 0 and delayed >= 0:
+            market = market_of(service)
+            before = self._sums.get(market, (0, 0))
+            self._sums[market] = before[0] + requests, before[1] + delayed
+        return habit if habit.count == count else replace(habit, count=count)
+
+    def _timed(self, habit: Habit, placed: list[tuple[Host, Placement]]) -> Habit:
+        for host, placement in placed:
+            report = host.report(placement)
+            if report and report.load_seconds is not None and placement.id != habit.loaded:
+                average = with_average(habit.load_seconds, report.load_seconds)
+                habit = replace(habit, load_seconds=average, loaded=placement.id)
+        return habit
+
+
+def _crowd(crowd: Crowd, gaps: Gaps) -> Crowd:
+    return replace(crowd, gaps=gaps, hazards=hazards(gaps, Crowd().hazards))
