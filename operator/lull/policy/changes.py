@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from lull.api.names import GATEWAY_STALE_SECONDS
 from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Service, State
 from lull.policy.notes import Notes, renewed
-from lull.policy.scope import Scope, whole
+from lull.policy.scope import Scope, Subject, whole
 
 DEFAULT_IDLE_AFTER_SECONDS = 300.0
 """How long a service without `idleAfter` stays loaded after its last request."""
@@ -77,11 +77,17 @@ class Draft:
         self.now = now
         self.scope = whole(fleet) if scope is None else scope
         self.hosts: dict[str, Host] = dict(fleet.hosts)
-        self.next_at: float | None = None
+        self.due_at: dict[Subject, float] = {}
+        """When time alone may change the answer, by the subject that was looked at."""
+        self.restless: set[Subject] = set()
+        """Who is looked at again in the next plan, whatever happens."""
+        self._subject: Subject = ""
         self.blocked: dict[str, tuple[str, str]] = {}
         """Reason and message by service, for those that were wanted and could not be placed."""
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
+        self.roomiest: dict[str, list[Host]] = {}
+        """Hosts by pool, as far as they were asked for, when all was decided."""
         self._deleted: dict[str, str] = {}
         self._vacated: dict[str, str] = {}
         self._proofs: set[str] = set()
@@ -96,21 +102,35 @@ class Draft:
     def held(self) -> frozenset[str]:
         """The services that live gateways hold requests for."""
         if self._held is None:
+            self._subject, subject = "", self._subject  # nobody's: it is asked for in every plan
             asking = [g for g in self.fleet.gateways.values() if g.held]
             self._held = frozenset().union(*(g.held for g in asking if not self._stale(g)))
+            self._subject = subject
         return self._held
 
     def services(self) -> Iterator[Service]:
         """Yield the services to look at: who goes through all of them instead makes every plan a long one."""
         for key in self.scope.services:
             if key in self.fleet.services:
+                self.look_at(key)
                 yield self.fleet.services[key]
+        self.look_at("")
 
     def each_host(self) -> Iterator[Host]:
         """Yield the hosts to look at, each as it is by then."""
         for name in self.scope.hosts:
             if name in self.hosts:
+                self.look_at(name)
                 yield self.hosts[name]
+        self.look_at("")
+
+    def look_at(self, subject: Subject) -> None:
+        """Take it that what is asked from here on is asked for this subject; empty: for all of them."""
+        self._subject = subject
+
+    def again(self, subject: Subject) -> None:
+        """Have a subject looked at in the next plan too, as its answer hangs on more than itself."""
+        self.restless.add(subject)
 
     def of_pool(self, pool: str) -> list[Host]:
         """Return all hosts of a pool."""
@@ -121,7 +141,7 @@ class Draft:
         """Tell whether `at` has come; where it has not, the plan is due again then."""
         if self.now >= at:
             return True
-        self.next_at = at if self.next_at is None else min(self.next_at, at)
+        self.due_at[self._subject] = min(at, self.due_at.get(self._subject, at))
         return False
 
     def of(self, service: str) -> list[tuple[Host, Placement]]:
@@ -133,6 +153,7 @@ class Draft:
     def put(self, host: Host, placements: Iterable[Placement]) -> None:
         """Change what a host should hold."""
         changed = replace(host, placements=tuple(placements))
+        self._stir(self.hosts[host.name].holds | changed.holds, host.name)
         self.hosts[host.name] = changed
         known = self.fleet.hosts.get(host.name)
         for service in changed.holds - (known.holds if known else frozenset()):
@@ -190,11 +211,13 @@ class Draft:
 
     def vacate(self, host: Host, reason: str) -> None:
         """Have a host emptied; from here on it counts as cordoned."""
+        self._stir(host.holds, host.name)
         self.hosts[host.name] = replace(self.hosts[host.name], cordoned=True)
         self._vacated[host.name] = reason
 
     def delete(self, host: Host, reason: str) -> None:
         """Let a host go that this draft did not make itself."""
+        self._stir(host.holds, host.name)
         del self.hosts[host.name]
         self._deleted[host.name] = reason
 
@@ -217,6 +240,14 @@ class Draft:
 
     def _stale(self, gateway: Gateway) -> bool:
         return self.due(self.notes.since.get(renewed(gateway), self.now) + GATEWAY_STALE_SECONDS)
+
+    def _stir(self, services: Iterable[str], host: str) -> None:
+        """Bring in who hangs on a host that changes, and in the next plan too: the write may be refused."""
+        self.restless.update(services, [host])
+        self.scope.services.names.update(services)
+        self.scope.hosts.names.add(host)
+        for key in services:
+            self.scope.hosts.names.update(self.fleet.index.homes.get(key, ()), self._homes.get(key, ()))
 
     def _fresh(self, prefix: str) -> str:
         """Return a name, valid as a DNS label, that no other decision makes."""

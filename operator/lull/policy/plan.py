@@ -7,10 +7,11 @@ from lull.policy.changes import Change, Draft
 from lull.policy.demand import wanted
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
-from lull.policy.fleet import Fleet
+from lull.policy.fleet import Fleet, Host, Pod, State
 from lull.policy.hosts import keep_minimum, let_go, missing_pods
 from lull.policy.idling import give_up, good, refresh, relieve, retire
-from lull.policy.notes import Notes
+from lull.policy.notes import Notes, serves_nobody
+from lull.policy.scope import NOTHING_SEEN, Scope, Seen, Subject, everything, scope_of, stirred
 from lull.policy.wake import wake_held, wake_one
 
 
@@ -21,19 +22,31 @@ class Plan:
     Attributes:
         changes: to be applied; without outside change, applying them leads to a plan without any.
         next_at: the next moment at which the passing of time alone changes the plan; None if it never does.
-        services: what each service's status says, by key.
+        services: what each service's status says, by key; it is there once the service was looked at.
         pools: what each pool's status says, by name.
+        looked_at: the services that were looked at, gone ones too: of all others nothing has changed.
+        seen: what the next plan goes on from.
     """
 
     changes: list[Change]
     next_at: float | None
     services: Mapping[str, Explanation]
     pools: Mapping[str, PoolExplanation]
+    looked_at: frozenset[str]
+    seen: Seen
 
 
-def plan(fleet: Fleet, notes: Notes, now: float) -> Plan:
-    """Decide on the whole fleet: wake, retire, fence, failures, hosts, in this order."""
-    draft = Draft(fleet, notes, now)
+def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most: int | None = None) -> Plan:
+    """Decide on the fleet: wake, retire, fence, failures, hosts, in this order.
+
+    After the plan `last`, only what has changed since then is looked at, and the answer is the same. A plan
+    begins with `most` subjects at most; the next one, due at once, goes on with those that are left.
+    """
+    draft = Draft(fleet, notes, now, Scope())
+    subjects = _subjects(draft, last)
+    taken = subjects[:most]
+    draft.scope = scope_of(taken, fleet, *([last.seen.fleet] if last else []))
+    begun = draft.scope.names()
     wake_held(draft)
     provide(draft)
     retire(draft)
@@ -43,9 +56,49 @@ def plan(fleet: Fleet, notes: Notes, now: float) -> Plan:
     refresh(draft)
     let_go(draft)
     keep_minimum(draft)
-    services = {service.key: explain(draft, service) for service in draft.services()}
+    told = {service.key: explain(draft, service) for service in draft.services()}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
-    return Plan([*draft.changes(), *missing_pods(draft)], draft.next_at, services, pools)
+    seen = _seen(draft, last, begun, subjects[len(taken) :])
+    return Plan(
+        changes=[*draft.changes(), *missing_pods(draft)],
+        next_at=now if seen.left else min(seen.due.values(), default=None),
+        services=_carried(last.services if last else {}, told, fleet),
+        pools=pools,
+        looked_at=frozenset(draft.scope.services.names),
+        seen=seen,
+    )
+
+
+def _subjects(draft: Draft, last: Plan | None) -> list[Subject]:
+    if last is None:
+        return everything(draft.fleet, draft.held)
+    return stirred(last.seen, draft.fleet, draft.notes, draft.held, draft.now)
+
+
+def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], rest: list[Subject]) -> Seen:
+    """Return what to go on from: of whom was looked at from the beginning only what was found now."""
+    before = last.seen if last else NOTHING_SEEN
+    due = {subject: at for subject, at in before.due.items() if subject and subject not in begun}
+    due |= {subject: min(at, due.get(subject, at)) for subject, at in draft.due_at.items()}
+    again = draft.restless | draft.blocked.keys() | {h.name for h in draft.each_host() if _restless(h)}
+    left = tuple(subject for subject in rest if "/" not in subject or subject not in begun)
+    return Seen(draft.fleet, draft.notes, draft.held, due, frozenset(again | (before.again - begun)), left)
+
+
+def _restless(host: Host) -> bool:
+    """Tell whether what becomes of a host hangs on others: on gateways, its pool, who waits for room."""
+    draining = any(placement.state is State.DRAINING for placement in host.placements)
+    return draining or host.pod is Pod.MISSING or serves_nobody(host)
+
+
+def _carried(
+    before: Mapping[str, Explanation], told: Mapping[str, Explanation], fleet: Fleet
+) -> dict[str, Explanation]:
+    """Return what is said of every service; what says nothing new stays the same object."""
+    said = {**before, **{key: now for key, now in told.items() if before.get(key) != now}}
+    for key in before.keys() - fleet.services.keys():
+        del said[key]
+    return said
 
 
 def provide(draft: Draft) -> None:

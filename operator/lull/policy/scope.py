@@ -1,12 +1,17 @@
 """Which services and hosts a plan looks at: all at first, then those whose answer may be another by now.
 
-A subject is a service, by its `namespace/name`, or a host, by its name, which has no slash.
+A subject is a service, by its `namespace/name`, or a host, by its name, which has no slash. What is decided
+of a service follows from itself, its pool, and the hosts that it is on; of a host, from its services and all
+hosts that they are on. Who hangs on more than that is looked at in every plan.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lull.policy.fleet import Fleet
+from lull.policy.notes import Notes
+
+Subject = str
 
 
 class Subjects:
@@ -34,7 +39,82 @@ class Scope:
     services: Subjects = field(default_factory=Subjects)
     hosts: Subjects = field(default_factory=Subjects)
 
+    def names(self) -> frozenset[Subject]:
+        """Return those that are in it by now."""
+        return frozenset(self.services.names | self.hosts.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan leaves for the next one.
+
+    Attributes:
+        held: the services that requests were held for.
+        due: when time alone may change the answer for a subject.
+        again: subjects whose answer hangs on more than themselves: they wait for others, or were to change.
+        left: those that the plan had no time for, the most urgent first.
+    """
+
+    fleet: Fleet
+    notes: Notes
+    held: frozenset[str]
+    due: Mapping[Subject, float]
+    again: frozenset[Subject]
+    left: tuple[Subject, ...]
+
+
+NOTHING_SEEN = Seen(Fleet({}, {}, {}, {}), Notes(), frozenset(), {}, frozenset(), ())
+
 
 def whole(fleet: Fleet) -> Scope:
     """Return all that there is."""
     return Scope(Subjects(fleet.services), Subjects(fleet.hosts))
+
+
+def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
+    """Return the subjects of a fleet that was never planned: who waits first, hosts before who is on none."""
+    return list(dict.fromkeys((*sorted(held), *sorted(fleet.hosts), *sorted(fleet.services))))
+
+
+def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
+    """Return the subjects that have to be looked at since the last plan, the most urgent first."""
+    pools = _changed(seen.fleet.pools, fleet.pools) | _changed(seen.fleet.told_bytes, fleet.told_bytes)
+    news = [
+        *sorted(held ^ seen.held),
+        *sorted(_changed(seen.fleet.hosts, fleet.hosts)),
+        *sorted(_changed(seen.fleet.services, fleet.services)),
+        *sorted(_changed(seen.notes.failures, notes.failures)),
+        *sorted(subject for subject, at in seen.due.items() if at <= now),
+        *(_residents(seen.fleet, fleet, pools) if pools else ()),
+    ]
+    calm = not news and not _changed(seen.fleet.gateways, fleet.gateways)
+    again = () if calm and seen.left else sorted(seen.again)
+    return list(dict.fromkeys((*news, *seen.left, *again)))
+
+
+def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
+    """Return the scope of these subjects: hosts bring their services, services the hosts that they are on."""
+    subjects = set(subjects)
+    services = {subject for subject in subjects if "/" in subject}
+    hosts = subjects - services
+    for fleet in fleets:
+        services.update(*(fleet.hosts[name].holds for name in hosts if name in fleet.hosts))
+    for fleet in fleets:
+        hosts.update(*(fleet.index.homes.get(key, ()) for key in services))
+    return Scope(Subjects(services), Subjects(hosts))
+
+
+def _residents(old: Fleet, new: Fleet, pools: set[str]) -> Iterator[Subject]:
+    """Yield all that is in some pools, or was."""
+    for fleet in (new, old):
+        for pool in sorted(pools):
+            yield from sorted(fleet.index.pools.get(pool, ()))
+        yield from sorted(key for key, service in fleet.services.items() if service.pool in pools)
+
+
+def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
+    """Return the keys whose values are others now."""
+    if old is new:
+        return set()
+    found = {key for key, value in new.items() if old.get(key) is not value}
+    return found | (old.keys() - new.keys())
