@@ -9,8 +9,8 @@ from lull.simulate.timeline import Timeline
 
 UNLOAD_SECONDS = 0.1
 """Assumed: how long Triton takes to unload a model."""
-
 BUSY_STEPS = 20
+"""Busy shares are told in steps of one over this, as the real agent's are read."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Copy:
         self.used = now
 
     def measure(self, now: float, window_seconds: float) -> None:
-        """Tell the busy share anew, in steps as the real agent's."""
+        """Tell the busy share anew."""
         done = self.busy_seconds - max(0.0, self.busy_until - now)
         self.busy = round((done - self.told_seconds) / window_seconds * BUSY_STEPS) / BUSY_STEPS
         self.told_seconds = done
@@ -158,12 +158,12 @@ class Agent:
         self._loading = True
         copy = min(waiting, key=lambda copy: copy.placement.state is State.RESIDENT)
         copy.state = Report.LOADING
-        copy.load_seconds = self._load(copy.placement)
-        self._timeline.at(self._timeline.now + copy.load_seconds, partial(self._loaded, copy))
+        seconds = self._load(copy.placement)
+        self._timeline.at(self._timeline.now + seconds, partial(self._loaded, copy, seconds))
 
-    def _loaded(self, copy: Copy) -> None:
+    def _loaded(self, copy: Copy, seconds: float) -> None:
         self._loading = False
-        copy.state, copy.used = Report.READY, self._timeline.now
+        copy.state, copy.used, copy.load_seconds = Report.READY, self._timeline.now, seconds
         if copy.placement.id in self._wanted:
             self._watch(copy)
         else:

@@ -1,0 +1,212 @@
+"""The simulated API and gateway: what reaches whom, and when."""
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from lull.policy import (
+    CreateHost,
+    DeleteHost,
+    Placement,
+    Pod,
+    Report,
+    SetModels,
+    State,
+    Vacate,
+)
+from lull.simulate.meter import Meter
+from lull.simulate.pilot import HOP_SECONDS
+from lull.simulate.setting import HOLD_SECONDS, Setting
+from lull.simulate.timeline import Timeline
+from lull.simulate.world import FIGURES_SECONDS, World
+from unit.simulate.traces import trace
+
+OF = trace((0, "a", 1), (0, "b", 1), length_seconds=1000)
+A, B = 0, 1
+
+
+class Stage:
+    """A world without a policy: the test decides."""
+
+    def __init__(self):
+        self.timeline = Timeline()
+        self.meter = Meter(OF, Setting())
+        self.changes = 0
+        self.world = World(OF, Setting(), self.timeline, self.meter, on_change=self._change)
+        self._ids = count()
+
+    def _change(self):
+        self.changes += 1
+
+    def go_to(self, at):
+        while self.timeline.next_at <= at:
+            self.timeline.run_next()
+        self.timeline.now = at
+
+    def placement(self, key, **fields):
+        service = self.world.fleet().services[key]
+        return Placement(f"p{next(self._ids)}", key, service.model, service.memory_bytes, 300.0, **fields)
+
+    def set_models(self, *after):
+        self.world.write([SetModels("h", self.world.hosts["h"].placements, after)])
+
+    def report(self, placement):
+        report = self.world.hosts["h"].report(placement)
+        return report and report.state
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+@pytest.fixture
+def serving(stage):
+    """Model a is loaded on host h since second 50."""
+    stage.a = stage.placement("team/a")
+    stage.world.write([CreateHost("h", "gpu", (stage.a,))])
+    stage.go_to(60.0)
+    assert stage.report(stage.a) is Report.READY
+    return stage
+
+
+def test_a_host_starts_then_loads_and_is_kept_from_the_wish_for_it(stage):
+    asked = stage.placement("team/a")
+    stage.go_to(10.0)
+    stage.world.write([CreateHost("h", "gpu", (asked,))])
+    host = stage.world.fleet().hosts["h"]
+    assert (host.pod, host.node) == (Pod.STARTING, "node-1")
+    stage.go_to(40.0)
+    assert stage.world.hosts["h"].pod is Pod.RUNNING
+    assert stage.report(asked) is Report.LOADING
+    stage.go_to(60.0)
+    assert stage.report(asked) is Report.READY
+    assert stage.meter.outcome("x", 60.0).host_hours == pytest.approx(50 / 3600)
+
+
+def test_requests_that_are_held_are_seen_counted_and_served_once_ready(stage):
+    stage.world.pilot.arrive(A, 1.0)
+    assert stage.changes == 1
+    assert stage.world.fleet().gateways["gateway"].held == {"team/a"}
+    stage.world.write([CreateHost("h", "gpu", (stage.placement("team/a"),))])
+    stage.go_to(5.0)
+    stage.world.pilot.arrive(A, 1.0)
+    stage.go_to(51.0)
+    assert not stage.world.pilot.holding
+    told = stage.world.fleet().counts["team/a"]
+    assert (told.requests, told.delayed) == (2, 2)
+    assert stage.meter.outcome("x", 100.0).delay_seconds.p50 == pytest.approx(45.0)
+
+
+def test_each_request_is_held_for_its_own_time(stage):
+    stage.world.pilot.arrive(A, 1.0)
+    stage.go_to(20.0)
+    stage.world.pilot.arrive(A, 1.0)
+    stage.go_to(HOLD_SECONDS)
+    assert (stage.meter.outcome("x", 100.0).dropped, stage.world.pilot.holding) == (1, True)
+    stage.go_to(20.0 + HOLD_SECONDS)
+    assert (stage.meter.outcome("x", 100.0).dropped, stage.world.pilot.holding) == (2, False)
+
+
+def test_a_drain_is_claimed_once_its_last_request_has_ended_and_new_requests_are_held(serving):
+    serving.world.pilot.arrive(A, 7.0)
+    draining = replace(serving.a, state=State.DRAINING)
+    serving.set_models(draining)
+    serving.go_to(66.9)
+    assert serving.world.fleet().gateways["gateway"].drained == set()
+    serving.world.pilot.arrive(A, 1.0)
+    assert serving.world.pilot.holding
+    serving.go_to(67.0 + HOP_SECONDS)
+    assert serving.world.fleet().gateways["gateway"].drained == {draining.claim}
+    serving.set_models(replace(serving.a, epoch=2))
+    serving.go_to(68.0)
+    assert not serving.world.pilot.holding
+    assert serving.world.fleet().gateways["gateway"].drained == set()
+
+
+def test_a_claim_is_not_made_for_a_drain_that_was_called_off(serving):
+    serving.world.pilot.arrive(A, 7.0)
+    serving.set_models(replace(serving.a, state=State.DRAINING))
+    serving.go_to(62.0)
+    serving.set_models(replace(serving.a, epoch=2))
+    serving.go_to(100.0)
+    assert serving.world.fleet().gateways["gateway"].drained == set()
+
+
+def test_a_free_rider_serves_nobody_until_it_is_routed_again(serving):
+    serving.set_models(replace(serving.a, state=State.RESIDENT))
+    serving.go_to(61.0)
+    serving.world.pilot.arrive(A, 1.0)
+    assert serving.world.pilot.holding
+    serving.set_models(replace(serving.a, epoch=2))
+    serving.go_to(61.0 + HOP_SECONDS)
+    assert not serving.world.pilot.holding
+    assert serving.meter.outcome("x", 100.0).delayed == 0
+
+
+def test_a_host_that_is_being_written_takes_no_other_write(serving):
+    b = serving.placement("team/b")
+    serving.set_models(serving.a, b)
+    serving.set_models(serving.a)
+    assert serving.world.hosts["h"].placements == (serving.a, b)
+    seen = serving.changes
+    serving.go_to(60.0 + HOP_SECONDS)
+    assert serving.changes > seen
+    serving.set_models(serving.a)
+    assert serving.world.hosts["h"].placements == (serving.a,)
+
+
+def test_a_vacated_host_is_cordoned(serving):
+    serving.world.write([Vacate("h", "its models fit elsewhere")])
+    assert serving.world.fleet().hosts["h"].cordoned
+
+
+def test_a_host_that_goes_takes_its_routes_along_and_what_was_under_way_there_is_no_news(serving):
+    serving.set_models(serving.a, serving.placement("team/b"))
+    serving.go_to(61.0)
+    serving.world.write([DeleteHost("h", serving.world.hosts["h"].placements, "")])
+    assert serving.world.fleet().hosts == {}
+    serving.world.pilot.arrive(A, 1.0)
+    assert serving.world.pilot.holding
+    serving.go_to(62.0)
+    seen = serving.changes
+    serving.go_to(100.0)
+    assert serving.changes == seen
+
+
+def test_a_host_that_goes_before_it_has_started_never_starts(stage):
+    stage.world.write([CreateHost("h", "gpu", ())])
+    stage.go_to(1.0)
+    stage.world.write([DeleteHost("h", (), "")])
+    stage.go_to(40.0)
+    assert stage.world.hosts == {}
+
+
+def test_a_load_of_what_is_ready_elsewhere_is_a_move(serving):
+    serving.world.write([CreateHost("other", "gpu", (serving.placement("team/a"),))])
+    serving.go_to(120.0)
+    outcome = serving.meter.outcome("x", 120.0)
+    assert (outcome.loads, outcome.moves) == (2, 1)
+
+
+def test_figures_follow_within_their_time_until_nothing_computes(serving):
+    serving.go_to(100.0)
+    serving.world.pilot.arrive(A, 15.0)
+    serving.go_to(100.0 + FIGURES_SECONDS)
+    assert serving.world.hosts["h"].reports[serving.a.id].busy == pytest.approx(0.5)
+    serving.go_to(100.0 + 2 * FIGURES_SECONDS)
+    assert serving.world.hosts["h"].reports[serving.a.id].busy == 0
+    seen = serving.changes
+    serving.go_to(340.0)
+    assert serving.changes == seen
+
+
+def test_no_fleet_that_was_seen_changes_afterwards(serving):
+    before = serving.world.fleet()
+    hosts, counts = dict(before.hosts), dict(before.counts)
+    serving.world.pilot.arrive(A, 1.0)
+    serving.set_models()
+    serving.go_to(70.0)
+    assert (before.hosts, before.counts) == (hosts, counts)
+    assert before.seed != serving.world.fleet().seed
