@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from lull.cli.drawing import COLOURS, INK, drawn, sketched
@@ -31,6 +31,7 @@ MARKER = {"knative-shared": "s", "keda-shared": "s", "packed-always-on": "s", "m
 OTHER = COLOURS[6]
 BINS = 480
 """Points of a curve: what a plot of this width can show."""
+SHARE_TICKS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 ROW_INCHES = 0.95
 DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS = 86_400.0, 3600.0, 60.0
 TIMEOUTS = {"knative: 90 s": 90.0, "keda: 300 s": 300.0}
@@ -38,7 +39,7 @@ TIMEOUTS = {"knative: 90 s": 90.0, "keda: 300 s": 300.0}
 GAP_TICKS = {"1 s": 1, "10 s": 10, "1 min": 60, "10 min": 600, "1 h": 3600, "6 h": 21_600, "1 d": 86_400,
              "7 d": 604_800}  # fmt: skip
 PARTS = {
-    "bare idle of nodes that are on": "idle_wh",
+    "nodes that are on: bare idle, and their own": "idle_wh",
     "contexts": "context_wh",
     "requests": "dynamic_wh",
     "loads": "load_wh",
@@ -220,10 +221,14 @@ def _points(axes: Axes, outcomes: Sequence[Outcome], values: Sequence[float]) ->
 
 def _frontier_axes(axes: Axes, label: str) -> None:
     axes.set_xscale("symlog", linthresh=0.1, linscale=0.4)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, max(100.0 * SHARE_TICKS[2], axes.get_xlim()[1]))
+    axes.set_xticks([100 * at for at in SHARE_TICKS if 100 * at <= axes.get_xlim()[1]])
+    axes.set_xticks([], minor=True)
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_plain))
     axes.set_xlabel("requests that waited, % (0.1 and less: not to scale)")
     axes.set_ylabel(label)
 
