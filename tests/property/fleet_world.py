@@ -55,6 +55,7 @@ class FleetWorld:
         self.gateways = {"g1": Gateway("g1", "0"), "g2": Gateway("g2", "0")}
         self.routes = {"g1": set(), "g2": set()}  # (placement id, epoch) that a gateway may still send to
         self.notes = NOTHING_NOTED
+        self.last = None
         self.beats = 0
         self.seeds = 0
         self.ailing = set()
@@ -72,14 +73,25 @@ class FleetWorld:
         self.write(wake(self.fleet(), self.notes, self.now))
 
     def plan(self):
+        self.notes, self.last = self.look()
+        self.write(self.last.changes)
+        return self.last
+
+    def look(self):
+        """Return notes and plan of this moment; to look at what has changed must say the same as at all."""
         fleet = self.fleet()
-        self.notes = observe(self.notes, fleet, self.now)
-        decided = plan(fleet, self.notes, self.now)
-        self.write(decided.changes)
-        return decided
+        notes = observe(self.notes, fleet, self.now)
+        decided, whole = plan(fleet, notes, self.now, self.last), plan(fleet, notes, self.now)
+        assert decided.changes == whole.changes
+        assert decided.services == whole.services
+        assert decided.pools == whole.pools
+        times = [at for at in (decided.next_at, whole.next_at) if at is not None]
+        assert decided.next_at == min(times, default=None), "it would come too late"
+        return notes, decided
 
     def restart(self):
         self.notes = NOTHING_NOTED
+        self.last = None
 
     def write(self, changes):
         """Write changes as the API takes them: on the state that was seen, or not at all."""

@@ -1,0 +1,80 @@
+"""A plan that looks at what has changed decides what one does that looks at everything.
+
+`FleetWorld.look` compares the two in every history of the tests beside this one; here the fleets have more
+hosts, replicas and tenants that share nothing, admins who cordon, and pools that change.
+"""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import invariant, rule
+
+from lull.policy import NOTHING_NOTED, Pod, plan
+
+from .fleet_world import GIB, SERVICES, FleetWorld, make_service
+from .test_policy_invariants import KEYS, Fleets
+
+
+class ManyHosts(Fleets):
+    """The same histories, and more, on up to four hosts."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = FleetWorld(max_hosts=4)
+
+    @rule(key=KEYS, most=st.integers(1, 3), least=st.integers(0, 2), dedicated=st.booleans())
+    def user_wants_more(self, key, most, least, dedicated):
+        self.apply(key, max_replicas=most, min_replicas=min(most, least), dedicated=dedicated)
+
+    @rule(what=st.sampled_from(["keep", "share", "cordon", "trouble", "memory"]), data=st.data())
+    def admin_acts(self, what, data):
+        world = self.world
+        if what == "keep":
+            world.pool = replace(world.pool, min_hosts=data.draw(st.integers(0, 2)))
+        elif what == "share":
+            world.pool = replace(world.pool, namespaced=not world.pool.namespaced)
+        elif world.hosts:
+            host = world.hosts[data.draw(st.sampled_from(sorted(world.hosts)))]
+            if what == "cordon":
+                host = replace(host, cordoned=not host.cordoned)
+            elif what == "memory":
+                host = replace(host, capacity_bytes=data.draw(st.integers(2, 4)) * GIB)
+            elif host.pod is Pod.STARTING:
+                host = replace(host, trouble="" if host.trouble else "no node is left")
+            world.hosts[host.name] = host
+
+    @invariant()
+    def a_narrow_look_says_the_same(self):
+        self.world.look()
+
+    def check_availability(self, *_):
+        """Not here: admins and users may take what is in use."""
+
+    def memory_is_never_over_committed(self):
+        """Not here: an accelerator may say that it has less."""
+
+    def teardown(self):
+        """Not here: it comes to rest where `Fleets` does."""
+
+
+TestManyHosts = ManyHosts.TestCase
+TestManyHosts.settings = settings(
+    max_examples=200,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+def test_a_plan_that_may_begin_with_few_goes_on_until_it_has_seen_all():
+    world = FleetWorld(max_hosts=4)
+    for key in SERVICES:
+        world.services[key] = make_service(key, min_replicas=1)
+    fleet, decided, slices = world.fleet(), None, 0
+    while decided is None or decided.seen.left:
+        decided = plan(fleet, NOTHING_NOTED, world.now, decided, most=1)
+        slices += 1
+        assert decided.next_at == world.now or not decided.seen.left
+    assert slices == len(SERVICES)
+    assert decided.services.keys() == set(SERVICES)
