@@ -19,6 +19,7 @@ class Reason(StrEnum):
     NO_SUCH_POOL = "NoSuchPool"
     NO_CAPACITY = "NoCapacity"
     SUSPENDED = "Suspended"
+    INVALID_SCHEDULE = "InvalidSchedule"
 
 
 LOAD_FAILURES = frozenset(
@@ -35,3 +36,6 @@ LOAD_FAILURES = frozenset(
     }
 )
 """What agents report of a model. The others say where it could not be placed, which every plan finds anew."""
+
+SERVED_ALL_THE_SAME = frozenset({Reason.INVALID_SCHEDULE})
+"""What its user has to put right, and what keeps no request from being answered."""

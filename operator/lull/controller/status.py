@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
-from lull.api.quantities import format_bytes, format_duration
+from lull.api.quantities import format_bytes, format_duration, parse_duration_seconds
+from lull.api.reasons import SERVED_ALL_THE_SAME
 from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339
 from lull.controller.ledger import Ledger
@@ -18,7 +19,7 @@ from lull.controller.pace import Pace
 from lull.controller.use import objective_met
 from lull.controller.view import View
 from lull.controller.wakes import Woken
-from lull.controller.wire import Object
+from lull.controller.wire import Object, two_digits
 from lull.controller.worth import Worth
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service
@@ -39,6 +40,8 @@ REFRESH_SECONDS = 0.25
 REFRESHED_AT_ONCE = 100
 """… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
 FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger")
+STEADY = 0.25
+"""By how much of it an expected wake time may change unwritten: every load teaches a little more."""
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
 
@@ -243,7 +246,8 @@ class StatusWriter:
         status: Object = {
             "observedGeneration": service.generation,
             "conditions": self._conditions(
-                item, service_conditions(told) | {"ObjectiveMet": self._objective(item)}
+                item,
+                self._ranked(service_conditions(told), service) | {"ObjectiveMet": self._objective(item)},
             ),
             "revisions": [_revision(service, told)],
             "replicas": {"desired": told.desired, "ready": told.ready},
@@ -259,12 +263,31 @@ class StatusWriter:
         }
         if url := self._url(service.key):
             status["url"] = url
-        woken = self._woken.get(service.key)
-        if woken:
-            status["wake"] = {"last": format_duration(woken.seconds), "from": woken.source}
-        elif (item.get("status") or {}).get("wake"):
-            status["wake"] = item["status"]["wake"]
+        if wake := self._wake(item, service.key, told):
+            status["wake"] = wake
         return status
+
+    def _wake(self, item: Object, key: str, told: Explanation) -> Object:
+        """Return how the last wake went and the next one would; what is nearly as before stays as it was."""
+        before = (self._told(item) or {}).get("wake") or {}
+        wake = {name: before[name] for name in ("last", "from") if name in before}
+        if woken := self._woken.get(key):
+            wake = {"last": format_duration(woken.seconds), "from": woken.source}
+        if told.wake is not None:
+            expected = format_duration(two_digits(told.wake.seconds))
+            wake["expected"] = _steady(before.get("expected"), expected)
+        return wake
+
+    def _ranked(
+        self, conditions: dict[str, tuple[str, str, str]], service: Service
+    ) -> dict[str, tuple[str, str, str]]:
+        """Let Ready say too where a service names a PriorityClass that nobody has made."""
+        missing = self._view.unranked(service.key)
+        if not missing:
+            return conditions
+        status, reason, message = conditions["Ready"]
+        words = f"there is no PriorityClass {missing}, so its priority is 0"
+        return conditions | {"Ready": (status, reason, f"{message}; {words}" if message else words)}
 
     def _pool_state(self, item: Object, told: PoolExplanation) -> Object:
         used = 100 * told.used_bytes // told.supply_bytes if told.supply_bytes else 0
@@ -333,10 +356,11 @@ class StatusWriter:
 
 def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     """Return status, reason and message by condition type. A service that sleeps is Ready."""
+    kept_from = None if told.stalled and told.stalled[0] in SERVED_ALL_THE_SAME else told.stalled
     ready = told.ready >= max(1, told.desired) or (
-        (told.desired == 0 or told.state == "Waking") and not told.stalled
+        (told.desired == 0 or told.state == "Waking") and not kept_from
     )
-    reason, message = told.stalled if told.stalled and not ready else (told.state, told.message)
+    reason, message = kept_from if kept_from and not ready else (told.state, told.message)
     if told.state == "Suspended":
         ready, reason, message = False, "Suspended", "spec.suspend is true; set it to false to serve again"
     moving = told.state in ("Waking", "Draining") or told.ready < told.desired
@@ -344,9 +368,17 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     return {
         "Ready": (_word(ready), reason, message),
         "Active": (_word(told.state == "Serving"), told.state, told.message),
-        "Reconciling": (_word(moving and not told.stalled), told.state, told.message),
+        "Reconciling": (_word(moving and not kept_from), told.state, told.message),
         "Stalled": (_word(told.stalled is not None), *stalled),
     }
+
+
+def _steady(before: str | None, now: str) -> str:
+    """Return a duration as it was told before, unless it has changed by a quarter."""
+    if before is None:
+        return now
+    told, fresh = parse_duration_seconds(before), parse_duration_seconds(now)
+    return before if abs(fresh - told) <= STEADY * told else now
 
 
 def _revision(service: Service, told: Explanation) -> Object:

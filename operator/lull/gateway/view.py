@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lull.api.names import drained_claim
 from lull.api.quantities import parse_duration_seconds
-from lull.api.reasons import Reason
+from lull.api.reasons import SERVED_ALL_THE_SAME, Reason
 from lull.gateway.settings import HOLD_LIMIT_SECONDS
 
 Object = dict[str, Any]
@@ -165,7 +165,8 @@ def _refusal(item: Object) -> Refusal | None:
     generation = item["metadata"].get("generation", 0)
     for condition in item.get("status", {}).get("conditions", []):
         current = condition.get("observedGeneration", 0) == generation
-        if condition["type"] == "Stalled" and condition["status"] == "True" and current:
+        stalled = condition["type"] == "Stalled" and condition["status"] == "True"
+        if stalled and current and condition["reason"] not in SERVED_ALL_THE_SAME:
             return Refusal(condition["reason"], condition.get("message", ""))
     return None
 

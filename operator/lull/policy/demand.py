@@ -6,7 +6,6 @@ from lull.api.quantities import format_bytes
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, same_model
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
-from lull.policy.learned import coldest_wake_seconds
 from lull.policy.load import more, telling
 from lull.policy.notes import placed, too_many, troubled, unready
 from lull.policy.packing import capacity_bytes
@@ -35,7 +34,9 @@ def wanted(draft: Draft, service: Service) -> int:
 
 def opening_hours(draft: Draft, service: Service) -> Hours:
     """Return what a service's windows say now: they open early, so that a wake is over in time."""
-    return hours(service, draft.now, EARLY * coldest_wake_seconds(draft, service))
+    learned = draft.notes.learned
+    coldest_wake_seconds = learned.start_seconds(service.pool) + learned.load_seconds(service.key)
+    return hours(service, draft.now, EARLY * coldest_wake_seconds)
 
 
 def _wanted(draft: Draft, service: Service) -> int:

@@ -1,13 +1,16 @@
 """What a user reads of a decision: the state of a service in words, and what happens next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lull.api.quantities import format_duration
-from lull.api.reasons import Reason
+from lull.api.reasons import SERVED_ALL_THE_SAME, Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
-from lull.policy.demand import ailing, refusal, stuck, wanted
+from lull.policy.demand import ailing, opening_hours, refusal, stuck, wanted
+from lull.policy.expect import Expected, expected_wake
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
+from lull.policy.notes import empty, serves_nobody
 from lull.policy.packing import capacity_bytes, charged_bytes
+from lull.policy.schedule import trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class Explanation:
         state: Asleep, Waking, Serving, Draining or Suspended.
         stalled: reason and message of what keeps it from serving until somebody or time helps.
         next_action: what happens next if nothing changes; `next_at` is when, if time alone decides.
+        wake: how a wake from here would go; None where there would be none. It is an estimate of its moment,
+            and no part of what is decided.
     """
 
     state: str
@@ -28,6 +33,7 @@ class Explanation:
     next_reason: str
     next_at: float | None = None
     stalled: tuple[str, str] | None = None
+    wake: Expected | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,12 @@ def explain(draft: Draft, service: Service) -> Explanation:
     state = _state(draft, service, placements, ready)
     action, reason, at = _next(draft, service, state)
     stalled = _stalled(draft, service, placements)
-    if stalled:
+    if stalled and stalled[0] not in SERVED_ALL_THE_SAME:
         action, reason, at = _next_of_stalled(draft, service, stalled[1])
     desired = wanted(draft, service)
     message = _message(draft, service, state, placements)
-    return Explanation(state, desired, ready, message, action, reason, at, stalled)
+    wake = expected_wake(draft, service)
+    return Explanation(state, desired, ready, message, action, reason, at, stalled, wake)
 
 
 def explain_pool(draft: Draft, pool: Pool) -> PoolExplanation:
@@ -94,21 +101,45 @@ def _stalled(
     for host, placement in placements:
         if placement.state is State.LOADED and same_model(placement, service.model) and stuck(draft, host):
             return Reason.HOST_UNSCHEDULABLE, f"host {host.name} does not start: {host.trouble}"
-    return None
+    unkept = trouble(service)
+    return (Reason.INVALID_SCHEDULE, unkept) if unkept else None
 
 
 def _next(draft: Draft, service: Service, state: str) -> tuple[str, str, float | None]:
     if state == "Suspended":
         return "Stay", "spec.suspend is true; requests get 503 until it is false", None
-    if state == "Asleep":
-        return "Wake", "the next request wakes it", None
     if state == "Waking":
         return "Serve", draft.blocked.get(service.key, ("", "it is loading"))[1], None
     if state == "Draining":
         return "Sleep", "as soon as every gateway has let go of it; a request before that keeps it", None
+    return _next_asleep(draft, service) if state == "Asleep" else _next_serving(draft, service)
+
+
+def _next_asleep(draft: Draft, service: Service) -> tuple[str, str, float | None]:
+    opens_at = opening_hours(draft, service).opens_at
+    if opens_at is not None:
+        return "Wake", "its window in spec.schedule opens; a request before that wakes it", opens_at
+    ends = [_ends_at(draft, host) for host, _ in draft.of(service.key)]
+    if ends and ends[0] is not None:
+        return "Unload", f"{_EMPTY_HOST}; a request before that wakes it", ends[0]
+    return "Wake", "the next request wakes it", None
+
+
+def _next_serving(draft: Draft, service: Service) -> tuple[str, str, float | None]:
+    moving = [host for host, p in draft.of(service.key) if p.state is State.LOADED and host.cordoned]
+    if moving:
+        return "Move", f"from {_names(moving)} to another host, as {_names(moving)} is being emptied", None
     if service.min_replicas:
         return "Stay", f"replicas.min is {service.min_replicas}", None
-    return "Sleep", f"after {format_duration(idle_after_seconds(service))} without a request", None
+    hours = opening_hours(draft, service)
+    after = f"after {format_duration(idle_after_seconds(service))} without a request"
+    if hours.replicas:
+        return (
+            "Stay",
+            f"its window in spec.schedule is open; when it has closed it sleeps {after}",
+            hours.closes_at,
+        )
+    return "Sleep", after, None
 
 
 def _next_of_stalled(draft: Draft, service: Service, message: str) -> tuple[str, str, float | None]:
@@ -120,7 +151,6 @@ def _next_of_stalled(draft: Draft, service: Service, message: str) -> tuple[str,
 
 def _message(draft: Draft, service: Service, state: str, placements: list[tuple[Host, Placement]]) -> str:
     hosts = ", ".join(sorted(_called(draft, h) for h, p in placements if p.state is not State.RESIDENT))
-    riding = ", ".join(sorted(h.name for h, p in placements if p.state is State.RESIDENT))
     if state == "Serving":
         return f"on {hosts}"
     if state == "Waking":
@@ -129,7 +159,34 @@ def _message(draft: Draft, service: Service, state: str, placements: list[tuple[
         return f"the gateways are letting go of it on {hosts}"
     if state == "Suspended":
         return "spec.suspend is true"
-    return f"still in memory on {riding}" if riding else "not loaded anywhere"
+    riding = [host for host, p in placements if p.state is State.RESIDENT]
+    return _why_kept(riding) if riding else "not loaded anywhere"
+
+
+def _why_kept(hosts: list[Host]) -> str:
+    """Say what keeps a model in memory that nobody asks for. No numbers: each change is written."""
+    where = f"still in memory on {_names(hosts)}"
+    if all(serves_nobody(host) for host in hosts):
+        return f"{where}, which is kept for those that sleep on it"
+    return f"{where}, which others keep awake; unloaded when its memory is needed"
+
+
+_EMPTY_HOST = "its host serves nobody, and is let go unless somebody asks for what is on it"
+
+
+def _ends_at(draft: Draft, host: Host) -> float | None:
+    """Return when a host goes on which everything sleeps; None where time alone does not decide that."""
+    since = draft.notes.since.get(empty(host))
+    pool = draft.fleet.pools.get(host.pool)
+    if since is None or pool is None or pool.empty_after_seconds is None:
+        return None
+    if len(draft.of_pool(pool.name)) <= pool.min_hosts:
+        return None
+    return since + pool.empty_after_seconds
+
+
+def _names(hosts: list[Host]) -> str:
+    return ", ".join(sorted(host.name for host in hosts))
 
 
 def _called(draft: Draft, host: Host) -> str:

@@ -18,6 +18,8 @@ SPARE_BUSY_PERCENT = 70
 CALM_BUSY_PERCENT = 40
 """… or than this, where there is a latency to keep: a queue of random arrivals (M/M/1) then waits for two
 thirds of a service time in the mean, and replicas beyond would shorten little."""
+STEP_PERCENT = 5
+"""Busy shares come in steps of this: rounded up once and down the next time, they must not take one back."""
 SATURATED_BUSY_PERCENT = 90
 """From here on the figures do not tell how much work waits."""
 LONGEST_QUEUE_SECONDS = 0.5
@@ -37,7 +39,8 @@ def more(service: Service, reports: Sequence[Reported]) -> int:
 
 def enough(service: Service, reports: Sequence[Reported]) -> int:
     """Return the replicas that would do, were it for good: never less than `more`."""
-    return max(1, more(service, reports), _split(_busy_percent(reports), _calm_percent(service)))
+    at_most = _busy_percent(reports) + STEP_PERCENT * len(reports)
+    return max(1, more(service, reports), _split(at_most, _calm_percent(service)))
 
 
 def telling(placed: Collection[tuple[Host, Placement]]) -> list[Reported]:

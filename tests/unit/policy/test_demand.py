@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lull.policy import NOTHING_NOTED, observe, plan
@@ -139,6 +139,7 @@ def test_a_service_that_nobody_asks_needs_none_however_many_it_has():
     assert target(of, seen=[(NOW - 300, of)]) == 0
 
 
+@settings(max_examples=400, deadline=None)
 @given(work=st.floats(0, 6), objective=st.booleans(), start=st.integers(1, 8))
 def test_one_and_the_same_work_moves_the_number_of_replicas_one_way_only(work, objective, start):
     of = SWIFT if objective else MANY

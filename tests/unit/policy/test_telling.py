@@ -1,0 +1,189 @@
+"""What users are told: how long a wake would take, why a model is where it is, and what happens next."""
+
+import pytest
+
+from lull.policy import NOTHING_NOTED, observe
+from lull.policy.changes import Draft
+from lull.policy.expect import HOP_SECONDS, UNLOAD_SECONDS, Expected, expected_wake
+from lull.policy.fleet import Window
+from lull.policy.habits import Crowd, Habit
+from lull.policy.learning import Learned
+from unit.policy.fleets import (
+    NOW,
+    Pod,
+    Report,
+    State,
+    decide,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
+
+ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
+LOAD, OTHER_LOAD, START = 7.0, 5.0, 40.0
+LEARNED = Learned(
+    {"a/one": Habit(load_seconds=LOAD), "a/two": Habit(load_seconds=OTHER_LOAD)},
+    {"pool": Crowd(start_seconds=START)},
+)
+
+
+def expected(of, key="a/one"):
+    return expected_wake(Draft(of, replace(NOTHING_NOTED, learned=LEARNED), NOW), of.services[key])
+
+
+def rounded(wake):
+    return wake and (round(wake.seconds - HOP_SECONDS, 3), wake.source)
+
+
+def test_what_serves_is_awake():
+    assert expected(fleet(ONE, host("h1", placement(ONE)))) == Expected(0.0)
+
+
+@pytest.mark.parametrize("state", [State.RESIDENT, State.DRAINING])
+def test_what_is_in_memory_takes_a_hop(state):
+    assert expected(fleet(ONE, host("h1", placement(ONE, state=state)))) == Expected(HOP_SECONDS, "Loaded")
+
+
+def test_a_rider_that_is_still_loading_takes_its_load():
+    p = placement(ONE, state=State.RESIDENT)
+    loading = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)]))
+    assert rounded(expected(loading)) == (LOAD, "Host")
+
+
+def test_a_host_with_room_takes_a_load():
+    assert rounded(expected(fleet(ONE, TWO, host("h1", placement(TWO))))) == (LOAD, "Host")
+
+
+def test_where_somebody_must_go_that_is_waited_for():
+    full = fleet(service("a/one", gib=4), TWO, host("h1", placement(TWO, state=State.RESIDENT)))
+    assert rounded(expected(full)) == (UNLOAD_SECONDS + LOAD, "Host")
+
+
+def test_who_loads_there_already_is_waited_for():
+    p = placement(TWO)
+    queued = fleet(ONE, TWO, host("h1", p, reports=[reported(p, Report.LOADING)]))
+    assert rounded(expected(queued)) == (OTHER_LOAD + LOAD, "Host")
+
+
+def test_a_host_without_a_queue_is_preferred():
+    p = placement(TWO)
+    hosts = [host("h1", p, reports=[]), host("h2", placement(THREE))]
+    assert rounded(expected(fleet(ONE, TWO, THREE, *hosts))) == (LOAD, "Host")
+
+
+@pytest.mark.parametrize("hosts", [[], [host("h1", pod=Pod.STARTING)]], ids=["none", "starting"])
+def test_without_a_host_that_runs_its_start_is_waited_for(hosts):
+    assert rounded(expected(fleet(ONE, *hosts))) == (START + LOAD, "NewHost")
+
+
+def test_a_wake_that_is_under_way_goes_on_where_it_began():
+    p, q = placement(TWO), placement(ONE)
+    of = fleet(ONE, TWO, host("h1", p, q, reports=[], pod=Pod.STARTING), host("h2"))
+    assert rounded(expected(of)) == (START + OTHER_LOAD + LOAD, "NewHost")
+
+
+def test_what_failed_is_no_wake_under_way():
+    p = placement(ONE)
+    of = fleet(ONE, host("h1", p, reports=[reported(p, Report.FAILED)]), host("h2"))
+    assert rounded(expected(of)) == (LOAD, "Host")
+
+
+@pytest.mark.parametrize(
+    ("asked", "hosts"),
+    [
+        (replace(ONE, suspend=True), []),
+        (service("a/one", gib=9), []),
+        (service("a/one", pool="none"), []),
+        (service("a/one", gib=4), [host("h1", placement(TWO)), host("h2", placement(THREE))]),
+    ],
+    ids=["suspended", "too large", "no pool", "no room"],
+)
+def test_where_nothing_would_wake_it_nothing_is_expected(asked, hosts):
+    assert expected(fleet(asked, TWO, THREE, *hosts)) is None
+
+
+def test_of_a_thousand_hosts_only_the_roomiest_are_asked_who_may_share_them():
+    foreign = service("b/two")
+    hosts = [host(f"h{n}", placement(foreign, id_=f"p{n}")) for n in range(40)]
+    of = fleet(ONE, foreign, *hosts, pools=[pool(namespaced=True, max_hosts=99)])
+    assert rounded(expected(of)) == (START + LOAD, "NewHost")
+    open_to_all = fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)])
+    assert rounded(expected(open_to_all)) == (LOAD, "Host")
+
+
+# In words.
+
+
+def told(of, key="a/one", **how):
+    return decide(of, **how).services[key]
+
+
+def asleep(*others, **fields):
+    return host("h1", placement(ONE, state=State.RESIDENT), *others, **fields)
+
+
+def test_a_rider_is_told_who_keeps_its_host():
+    assert told(fleet(ONE, TWO, asleep(placement(TWO)))).message == (
+        "still in memory on h1, which others keep awake; unloaded when its memory is needed"
+    )
+    assert told(fleet(ONE, asleep())).message == (
+        "still in memory on h1, which is kept for those that sleep on it"
+    )
+
+
+def test_a_rider_is_told_when_its_host_goes_where_the_pool_says_it():
+    of = fleet(ONE, asleep(), pools=[pool(empty_after_seconds=600.0)])
+    next_ = told(of, seen_at=NOW - 100)
+    assert (next_.next_action, next_.next_at) == ("Unload", NOW + 500)
+    assert "unless somebody asks" in next_.next_reason
+    for kept in (pool(), pool(min_hosts=1, empty_after_seconds=600.0)):
+        assert told(fleet(ONE, asleep(), pools=[kept]), seen_at=NOW - 10).next_at is None
+    assert told(fleet(ONE, asleep(), pools=[])).next_action == "Wait"
+
+
+def test_texts_stay_as_they_are_while_time_passes():
+    of = fleet(ONE, TWO, asleep(placement(TWO)))
+    assert told(of, seen_at=NOW - 900) == told(of, seen_at=NOW - 900, now=NOW + 900)
+
+
+def test_a_model_is_told_where_it_moves_from():
+    moving = told(fleet(ONE, host("h1", placement(ONE), cordoned=True)))
+    assert (moving.next_action, moving.next_at) == ("Move", None)
+    assert moving.next_reason == "from h1 to another host, as h1 is being emptied"
+
+
+HOURLY = Window("0 * * * *", "UTC", 1800.0)
+YEARLY = Window("0 0 1 1 *", "UTC", 3600.0)
+
+
+def test_a_sleeping_model_is_told_when_its_window_opens():
+    next_ = told(fleet(replace(ONE, schedule=(YEARLY,))), now=7200.0)
+    assert (next_.next_action, next_.next_at) == ("Wake", 365 * 86_400.0)
+    assert "its window in spec.schedule opens" in next_.next_reason
+
+
+def test_a_model_in_its_window_is_told_when_that_closes():
+    next_ = told(fleet(replace(ONE, schedule=(HOURLY,)), host("h1", placement(ONE))), now=7800.0)
+    assert (next_.next_action, next_.next_at) == ("Stay", 7200.0 + 1800.0)
+    outside = told(fleet(replace(ONE, schedule=(YEARLY,)), host("h1", placement(ONE))), now=7200.0)
+    assert outside.next_action == "Sleep"
+
+
+def test_a_schedule_that_cannot_be_kept_is_told_and_keeps_nobody_from_serving():
+    bad = replace(ONE, schedule=(Window("0 8 * * *", "Mars/Base", 60.0),))
+    told_bad = told(fleet(bad, host("h1", placement(bad))))
+    assert told_bad.stalled is not None
+    assert told_bad.stalled[0] == "InvalidSchedule"
+    assert "spec.schedule[0] names no time zone: 'Mars/Base'" in told_bad.stalled[1]
+    assert (told_bad.state, told_bad.next_action) == ("Serving", "Sleep")
+
+
+def test_an_estimate_is_no_part_of_what_is_decided():
+    one = told(fleet(ONE))
+    assert one == replace(one, wake=None)
+    assert one.wake is not None
+    assert observe(NOTHING_NOTED, fleet(ONE), NOW).replicas == {}
