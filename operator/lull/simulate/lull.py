@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lull.policy import NOTHING_NOTED, observe, plan, wake
+from lull.policy import NOTHING_NOTED, Plan, observe, plan, wake
 from lull.simulate.meter import Meter
 from lull.simulate.outcome import Outcome
 from lull.simulate.setting import Setting
@@ -56,6 +56,7 @@ class _Run:
             on_change=self._change,
         )
         self._notes = NOTHING_NOTED
+        self._last: Plan | None = None
         self._settles_at = self._settled_by = 0.0
         self._changed = False
         self._next_at: float | None = None
@@ -96,7 +97,7 @@ class _Run:
         now = self._timeline.now
         fleet = self.world.fleet()
         self._notes = observe(self._notes, fleet, now)
-        decided = plan(fleet, self._notes, now)
+        decided = self._last = plan(fleet, self._notes, now, self._last)
         self.world.write(decided.changes)
         if decided.next_at is not None and decided.next_at != self._next_at:
             self._timeline.at(decided.next_at, self._time_passed)

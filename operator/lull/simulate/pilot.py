@@ -44,6 +44,7 @@ class Pilot:
         self._keys = list(self._index)
         self._routes: dict[str, dict[str, tuple[Agent, Copy]]] = {key: {} for key in self._keys}
         self._held: dict[str, list[tuple[float, float]]] = {}
+        self._seen = Gateway("gateway")
         self._drains: dict[Agent, dict[str, bool]] = {}  # by claim: whether it is made
         self.counts: dict[str, Count] = {}
 
@@ -56,7 +57,10 @@ class Pilot:
         """Return what the controller sees of it."""
         beat = str(int(self._timeline.now // HEARTBEAT_SECONDS)) if self._held else ""
         drained = (claim for drains in self._drains.values() for claim, made in drains.items() if made)
-        return Gateway("gateway", beat, frozenset(self._held), frozenset(drained))
+        seen = Gateway(self._seen.name, beat, frozenset(self._held), frozenset(drained))
+        if seen != self._seen:  # what stays the same is the same object, which spares the planner a look
+            self._seen = seen
+        return self._seen
 
     def arrive(self, model: int, duration: float) -> None:
         """Take in a request: one to a model that is routed is served at once."""

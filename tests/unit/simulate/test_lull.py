@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lull.policy import Report
+from lull.policy import Report, plan
 from lull.policy.packing import HOST_OVERHEAD_BYTES
 from lull.simulate.agent import Agent
 from lull.simulate.lull import simulate_lull
@@ -120,6 +120,13 @@ def test_every_request_is_answered_exactly_once(day, outcome_of_day):
 
 
 def test_the_same_trace_and_setting_give_the_same_outcome(day, outcome_of_day):
+    assert simulate_lull(day, SETTING) == outcome_of_day
+
+
+def test_plans_that_look_only_at_what_changed_keep_what_plans_from_nothing_keep(
+    day, outcome_of_day, monkeypatch
+):
+    monkeypatch.setattr("lull.simulate.lull.plan", lambda fleet, notes, now, _last: plan(fleet, notes, now))
     assert simulate_lull(day, SETTING) == outcome_of_day
 
 
