@@ -1,4 +1,4 @@
-"""Kubernetes Events: what happened to a service, for `kubectl describe`."""
+"""Kubernetes Events: what happened to a service or a host, for `kubectl describe`."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from lull.controller.metrics import EVENTS_DROPPED
 from lull.controller.view import View
 from lull.controller.wakes import Woken
 from lull.controller.wire import Object
-from lull.kube import EVENTS, MODELSERVICES, ApiError, Kube
+from lull.kube import EVENTS, MODELHOSTS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Plan, State
 
 log = logging.getLogger(__name__)
@@ -28,12 +28,13 @@ _ORIGINS = {
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event to post."""
+    """One event to post; `of` is a service's key, or a host's name where it is of that kind."""
 
-    service: str
+    of: str
     type: str
     reason: str
     note: str
+    kind: Resource = MODELSERVICES
 
 
 class EventPoster:
@@ -72,18 +73,23 @@ class EventPoster:
         """Queue the Event of a drain that ran into its deadline."""
         self._put(Happening(service, "Warning", "DrainCut", "requests were still in flight at drainDeadline"))
 
+    def forbidden(self, host: str, why: str) -> None:
+        """Queue the Event of a host that may not be let go."""
+        note = f"kept, though it could be let go or emptied: {why}"
+        self._put(Happening(host, "Normal", "DisruptionForbidden", note, MODELHOSTS))
+
     async def run(self) -> None:
         """Post until cancelled."""
         while True:
             happening = await self._queue.get()
-            item = self._view.raw[MODELSERVICES].get(happening.service)
+            item = self._view.raw[happening.kind].get(happening.of)
             if item is None:
                 continue
             try:
                 await self._kube.create(EVENTS, self._event(item, happening))
             except ApiError as error:
                 EVENTS_DROPPED.inc()
-                log.info("an Event of %s was not posted: %s", happening.service, error)
+                log.info("an Event of %s was not posted: %s", happening.of, error)
 
     def _tell_one(self, key: str, told: Explanation) -> None:
         stalled = told.stalled[0] if told.stalled else ""
@@ -118,7 +124,7 @@ class EventPoster:
             self._queue.put_nowait(happening)
         except asyncio.QueueFull:
             EVENTS_DROPPED.inc()
-            log.info("an Event of %s was dropped: %s", happening.service, happening.reason)
+            log.info("an Event of %s was dropped: %s", happening.of, happening.reason)
 
     def _event(self, item: Object, happening: Happening) -> Object:
         metadata = item["metadata"]
@@ -137,8 +143,8 @@ class EventPoster:
             "type": happening.type,
             "note": happening.note[:1024],
             "regarding": {
-                "apiVersion": MODELSERVICES.api_version,
-                "kind": MODELSERVICES.kind,
+                "apiVersion": happening.kind.api_version,
+                "kind": happening.kind.kind,
                 "name": metadata["name"],
                 "namespace": metadata["namespace"],
                 "uid": metadata["uid"],

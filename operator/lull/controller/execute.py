@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE, LABEL_POOL, SYSTEM_NAMESPACE
 from lull.controller.hostpod import host_pod
+from lull.controller.pods import pod_state
 from lull.controller.view import View
 from lull.controller.wire import Object, gateway_from, placement_to, placements_of
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, PODS, ApiError, Kube
 from lull.kube.client import backoff
-from lull.policy import Change, CreateHost, CreatePod, DeleteHost, Host, Placement, Pod, SetModels
+from lull.policy import Change, CreateHost, CreatePod, DeleteHost, Host, Placement, Pod, SetModels, Vacate
 from lull.policy.fence import fenced
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,16 @@ FIRST_REST_SECONDS = 5.0
 """How long it rests after a refusal; each further one doubles that …"""
 LONGEST_REST_SECONDS = 300.0
 """… up to this."""
+LONGEST_REASON = 1024
+"""As many characters as the API takes for a reason."""
 
 
 class StaleError(Exception):
     """The decision was made on a state that is not any more; decide again."""
+
+
+class ForbiddenError(Exception):
+    """A PodDisruptionBudget forbids to let a host go by choice."""
 
 
 class Executor:
@@ -48,6 +55,7 @@ class Executor:
         clock: Callable[[], float],
         on_done: Callable[[], None],
         on_written: Callable[[Change], None] = lambda _change: None,
+        on_forbidden: Callable[[str, str], None] = lambda _host, _why: None,
     ) -> None:
         self._kube = kube
         self._view = view
@@ -55,6 +63,7 @@ class Executor:
         self._clock = clock
         self._on_done = on_done
         self._on_written = on_written
+        self._on_forbidden = on_forbidden
         self._gateways = FreshGateways(kube)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._rests: dict[str, tuple[int, float]] = {}
@@ -74,10 +83,9 @@ class Executor:
         self._rests.clear()
 
     def submit(self, change: Change) -> None:
-        """Assume a change and start to write it, unless its host is being written or rests, or its pool."""
+        """Assume a change and start to write it, unless its host is being written, or who is asked rests."""
         name = change.host
-        pool = _pool_rest(change.pool) if isinstance(change, CreateHost) else name
-        if name in self._tasks or self._rests_now(name) or self._rests_now(pool):
+        if name in self._tasks or any(self._rests_now(who) for who in self._asked(change)):
             return
         self._assume(change)
         self._tasks[name] = asyncio.get_running_loop().create_task(self._write(change))
@@ -97,6 +105,8 @@ class Executor:
             self._view.assume(change.host, None)
         elif isinstance(change, SetModels) and host:
             self._view.assume(change.host, replace(host, placements=change.after))
+        elif isinstance(change, Vacate) and host:
+            self._view.assume(change.host, replace(host, cordoned=True))
         elif host:
             self._view.assume(change.host, host)
 
@@ -107,6 +117,8 @@ class Executor:
             self._rests.pop(name, None)
         except StaleError as error:
             log.info("%s changed under a decision: %s", name, error)
+        except ForbiddenError as error:
+            self._forbidden(name, str(error))
         except ApiError as error:
             self._rest(change, definite=not _indefinite(error))
             log.warning("host %s: %s", name, error)
@@ -118,6 +130,7 @@ class Executor:
             self._view.settle(name)
             if name not in self._view.hosts:
                 self._rests.pop(name, None)
+                self._rests.pop(_leave_rest(name), None)
             self._on_done()
 
     def _rests_now(self, who: str) -> bool:
@@ -129,11 +142,34 @@ class Executor:
         who = change.host
         if isinstance(change, CreateHost) and who not in self._view.raw[MODELHOSTS]:
             who = _pool_rest(change.pool)
+        self._let_rest(who, definite=definite)
+
+    def _let_rest(self, who: str, *, definite: bool) -> None:
         count, _ = self._rests.get(who, (0, 0.0))
         seconds = OUTAGE_REST_SECONDS
         if definite:
             seconds = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(count, 16))
         self._rests[who] = (count + definite, self._clock() + seconds)
+
+    def _forbidden(self, name: str, why: str) -> None:
+        """Keep a host for a while that may not go; its models are written as ever."""
+        if _leave_rest(name) not in self._rests:
+            self._on_forbidden(name, why)
+        self._let_rest(_leave_rest(name), definite=True)
+        log.info("host %s is kept: %s", name, why)
+
+    def _asked(self, change: Change) -> tuple[str, ...]:
+        """Return who must not rest for a change to be written."""
+        if isinstance(change, CreateHost):
+            return change.host, _pool_rest(change.pool)
+        if isinstance(change, (DeleteHost, Vacate)) and self._serves(change.host):
+            return change.host, _leave_rest(change.host)
+        return (change.host,)
+
+    def _serves(self, name: str) -> bool:
+        """Tell whether a host's Pod is ready: to let go of it is a choice, which budgets may forbid."""
+        host, pod = self._view.raw[MODELHOSTS].get(name), self._view.raw[PODS].get(name)
+        return host is not None and pod_state(host, pod) is Pod.RUNNING
 
     async def _apply(self, change: Change) -> None:
         match change:
@@ -145,24 +181,37 @@ class Executor:
                 await self._create_pod(change.host)
             case DeleteHost():
                 await self._delete_host(change)
+            case Vacate():
+                await self._vacate(change)
 
     async def _set_models(self, change: SetModels) -> None:
         generation = self._seen(change.host, change.before)["metadata"]["generation"]
         if change.proofs:
             await self._prove(change)
-        operations: list[Object] = [
-            {"op": "test", "path": "/metadata/generation", "value": generation},
-            {"op": "add", "path": "/spec/models", "value": [placement_to(p) for p in change.after]},
-        ]
-        try:
-            answer = await _insist(
-                lambda: self._kube.json_patch(MODELHOSTS, change.host, HOSTS_NAMESPACE, operations)
-            )
-        except ApiError as error:
-            await self._refetch(change.host, error, generation)
-            raise
+        models = [placement_to(placement) for placement in change.after]
+        answer = await self._set_spec(change.host, generation, "models", models)
         self._on_written(change)
         self._view.update(MODELHOSTS, answer)
+
+    async def _vacate(self, change: Vacate) -> None:
+        generation = self._seen(change.host)["metadata"]["generation"]
+        await self._ask_budgets(change.host)
+        log.info("vacate host %s: %s", change.host, change.reason)
+        answer = await self._set_spec(change.host, generation, "vacate", change.reason[:LONGEST_REASON])
+        self._on_written(change)
+        self._view.update(MODELHOSTS, answer)
+
+    async def _set_spec(self, name: str, generation: int, field: str, value: object) -> Object:
+        """Set one field of a host's spec, if it is still of this generation."""
+        operations: list[Object] = [
+            {"op": "test", "path": "/metadata/generation", "value": generation},
+            {"op": "add", "path": f"/spec/{field}", "value": value},
+        ]
+        try:
+            return await _insist(lambda: self._kube.json_patch(MODELHOSTS, name, HOSTS_NAMESPACE, operations))
+        except ApiError as error:
+            await self._refetch(name, error, generation)
+            raise
 
     async def _prove(self, change: SetModels) -> None:
         """Check the fence on a list of the gateways that was made after the drain was written.
@@ -233,6 +282,7 @@ class Executor:
 
     async def _delete_host(self, change: DeleteHost) -> None:
         metadata = self._seen(change.host, change.before)["metadata"]
+        await self._ask_budgets(change.host)
         log.info("let host %s go: %s", change.host, change.reason)
         try:
             await _insist(
@@ -255,6 +305,29 @@ class Executor:
             self._view.forget(MODELHOSTS, change.host)
         else:
             self._view.update(MODELHOSTS, item)
+
+    async def _ask_budgets(self, name: str) -> None:
+        """Ask the API server whether a ready Pod may be evicted now, as `kubectl drain` would.
+
+        It says so for this moment only: a disruption that comes between this and the write is not seen.
+
+        Raises:
+            ForbiddenError: a PodDisruptionBudget forbids it.
+        """
+        if not self._serves(name):
+            return
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": HOSTS_NAMESPACE},
+        }
+        try:
+            await _insist(lambda: self._kube.create(PODS, eviction, "eviction", dry_run=True))
+        except ApiError as error:
+            if why := _budget(error):
+                raise ForbiddenError(why) from error
+            if error.status != 404:
+                raise
 
     def _seen(self, name: str, before: tuple[Placement, ...] | None = None) -> Object:
         """Return a host as the API last showed it.
@@ -321,9 +394,21 @@ async def _insist(call: Callable[[], Coroutine[None, None, T]]) -> T:
 
 def _indefinite(error: ApiError) -> bool:
     """Tell whether an error says nothing about the write itself: no answer, or a server in trouble."""
-    return error.status in (0, 429) or error.status >= 500
+    return (error.status in (0, 429) or error.status >= 500) and not _budget(error)
+
+
+def _budget(error: ApiError) -> str:
+    """Return what a PodDisruptionBudget has against an eviction; empty where an error has another cause."""
+    # Of a Pod with two budgets the server says no more than that it cannot tell.
+    told = error.message if "PodDisruptionBudget" in error.message else ""
+    return error.causes.get("DisruptionBudget", told)
 
 
 def _pool_rest(pool: str) -> str:
     """Return the key under which a pool rests; a host's is its name, which has no slash."""
     return f"pool/{pool}"
+
+
+def _leave_rest(host: str) -> str:
+    """Return the key under which the letting go of a host rests, while it is written in all other ways."""
+    return f"leave/{host}"

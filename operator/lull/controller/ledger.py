@@ -44,6 +44,7 @@ from lull.policy.energy import (
     resize,
     set_rate,
 )
+from lull.policy.fleet import Count
 from lull.policy.packing import capacity_bytes
 from lull.policy.power import PowerProfile
 
@@ -210,6 +211,7 @@ class Ledger:
         if book:
             account = replace(book.account, delayed=book.account.delayed + requests)
             self._services[service] = replace(book, account=account)
+            self._count(service)
             self.changed[MODELSERVICES].add(service)
 
     def _charge(self, host: Object) -> None:
@@ -237,6 +239,14 @@ class Ledger:
         self.delays.answered(entry["service"], account.requests - book.account.requests)
         basis = host_energy["basis"] if host_energy else book.basis
         self._services[entry["service"]] = replace(book, account=account, basis=basis)
+        self._count(entry["service"])
+
+    def _count(self, service: str) -> None:
+        """Tell the view how many requests a service had."""
+        account = self._services[service].account
+        count = Count(account.requests, account.delayed)
+        if self._view.counts.get(service) != count:
+            self._view.counts[service] = count
 
     def _disown(self, key: str) -> None:
         """Leave what placements of an earlier service of the same name drew out of a new one's account."""
@@ -322,7 +332,7 @@ class Ledger:
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
         """Return the keys of those whose account was opened now and never written."""
-        books, new = {}, []
+        books, opened, new = {}, [], []
         for key, book in self._services.items():
             if key not in plan.services and self._stands(MODELSERVICES, key, book.uid):
                 books[key] = self._unreadable(book)
@@ -331,15 +341,19 @@ class Ledger:
             found = self._services.get(key)
             if found is None or found.uid != item["metadata"]["uid"]:
                 found = _service_book(item, explained, fleet.services[key].pool, now)
+                opened.append(key)
                 if not (item.get("status") or {}).get("ledger"):
                     new.append(key)
             pool = self._pools.get(fleet.services[key].pool)
             basis = found.basis or ("Modelled" if pool and pool.profile else "")
-            opened = replace(found, spec=item["spec"], told=explained, basis=basis)
-            books[key] = self._sized(opened, fleet.services[key])
+            book = replace(found, spec=item["spec"], told=explained, basis=basis)
+            books[key] = self._sized(book, fleet.services[key])
         for key in self._services.keys() - books.keys():
             self._wakes.pop(key, None)
+            self._view.counts.pop(key, None)
         self._services = books
+        for key in opened:
+            self._count(key)
         self.delays.keep(books)
         return new
 

@@ -22,6 +22,7 @@ from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
 from lull.controller.ledger import Ledger
 from lull.controller.metrics import WRITES_PENDING, observe_call
+from lull.controller.nodes import Nodes
 from lull.controller.planner import Planner
 from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
@@ -29,7 +30,7 @@ from lull.controller.view import View
 from lull.controller.wire import Object
 from lull.controller.witness import Witness
 from lull.exposition import Exposition
-from lull.kube import MODELGATEWAYS, MODELHOSTS, PODS, Kube, Reflector, Resource
+from lull.kube import MODELGATEWAYS, MODELHOSTS, NODES, PODS, PRIORITYCLASSES, Kube, Reflector, Resource
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         clock=clock,
         on_done=lambda: planner.done(),
         on_written=witness.written,
+        on_forbidden=events.forbidden,
     )
     planner = Planner(
         view,
@@ -122,18 +124,28 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         on_planned=witness.planned,
     )
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
+    nodes = Nodes(kube, view, clock, planner.done)
     reflectors = [
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
         _reflector(kube, MODELGATEWAYS, SYSTEM_NAMESPACE, planner),
         _reflector(kube, PODS, HOSTS_NAMESPACE, planner, label_selector=LABEL_HOST),
         _reflector(kube, PODS, SYSTEM_NAMESPACE, planner, label_selector=GATEWAY_SELECTOR),
+        _reflector(kube, PRIORITYCLASSES, None, planner),
+        Reflector(kube, NODES, on_change=lambda key, node: nodes.see(key[1], node)),
     ]
 
-    async def decide() -> None:
+    async def synced() -> None:
         for reflector in reflectors:
             await reflector.synced.wait()
+
+    async def decide() -> None:
+        await synced()
         await carbon.read()
         await planner.run()
+
+    async def mark() -> None:
+        await synced()
+        await nodes.run()
 
     async def write() -> None:
         try:
@@ -142,11 +154,12 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
             await executor.close()
 
     runs = [reflector.run for reflector in reflectors]
-    return Parts(view, ledger, planner, [*runs, statuses.run, carbon.run, events.run, decide, write])
+    tasks = [*runs, statuses.run, carbon.run, events.run, decide, mark, write]
+    return Parts(view, ledger, planner, tasks)
 
 
 def _reflector(
-    kube: Kube, kind: Resource, namespace: str, planner: Planner, *, label_selector: str | None = None
+    kube: Kube, kind: Resource, namespace: str | None, planner: Planner, *, label_selector: str | None = None
 ) -> Reflector:
     def changed(key: tuple[str, str], item: Object | None) -> None:
         both = kind is PODS and namespace == SYSTEM_NAMESPACE

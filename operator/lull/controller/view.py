@@ -20,8 +20,18 @@ from lull.controller.wire import (
     reported_from,
     service_from,
 )
-from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import Fleet, Gateway, Host, Placement, Pod, Pool, Reported, Service
+from lull.kube import (
+    MODELGATEWAYS,
+    MODELHOSTS,
+    MODELPOOLS,
+    MODELSERVICES,
+    PODS,
+    PRIORITYCLASSES,
+    Resource,
+)
+from lull.policy import Fleet, Host, Placement, Pod, Reported
+from lull.policy.fleet import Count
+from lull.policy.roster import Roster
 
 T = TypeVar("T")
 
@@ -45,18 +55,23 @@ class View:
         raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
         on_news: called with kind and key after each change of `raw`, whoever brought it.
+        counts: requests by service, as whoever counts them says.
+        cordons: why a Node is to be emptied, of those that are.
     """
 
     def __init__(self) -> None:
         self.raw: dict[Resource, dict[str, Object]] = {
-            kind: {} for kind in (MODELSERVICES, MODELPOOLS, MODELHOSTS, MODELGATEWAYS, PODS)
+            kind: {} for kind in (MODELSERVICES, MODELPOOLS, MODELHOSTS, MODELGATEWAYS, PODS, PRIORITYCLASSES)
         }
         self.invalid: dict[Resource, dict[str, str]] = {kind: {} for kind in self.raw}
         self.on_news: Callable[[Resource, str], None] = lambda _kind, _key: None
-        self.services: dict[str, Service] = {}
-        self.pools: dict[str, Pool] = {}
-        self.hosts: dict[str, Host] = {}
-        self.gateways: dict[str, Gateway] = {}
+        self._roster = Roster()
+        self.services = self._roster.services
+        self.pools = self._roster.pools
+        self.hosts = self._roster.hosts
+        self.gateways = self._roster.gateways
+        self.counts: dict[str, Count] = {}
+        self.cordons: dict[str, str] = {}
         self._assumed: dict[str, Host | None] = {}
         self._refused: dict[str, str] = {}
         self._measured: dict[str, Measured] = {}
@@ -67,11 +82,12 @@ class View:
             MODELHOSTS: self._read_host,
             MODELGATEWAYS: self._read_gateway,
             PODS: self._read_pod,
+            PRIORITYCLASSES: self._read_priority,
         }
 
     def fleet(self, seed: str) -> Fleet:
-        """Return the fleet as it is now. It shares the view's dicts: use it before the next event."""
-        return Fleet(self.services, self.pools, self.hosts, self.gateways, seed)
+        """Return the fleet as it is now."""
+        return self._roster.fleet(seed, self.counts)
 
     def gateway_addresses(self) -> list[str]:
         """Return where the gateways listen that say so."""
@@ -132,6 +148,42 @@ class View:
             self._refused.pop(name, None)
         self._read_host(name)
 
+    def cordon(self, node: str, why: str) -> bool:
+        """Note why a Node is to be emptied; empty where it is not. Returns whether hosts are concerned."""
+        if self.cordons.get(node, "") == why:
+            return False
+        if why:
+            self.cordons[node] = why
+        else:
+            del self.cordons[node]
+        there = [host.name for host in self.hosts.values() if host.node == node]
+        for name in there:
+            self._show_host(name)
+        return bool(there)
+
+    def unranked(self, key: str) -> str:
+        """Return the PriorityClass that a service names and nobody has made; empty where all is well."""
+        name = _priority_class(self.raw[MODELSERVICES].get(key))
+        return name if name and name not in self.raw[PRIORITYCLASSES] else ""
+
+    def _read_priority(self, _name: str) -> None:
+        """Give the services that a PriorityClass concerns another priority."""
+        for key, service in self.services.items():
+            priority = self._priority(self.raw[MODELSERVICES][key])
+            if priority != service.priority:
+                self.services[key] = replace(service, priority=priority)
+
+    def _priority(self, item: Object) -> int:
+        """Return a service's priority; as with Pods, that of the default class where it names none.
+
+        Unlike a Pod, which would be refused, one that names a class that nobody has made has priority 0.
+        """
+        named = _priority_class(item)
+        classes = self.raw[PRIORITYCLASSES]
+        if named:
+            return int(classes[named]["value"]) if named in classes else 0
+        return max((int(c["value"]) for c in classes.values() if c.get("globalDefault")), default=0)
+
     def _read_service(self, key: str) -> None:
         item = self.raw[MODELSERVICES].get(key)
         service = self._read(MODELSERVICES, key, service_from)
@@ -143,7 +195,12 @@ class View:
         measured = self._measured.get(key)
         if measured is None or measured.revision != service.model.revision:
             measured = self._measured[key] = _remembered(item or {}, service.model.revision)
-        self.services[key] = replace(service, measured_bytes=measured.memory_bytes, code=measured.code)
+        self.services[key] = replace(
+            service,
+            measured_bytes=measured.memory_bytes,
+            code=measured.code,
+            priority=self._priority(item or {}),
+        )
 
     def _read_pool(self, key: str) -> None:
         pool = self._read(MODELPOOLS, key, pool_from)
@@ -177,11 +234,12 @@ class View:
             actual = None
         assumed = self._assumed.get(name, actual)
         if assumed is not None and actual is not None:
-            assumed = replace(actual, placements=assumed.placements)
+            cordoned = actual.cordoned or assumed.cordoned
+            assumed = replace(actual, placements=assumed.placements, cordoned=cordoned)
         if assumed is None:
-            self.hosts.pop(name, None)
+            self._roster.hide(name)
         else:
-            self.hosts[name] = assumed
+            self._roster.show(assumed)
             self._learn(assumed)
 
     def _host_from(self, item: Object) -> Host:
@@ -198,16 +256,17 @@ class View:
         if pod is None and name in self._assumed:
             state = Pod.MISSING  # it may be being made, and its agent's word arrive before it does
         total = (status.get("accelerator") or {}).get("memoryTotal")
+        node = ((pod or {}).get("spec") or {}).get("nodeName", "")
         return Host(
             name=name,
             pool=item["spec"]["pool"],
             placements=placements,
             reports=reports,
             pod=state,
-            node=((pod or {}).get("spec") or {}).get("nodeName", ""),
+            node=node,
             trouble=self._refused.get(name, "") or pod_trouble(pod),
             capacity_bytes=parse_bytes(total) if total else None,
-            cordoned=(item["metadata"].get("annotations") or {}).get(ANNOTATION_DRAIN) == "true",
+            cordoned=_asked_to_empty(item) or node in self.cordons,
         )
 
     def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:
@@ -253,6 +312,16 @@ def _key(kind: Resource, item: Object) -> str:
     """Hosts, their Pods and gateways live in one namespace each, so their names are keys."""
     gateway_pod = kind is PODS and item["metadata"].get("namespace") == SYSTEM_NAMESPACE
     return key_of(item) if kind is MODELSERVICES or gateway_pod else str(item["metadata"]["name"])
+
+
+def _asked_to_empty(host: Object) -> bool:
+    """Tell whether a ModelHost itself says that it is to be emptied: an admin wants it, or we do."""
+    annotations = host["metadata"].get("annotations") or {}
+    return annotations.get(ANNOTATION_DRAIN) == "true" or bool(host["spec"].get("vacate"))
+
+
+def _priority_class(service: Object | None) -> str:
+    return ((service or {}).get("spec") or {}).get("priorityClassName") or ""
 
 
 def _newer(item: Object, held: Object) -> bool:

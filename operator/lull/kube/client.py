@@ -166,13 +166,15 @@ class Kube:
                 self._observe("watch", resource.kind, 0, time.monotonic() - start)
             raise ApiError(0, "Disconnected", f"the watch of {resource.plural} broke: {error!r}") from error
 
-    async def create(self, resource: Resource, body: Object, subresource: str | None = None) -> Object:
-        """Create an object (its namespace stands in its metadata)."""
+    async def create(
+        self, resource: Resource, body: Object, subresource: str | None = None, *, dry_run: bool = False
+    ) -> Object:
+        """Create an object (its namespace stands in its metadata); a dry run only tells whether it is taken."""
         metadata = body.get("metadata", {})
         name = metadata.get("name") if subresource else None
-        return await self._call(
-            "create", resource, resource.path(metadata.get("namespace"), name, subresource), body=body
-        )
+        path = resource.path(metadata.get("namespace"), name, subresource)
+        params = {"dryRun": "All"} if dry_run else None
+        return await self._call("create", resource, path, params=params, body=body)
 
     async def apply(
         self, resource: Resource, body: Object, *, field_manager: str, subresource: str | None = None

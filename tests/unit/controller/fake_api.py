@@ -25,6 +25,7 @@ class FakeApi:
         self.before = lambda *_: None
         self.after = lambda *_: None
         self.duplicate_events = False
+        self.budgets = {}  # what forbids to evict a Pod, by its name
         self.collects = True  # else what is deleted after its dependents stays until `remove`
         self.first_version = 0
         self._version = itertools.count(1)
@@ -88,9 +89,12 @@ class FakeApi:
         finally:
             self._watches.discard(me)
 
-    async def create(self, kind, body, subresource=None):
+    async def create(self, kind, body, subresource=None, *, dry_run=False):
         metadata = body["metadata"]
-        await self._turn("create", kind, metadata["name"])
+        await self._turn(subresource or "create", kind, metadata["name"])
+        if subresource == "eviction":
+            assert dry_run, "only asked about, never done"
+            return self._evict(metadata)
         key = (kind.plural, metadata.get("namespace", ""), metadata["name"])
         if key in self.objects:
             raise ApiError(409, "AlreadyExists", f"{metadata['name']} already exists")
@@ -113,6 +117,14 @@ class FakeApi:
         if item != old:
             self._update(key, old, item)
         return self._answer("apply", kind, self.objects[key])
+
+    async def merge_patch(self, kind, name, namespace, body, *, subresource=None):
+        await self._turn("patch", kind, name)
+        key = (kind.plural, namespace or "", name)
+        old = self._found(key)
+        item = _merged(old, body)
+        self._update(key, old, item)
+        return self._answer("patch", kind, self.objects[key])
 
     async def json_patch(self, kind, name, namespace, operations, *, subresource=None):
         await self._turn("patch", kind, name)
@@ -232,6 +244,13 @@ class FakeApi:
         self.after(verb, kind.plural, item["metadata"]["name"])
         return copy.deepcopy(item)
 
+    def _evict(self, metadata):
+        self._found(("pods", metadata["namespace"], metadata["name"]))
+        if why := self.budgets.get(metadata["name"]):
+            message = "Cannot evict pod as it would violate the pod's disruption budget."
+            raise ApiError(429, "TooManyRequests", message, {"DisruptionBudget": why})
+        return {"kind": "Status", "status": "Success"}
+
     def _found(self, key):
         if key not in self.objects:
             raise ApiError(404, "NotFound", f"{key[2]} not found")
@@ -259,6 +278,19 @@ class FakeApi:
                 self._news.notify_all()
 
         self._notifying = asyncio.get_running_loop().create_task(notify())
+
+
+def _merged(old, new):
+    """Merge as RFC 7386 says."""
+    if not isinstance(new, dict):
+        return copy.deepcopy(new)
+    merged = dict(old) if isinstance(old, dict) else {}
+    for name, value in new.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), value)
+    return merged
 
 
 def _selected(item, selector):

@@ -366,6 +366,7 @@ def test_the_kinds_that_the_view_knows_are_those_it_is_shown():
         MODELHOSTS.kind,
         "ModelGateway",
         PODS.kind,
+        "PriorityClass",
     }
 
 

@@ -1,0 +1,304 @@
+"""Hosts and nodes that are emptied: by an admin, by the cluster, by Lull itself; and what budgets forbid."""
+
+import asyncio
+
+import pytest
+
+from lull.controller import nodes as nodes_module
+from lull.controller.nodes import cordoned
+from lull.kube import EVENTS, MODELHOSTS, MODELPOOLS, MODELSERVICES, NODES, PODS, PRIORITYCLASSES
+from lull.policy import Vacate
+
+from .world import World, pool, service
+
+POLL_SECONDS = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    async def soon(attempt, **_):
+        await asyncio.sleep(0.001)
+
+    monkeypatch.setattr("lull.controller.execute.backoff", soon)
+    monkeypatch.setattr(nodes_module, "LOOK_SECONDS", POLL_SECONDS)
+
+
+@pytest.fixture
+async def world():
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool(emptyAfter="60s"))
+        world.api.put(MODELSERVICES, service(idleAfter="60s"))
+        yield world
+
+
+def node(name, **spec):
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def marks(world, name):
+    return world.api.objects["nodes", "", name]["metadata"].get("annotations", {})
+
+
+def host_of(world, key="demo/digits"):
+    """The names of the hosts where a service is."""
+    return [
+        host["metadata"]["name"]
+        for host in world.hosts()
+        if any(entry["service"] == key for entry in host["spec"]["models"])
+    ]
+
+
+def bind(world, to):
+    """Bind Pods without a node to one, as the scheduler does."""
+    for pod in world.api.all(PODS):
+        if not pod["spec"].get("nodeName"):
+            world.api.put(PODS, pod | {"spec": pod["spec"] | {"nodeName": to}})
+
+
+async def served_on(world, name):
+    """Wake the service on a host that is on this node."""
+    world.api.put(NODES, node(name))
+    world.hold()
+    await world.until(lambda: bind(world, name) or world.routed())
+    world.release()
+    await world.rest()
+    (host,) = host_of(world)
+    return host
+
+
+def never_unserved(world):
+    """Return a condition that fails as soon as no gateway would route to the service."""
+
+    def check():
+        assert world.routed(), world.summary()
+
+    return check
+
+
+async def test_a_cordoned_node_hands_its_models_over_and_its_host_goes(world):
+    before = await served_on(world, "old")
+    world.api.put(NODES, node("new"))
+    world.api.put(NODES, node("old", unschedulable=True))
+    check = never_unserved(world)
+    await world.until(lambda: bind(world, "new") or check() or len(host_of(world)) > 1)
+    await world.until(lambda: check() or (host_of(world) and before not in host_of(world)))
+
+
+async def test_a_node_that_is_uncordoned_in_time_keeps_its_models(world):
+    before = await served_on(world, "old")
+    world.api.put(NODES, node("old", unschedulable=True))
+    await world.until(lambda: world.parts.view.hosts[before].cordoned)
+    world.api.put(NODES, node("old"))
+    await world.until(lambda: not world.parts.view.hosts[before].cordoned)
+    await world.rest()
+    assert before in host_of(world)
+
+
+@pytest.mark.parametrize(
+    ("spec", "emptied"),
+    [
+        ({}, False),
+        ({"unschedulable": True}, True),
+        ({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}, True),
+        ({"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}, True),
+        ({"taints": [{"key": "karpenter.sh/disruption", "effect": "NoExecute"}]}, True),
+        ({"taints": [{"key": "DeletionCandidateOfClusterAutoscaler", "effect": "PreferNoSchedule"}]}, False),
+        ({"taints": [{"key": "karpenter.sh/disrupted", "effect": "PreferNoSchedule"}]}, False),
+        ({"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]}, False),
+    ],
+)
+def test_a_node_that_is_to_go_is_known_by_its_cordon_or_its_taint(spec, emptied):
+    assert bool(cordoned(node("n", **spec))) is emptied
+
+
+def test_a_node_that_is_gone_is_not_cordoned():
+    assert cordoned(None) == ""
+
+
+async def test_the_heartbeats_of_nodes_and_the_cordon_of_one_without_hosts_make_no_plan(world):
+    await served_on(world, "used")
+    planned, done = [], world.parts.planner.done
+    world.parts.planner.done = lambda: planned.append(1) or done()
+    for beat in range(3):
+        world.api.set_status(NODES, "used", "", {"beat": beat})
+    world.api.put(NODES, node("other", unschedulable=True))
+    await world.rest()
+    assert planned == []
+
+
+async def test_a_node_is_marked_once_when_its_first_host_comes_and_once_when_its_last_goes(world):
+    world.api.put(NODES, node("never"))
+    await served_on(world, "used")
+    await world.until(lambda: marks(world, "used") == {"lull.dev/used": "true"})
+    await asyncio.sleep(3 * POLL_SECONDS)
+    assert world.api.writes["patch", "nodes"] == 1
+    world.idle.add("demo/digits")
+    await world.rest()
+
+    async def time_passes():
+        while world.hosts():
+            await world.advance(400)
+
+    passing = asyncio.create_task(time_passes())
+    await world.until(lambda: "lull.dev/empty-since" in marks(world, "used"))
+    await passing
+    await asyncio.sleep(3 * POLL_SECONDS)
+    assert world.api.writes["patch", "nodes"] == 2
+    assert marks(world, "never") == {}
+    world.idle.clear()
+    await served_on(world, "used")
+    await world.until(lambda: marks(world, "used") == {"lull.dev/used": "true"})
+
+
+async def test_a_host_that_went_while_no_controller_was_here_leaves_its_node_marked_all_the_same(world):
+    host = await served_on(world, "used")
+    await world.until(lambda: marks(world, "used") == {"lull.dev/used": "true"})
+    await world.stop()
+    world.api.remove("modelhosts", "lull-hosts", host)
+    await world.start()
+    await world.until(lambda: "lull.dev/empty-since" in marks(world, "used"))
+
+
+async def test_a_node_whose_mark_is_refused_is_tried_rarely(world):
+    tries = []
+
+    def refuse(verb, kind, _name):
+        if (verb, kind) == ("patch", "nodes"):
+            tries.append(1)
+            raise nodes_module.ApiError(403, "Forbidden", "no")
+
+    world.api.before = refuse
+    await served_on(world, "used")
+    await world.until(lambda: tries)
+    await asyncio.sleep(5 * POLL_SECONDS)
+    assert len(tries) == 1
+    await world.advance(61)
+    await world.until(lambda: len(tries) == 2)
+
+
+async def vacate(world, host):
+    world.parts.planner._executor.submit(Vacate(host, "its models fit elsewhere"))
+
+
+async def test_a_vacated_host_says_why_and_its_models_move_before_it_goes(world):
+    before = await served_on(world, "old")
+    check = never_unserved(world)
+    await vacate(world, before)
+    await world.until(lambda: world.hosts()[0]["spec"].get("vacate") == "its models fit elsewhere")
+    await world.until(lambda: check() or (host_of(world) and before not in host_of(world)))
+
+
+async def test_a_vacated_host_stays_so_over_a_restart(world):
+    before = await served_on(world, "old")
+    item = world.api.objects["modelhosts", "lull-hosts", before]
+    await world.stop()
+    world.api.put(MODELHOSTS, item | {"spec": item["spec"] | {"vacate": "decided before"}})
+    await world.start()
+    await world.until(lambda: host_of(world) and before not in host_of(world))
+
+
+def events(world, reason):
+    return [event for event in world.api.all(EVENTS) if event["reason"] == reason]
+
+
+async def test_a_host_that_a_budget_keeps_is_neither_vacated_nor_let_go_and_an_event_says_so(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "The disruption budget keep needs 1 healthy pods and has 1 currently"
+    await vacate(world, host)
+    told = await world.until(lambda: events(world, "DisruptionForbidden"))
+    assert "disruption budget keep" in told[0]["note"]
+    assert told[0]["regarding"]["kind"] == "ModelHost"
+    world.idle.add("demo/digits")
+    for _ in range(20):
+        await world.advance(100)
+    await world.rest()
+    assert [item["metadata"]["name"] for item in world.hosts()] == [host]
+    assert "vacate" not in world.hosts()[0]["spec"]
+    assert len(events(world, "DisruptionForbidden")) == 1
+
+
+async def test_a_host_that_a_budget_keeps_still_wakes_models(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    world.idle.add("demo/digits")
+    await world.rest()
+    for _ in range(5):
+        await world.advance(400)
+    await world.until(lambda: world.state() == ["Resident"])
+    asked = len(world.api.all(EVENTS))
+    assert asked
+    world.hold()
+    await world.until(lambda: world.state() == ["Loaded"])
+
+
+async def test_a_host_whose_budget_gives_way_goes(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    world.idle.add("demo/digits")
+    await world.rest()
+    for _ in range(5):
+        await world.advance(400)
+    assert world.hosts()
+    world.api.budgets.clear()
+    await world.advance(301)
+    await world.until(lambda: not world.hosts())
+
+
+async def test_no_budget_keeps_a_host_whose_pod_is_gone(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    world.api.remove("pods", "lull-hosts", host)
+    await world.until(lambda: host not in [item["metadata"]["name"] for item in world.hosts()])
+
+
+async def test_a_pod_with_two_budgets_is_kept_as_the_server_cannot_tell(world):
+    host = await served_on(world, "old")
+
+    def refuse(verb, _kind, _name):
+        if verb == "eviction":
+            message = "This pod has more than one PodDisruptionBudget, which the eviction does not support."
+            raise nodes_module.ApiError(500, "InternalError", message)
+
+    world.api.before = refuse
+    await vacate(world, host)
+    told = await world.until(lambda: events(world, "DisruptionForbidden"))
+    assert "more than one PodDisruptionBudget" in told[0]["note"]
+
+
+def class_(name, value, **more):
+    return {"metadata": {"name": name}, "value": value} | more
+
+
+def priority(world):
+    found = world.parts.view.services.get("demo/digits")
+    return found and found.priority
+
+
+async def test_a_service_has_the_priority_of_its_class(world):
+    world.api.put(PRIORITYCLASSES, class_("gold", 1000))
+    world.api.put(MODELSERVICES, service(priorityClassName="gold", idleAfter="60s"))
+    await world.until(lambda: priority(world) == 1000)
+    world.api.remove("priorityclasses", "", "gold")
+    await world.until(lambda: priority(world) == 0)
+    await world.until(lambda: "no PriorityClass gold" in world.condition("Ready").get("message", ""))
+
+
+async def test_a_service_without_a_class_has_the_default_one_s_priority(world):
+    world.api.put(PRIORITYCLASSES, class_("usual", 7, globalDefault=True))
+    await world.until(lambda: priority(world) == 7)
+
+
+async def test_requests_are_counted_for_the_policy_over_restarts(world):
+    await served_on(world, "old")
+    await world.draw(60)
+    await world.until(lambda: world.parts.view.counts.get("demo/digits"))
+    first = world.parts.view.counts["demo/digits"].requests
+    assert first > 0
+    assert world.parts.view.fleet("").counts == world.parts.view.counts
+    await world.rest()
+    await world.stop()
+    await world.start()
+    await world.until(lambda: world.parts.view.counts.get("demo/digits"))
+    assert world.parts.view.counts["demo/digits"].requests >= first
+    world.api.remove("modelservices", "demo", "digits")
+    await world.until(lambda: "demo/digits" not in world.parts.view.counts)
