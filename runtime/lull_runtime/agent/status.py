@@ -20,6 +20,10 @@ _GATHER_SECONDS = 0.05
 """How long changes that nobody waits for are gathered into one write."""
 _ACTIVE_SECONDS, _KEPT_SECONDS = 30.0, 300.0
 """How old written figures get while somebody asks the host's models, and while it is merely kept."""
+_RISEN_SECONDS = 5.0
+"""How old they get where a model is asked so much more that it may want a replica; looked at as often."""
+_RISEN_BUSY_PERCENT, _RISEN_QUEUE_MILLISECONDS = 20, 200
+"""What is so much more: of the window's time, and of the mean wait in Triton's queue."""
 _LOOK_SECONDS = 1.0
 _TOLD_SECONDS = 2.0
 _LAST_SECONDS = 3.0
@@ -65,7 +69,7 @@ class StatusWriter:
         self._asked = self._answered = 0
         self._written: dict[str, Any] | None = None
         self._there: Mapping[str, Any] = {}
-        self._written_seconds = 0.0
+        self._written_seconds = self._looked_seconds = 0.0
         self._written_active = False
 
     def notify(self, urgent: bool) -> None:
@@ -96,7 +100,7 @@ class StatusWriter:
         """Write until cancelled; what fails is tried again with what is true by then."""
         attempt = 0
         while True:
-            if not await self._wait() and self._clock() < self._due_seconds():
+            if not await self._wait() and self._clock() < min(self._due_seconds(), self._look_seconds()):
                 continue
             try:
                 await self._write()
@@ -136,6 +140,7 @@ class StatusWriter:
         self._changed.clear()
         self._urgent.clear()
         asked, fresh = self._asked, self._snapshot()
+        self._looked_seconds = self._clock()
         if self._is_worth(fresh) or asked > self._answered:
             await self._patch(fresh)
         async with self._told:
@@ -157,7 +162,13 @@ class StatusWriter:
         """Whether the state changed, or the figures that stand there are old."""
         if self._written is None or _state(fresh) != _state(self._written):
             return True
-        return self._clock() >= self._due_seconds()
+        now = self._clock()
+        risen = now >= self._written_seconds + _RISEN_SECONDS and _risen(fresh, self._written)
+        return risen or now >= self._due_seconds()
+
+    def _look_seconds(self) -> float:
+        """When it is looked next whether somebody is asked much more."""
+        return self._looked_seconds + _RISEN_SECONDS if self._active() else math.inf
 
     def _due_seconds(self) -> float:
         """When the figures that stand there are old: sooner where somebody asks, or is said to."""
@@ -172,6 +183,17 @@ def _merging(fresh: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, An
         if isinstance(value, Mapping) and isinstance(before := there.get(key), Mapping):
             patch[key] = _merging(value, before)
     return patch
+
+
+def _risen(fresh: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+    """Whether a model computes, or lets its requests wait, much more than what is written says."""
+    before = {model["id"]: model.get("utilization") or {} for model in written.get("models", [])}
+    for model in fresh.get("models", []):
+        use, old = model.get("utilization") or {}, before.get(model["id"], {})
+        limits = {"busyPercent": _RISEN_BUSY_PERCENT, "queueMilliseconds": _RISEN_QUEUE_MILLISECONDS}
+        if any(use.get(name, 0) >= old.get(name, 0) + more for name, more in limits.items()):
+            return True
+    return False
 
 
 def _state(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 
+import pytest
+
 from lull.kube import ApiError
 from lull_runtime.agent.status import StatusWriter
 
@@ -102,6 +104,7 @@ class World:
         self.kept = 0
         self.state = "Ready"
         self.joules = 0
+        self.use = {"busyPercent": 10, "queueMilliseconds": 0}
         self.writer = StatusWriter(
             api, "lull-hosts", "host", self.snapshot, self.keep, lambda: self.active, self.clock
         )
@@ -109,7 +112,14 @@ class World:
     def snapshot(self) -> dict:
         self.joules += 1
         return {
-            "models": [{"id": "a", "state": self.state, "energy": {"idleJoules": self.joules}}],
+            "models": [
+                {
+                    "id": "a",
+                    "state": self.state,
+                    "energy": {"idleJoules": self.joules},
+                    "utilization": dict(self.use),
+                }
+            ],
             "accelerator": {"uuid": "GPU-1", "memoryUsed": f"{self.joules}Mi"},
             "busyPercent": self.joules,
             "energy": {"joules": self.joules},
@@ -145,6 +155,33 @@ async def test_figures_of_an_active_host_are_written_at_most_once_in_30_s(monkey
         assert await world.after(29) == 1
         assert await world.after(1.5) == 2
         assert await world.after(29) == 2
+
+
+@pytest.mark.parametrize("risen", [{"busyPercent": 30}, {"queueMilliseconds": 200}])
+async def test_a_model_that_is_asked_much_more_is_told_within_5_s_and_once(monkeypatch, risen):
+    async with moving(monkeypatch) as world:
+        world.active = True
+        world.use |= risen
+        assert await world.after(4.5) == 1
+        assert await world.after(1) == 2
+        assert await world.after(20) == 2
+        world.use |= {"busyPercent": 0, "queueMilliseconds": 0}  # that it is less can wait
+        assert await world.after(5) == 2
+
+
+async def test_a_model_that_is_asked_a_little_more_is_told_in_time(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.active = True
+        world.use |= {"busyPercent": 29, "queueMilliseconds": 199}
+        assert await world.after(29) == 1
+
+
+async def test_that_a_model_is_asked_much_more_is_seen_without_anybody_saying_so(monkeypatch):
+    async with moving(monkeypatch) as world:
+        world.active = True
+        world.use["busyPercent"] = 90
+        world.clock.now += 6
+        await written(world.api, 2)
 
 
 async def test_figures_of_a_host_that_is_merely_kept_are_written_at_most_once_in_300_s(monkeypatch):
