@@ -27,8 +27,8 @@ from lull.simulate.timeline import Timeline
 from lull.simulate.trace import Trace
 
 POOL = "gpu"
-FIGURES_SECONDS = 30.0
-"""How old the figures of a quiet fleet may be: the controller plans at least that often."""
+FIGURES_SECONDS = 60.0
+"""How often busy shares are told, of the time since then: the real agent tells those of the last minute."""
 ENOUGH_HOSTS = 10_000
 """The simulated cluster is never short of hosts: it is asked how many are kept, not how many there are."""
 
@@ -183,12 +183,11 @@ class World:
             self._after(FIGURES_SECONDS, self._publish)
 
     def _publish(self) -> None:
-        """Let the figures of the last window be seen."""
+        """Let the busy shares of the last window be seen; mere counts wait for the next plan."""
         self._figures_due = False
         busy = [machine.agent.measure(FIGURES_SECONDS) for machine in self._machines.values()]
         if any(busy):
             self._publish_soon()
-        self._on_change()
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
         self._timeline.at(self._timeline.now + seconds, action)

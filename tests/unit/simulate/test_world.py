@@ -194,7 +194,7 @@ def test_figures_follow_within_their_time_until_nothing_computes(serving):
     serving.go_to(100.0)
     serving.world.pilot.arrive(A, 15.0)
     serving.go_to(100.0 + FIGURES_SECONDS)
-    assert serving.world.hosts["h"].reports[serving.a.id].busy == pytest.approx(0.5)
+    assert serving.world.hosts["h"].reports[serving.a.id].busy == pytest.approx(15 / FIGURES_SECONDS)
     serving.go_to(100.0 + 2 * FIGURES_SECONDS)
     assert serving.world.hosts["h"].reports[serving.a.id].busy == 0
     seen = serving.changes
