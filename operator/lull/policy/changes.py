@@ -13,7 +13,7 @@ from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Service, S
 from lull.policy.notes import Notes, renewed
 from lull.policy.scope import Scope, Subject, whole
 
-DEFAULT_IDLE_AFTER_SECONDS = 300.0
+DEFAULT_IDLE_AFTER_SECONDS = 60.0
 """How long a service without `idleAfter` stays loaded after its last request."""
 
 

@@ -1,24 +1,31 @@
-"""Hosts: kept at the pool's minimum, let go when they serve nobody."""
+"""Hosts: kept at the pool's minimum, let go when what they hold is worth less than they cost.
+
+The currency is host-seconds: to keep a host costs 1 a second, and what its Residents spare in delays is
+worth `kept_worth` a second. As hazards fall with age, the best time to go is when that falls below the cost.
+"""
 
 from lull.policy.changes import CreatePod, Draft
 from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
-from lull.policy.notes import empty, ending, serves_nobody
+from lull.policy.notes import empty, ending, kept, serves_nobody
+from lull.policy.worth import kept_worth, less_from
 
-DEFAULT_EMPTY_AFTER_SECONDS = 60.0
-"""How long a host that serves nobody is kept in a pool without `emptyAfter`."""
+BARE_SECONDS = 60.0
+"""How long a host that holds nothing is kept: who failed on it may be tried again there."""
+AHEAD_SECONDS = 1800.0
+"""How long a host that was made ahead of all requests is kept for them, so that none comes and goes."""
 ENDING_SECONDS = 60.0
 """How long the Pod of a host that serves nobody may take to end; on a dead node it never does."""
 
 
 def let_go(draft: Draft) -> None:
-    """Delete hosts whose Pod is gone, that cannot be used again, or that served nobody for long enough."""
+    """Delete hosts whose Pod is gone, that cannot be used again, or that are not worth what they cost."""
     for host in draft.each_host():  # first, so that none of them counts for the minimum
         if lost(draft, host):
             draft.delete(host, "its Pod is gone, or has not been ready for too long")
     for host in draft.each_host():
         if serves_nobody(host):
-            (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_empty)(draft, host)
+            (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_idle)(draft, host)
 
 
 def keep_minimum(draft: Draft) -> None:
@@ -35,14 +42,17 @@ def missing_pods(draft: Draft) -> list[CreatePod]:
     return [CreatePod(host.name) for host in hosts if host.pod is Pod.MISSING]
 
 
-def empty_after_seconds(pool: Pool | None) -> float:
-    """Return how long a host of this pool may serve nobody."""
-    if pool is None or pool.empty_after_seconds is None:
-        return DEFAULT_EMPTY_AFTER_SECONDS
-    return pool.empty_after_seconds
+def cost(draft: Draft, host: Host) -> float:
+    """Return what a host costs, in host-seconds per second: more where its node could be off without it."""
+    pool = draft.fleet.pools.get(host.pool)
+    if pool is None or pool.profile is None or not pool.profile.kept_watts or not host.node:
+        return 1.0
+    if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
+        return 1.0
+    return 1.0 + pool.profile.node_watts / pool.profile.kept_watts
 
 
-def _let_go_of_empty(draft: Draft, host: Host) -> None:
+def _let_go_of_idle(draft: Draft, host: Host) -> None:
     if host.tainted:
         draft.delete(host, "a load passed its deadline, and its memory is only had back with the Pod")
         return
@@ -51,9 +61,33 @@ def _let_go_of_empty(draft: Draft, host: Host) -> None:
         return
     if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
         return  # somebody waits for this very room
-    after = empty_after_seconds(pool)
-    if draft.due(draft.notes.since.get(empty(host), draft.now) + after):
-        draft.delete(host, "it served nobody for its pool's emptyAfter")
+    if pool and pool.empty_after_seconds is not None:
+        if _empty_for(draft, host, pool.empty_after_seconds):
+            draft.delete(host, "it served nobody for its pool's emptyAfter")
+    elif _may_go(draft, host) and kept_worth(draft, host.placements) < cost(draft, host):
+        draft.delete(host, "what it holds is not likely enough to be asked for soon")
+    else:
+        _look_again(draft, host)
+
+
+def _may_go(draft: Draft, host: Host) -> bool:
+    """Tell whether an idle host was there long enough: one that was made ahead waits for requests."""
+    if not host.placements:
+        return _empty_for(draft, host, BARE_SECONDS)
+    since = draft.notes.since
+    served = since.get(empty(host), draft.now) > since.get(kept(host), draft.now)
+    return served or _empty_for(draft, host, AHEAD_SECONDS)
+
+
+def _empty_for(draft: Draft, host: Host, seconds: float) -> bool:
+    return draft.due(draft.notes.since.get(empty(host), draft.now) + seconds)
+
+
+def _look_again(draft: Draft, host: Host) -> None:
+    for placement in host.placements:
+        at = less_from(draft, placement.service)
+        if at is not None:
+            draft.due(at)
 
 
 def _let_go_of_ending(draft: Draft, host: Host) -> None:

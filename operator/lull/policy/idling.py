@@ -6,8 +6,9 @@ from lull.api.reasons import Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
 from lull.policy.demand import ailing, idle, lost, wanted
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
-from lull.policy.packing import evictable, need_bytes, room_bytes, room_soon_bytes
+from lull.policy.packing import need_bytes, room_bytes, room_soon_bytes
 from lull.policy.wake import MAKING_ROOM, sound
+from lull.policy.worth import cheapest
 
 
 def good(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
@@ -60,7 +61,7 @@ def _outgrew(draft: Draft, host: Host, placement: Placement) -> bool:
     """Tell whether a model that waits for a larger reservation can have none here, all free riders gone."""
     if host.pool not in draft.fleet.pools or not _asks_for_more(host, placement):
         return False
-    return evictable(host, -room_soon_bytes(draft, host)) is None
+    return cheapest(draft, host, -room_soon_bytes(draft, host)) is None
 
 
 def _asks_for_more(host: Host, placement: Placement) -> bool:
@@ -77,10 +78,9 @@ def relieve(draft: Draft) -> None:
     """Unload Residents of a host on which a model grew past its reservation."""
     for host in draft.each_host():
         if host.pool in draft.fleet.pools and room_bytes(draft, host) < 0:
-            missing = -room_soon_bytes(draft, host)
-            residents = [p.id for p in host.placements if p.state is State.RESIDENT]
-            chosen = evictable(host, missing)
-            ids = residents if chosen is None else chosen
+            residents = [p for p in host.placements if p.state is State.RESIDENT]
+            chosen = cheapest(draft, host, -room_soon_bytes(draft, host))
+            ids = {p.id for p in (residents if chosen is None else chosen)}
             draft.put(host, (p for p in host.placements if p.id not in ids))
 
 

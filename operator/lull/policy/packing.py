@@ -1,7 +1,7 @@
 """Where a placement fits: memory is hard, tenants and wire names keep apart."""
 
 from lull.policy.changes import Draft
-from lull.policy.fleet import DEFAULT_MODEL_BYTES, Fleet, Host, Pod, Pool, Service, State, namespace_of
+from lull.policy.fleet import DEFAULT_MODEL_BYTES, Fleet, Host, Pod, Pool, Service, namespace_of
 
 HOST_OVERHEAD_BYTES = 512 * 2**20
 """What Triton and its device context take of a host before any model."""
@@ -60,18 +60,6 @@ def open_to(draft: Draft, host: Host, service: Service) -> bool:
 def name_is_free(host: Host, service: Service) -> bool:
     """Tell whether no model of this wire name is still being unloaded."""
     return all(report.name != service.model.name for report in host.reports.values())
-
-
-def evictable(host: Host, missing_bytes: int) -> list[str] | None:
-    """Return the fewest Residents, largest first, that give back `missing_bytes`; None where they do not."""
-    chosen = []
-    residents = [p for p in host.placements if p.state is State.RESIDENT]
-    for placement in sorted(residents, key=lambda p: (-p.memory_bytes, p.id)):
-        if missing_bytes <= 0:
-            break
-        chosen.append(placement.id)
-        missing_bytes -= placement.memory_bytes
-    return chosen if missing_bytes <= 0 else None
 
 
 def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:

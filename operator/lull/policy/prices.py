@@ -3,8 +3,8 @@
 Keeping hosts costs host-seconds, and the objective bounds the share of requests that may wait. The price of
 a delay is the multiplier of that bound. It is found online: up with each delayed request, down a little with
 every other, in proportion to itself, so that the share of delayed requests comes to the objective whatever
-the traffic is (multiplicative weights; Arora, Hazan and Kale, Theory of Computing 8, 2012). Between two moments the share differs from the objective by no more than
-`log(price after / price before) / (RATE · requests)`.
+the traffic is (multiplicative weights; Arora, Hazan and Kale, Theory of Computing 8, 2012). Within the price's
+bounds, the share differs from the objective by `log(price / first price) / (RATE · requests)`.
 """
 
 from dataclasses import dataclass

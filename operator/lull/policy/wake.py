@@ -7,8 +7,9 @@ from lull.policy.changes import Change, Draft, same_model
 from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, waits
-from lull.policy.packing import evictable, name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
+from lull.policy.packing import name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
 from lull.policy.scope import Scope
+from lull.policy.worth import cheapest, kept_worth, standing
 
 MAKING_ROOM = "MakingRoom"
 """Why a service waits that will be placed without anybody's doing."""
@@ -22,8 +23,12 @@ def wake(fleet: Fleet, notes: Notes, now: float) -> list[Change]:
 
 
 def wake_held(draft: Draft) -> None:
-    """Give every held service a placement, where that is possible: who waits longest chooses first."""
-    for key in sorted(draft.held, key=lambda key: (draft.notes.since.get(waits(key), draft.now), key)):
+    """Give every held service a placement, where that is possible.
+
+    The highest priority chooses first, of one priority who waits longest.
+    """
+    for key in sorted(draft.held, key=lambda key: _turn(draft, key)):
+        draft.look_at(key)
         service = draft.fleet.services.get(key)
         if (
             service
@@ -31,6 +36,12 @@ def wake_held(draft: Draft) -> None:
             and not any(serves(draft, h, p, service) for h, p in draft.of(key))
         ):
             wake_one(draft, service)
+    draft.look_at("")
+
+
+def _turn(draft: Draft, key: str) -> tuple[int, float, str]:
+    service = draft.fleet.services.get(key)
+    return -(service.priority if service else 0), draft.notes.since.get(waits(key), draft.now), key
 
 
 def serves(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
@@ -121,15 +132,21 @@ def _fullest_with_room(draft: Draft, service: Service, need: int) -> Host | None
 
 
 def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
-    """Unload the Residents of the host where the fewest have to go: nobody is routed to them."""
+    """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them."""
     options = [
-        (len(ids), host.name, ids)
+        (
+            max(host.says(p, Report.LOADING) for p in chosen),
+            max(standing(draft, p)[0] for p in chosen),
+            kept_worth(draft, chosen),
+            host.name,
+            [p.id for p in chosen],
+        )
         for host in hosts
-        if (ids := evictable(host, need - room_soon_bytes(draft, host)))
+        if (chosen := cheapest(draft, host, need - room_soon_bytes(draft, host)))
     ]
     if not options:
         return False
-    _, name, ids = min(options)
+    *_, name, ids = min(options)
     draft.evict(draft.hosts[name], ids, service)
     return True
 

@@ -31,7 +31,8 @@ NOW = 1000.0
 
 def service(key="a/one", *, gib=1, revision="r1", name=None, **fields):
     model = Model(revision, name or key.partition("/")[2], "file:///model")
-    fields = {"pool": "pool", "memory_bytes": gib * GIB if gib else None} | fields
+    known = {"memory_bytes": gib * GIB if gib else None, "idle_after_seconds": 300.0}
+    fields = {"pool": "pool"} | known | fields
     return Service(key, model, **fields)
 
 

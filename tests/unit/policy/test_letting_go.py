@@ -283,7 +283,7 @@ def test_a_reservation_shrinks_to_what_was_measured():
 
 def test_an_empty_host_goes_after_its_pool_s_time_with_its_free_riders():
     rider = placement(ONE, state=State.RESIDENT)
-    of = fleet(ONE, host("h1", rider))
+    of = fleet(ONE, host("h1", rider), pools=[pool(empty_after_seconds=60.0)])
     assert decide(of, seen_at=NOW - 59).next_at == NOW + 1
     assert deleted(decide(of, seen_at=NOW - 60)) == ["h1"]
     quick = fleet(ONE, host("h1", rider), pools=[pool(empty_after_seconds=1.0)])

@@ -1,0 +1,82 @@
+"""What it is worth to keep a service loaded: the delays that this spares, in host-seconds per second.
+
+A service that is loaded nowhere delays its next request. That comes at the hazard of its silence's age, and
+costs the price of a delay: so it is worth `price · hazard` to have it loaded, while to keep a host costs 1.
+Hazards are steps of age, so a worth stays what it is until the next bin begins.
+"""
+
+from collections.abc import Iterable
+
+from lull.policy.changes import Draft
+from lull.policy.fleet import Host, Placement, Report, Service, State
+from lull.policy.habits import BINS, EDGES_SECONDS, Crowd, Habit, bin_of
+from lull.policy.prices import Price, market_of
+
+_NO_HABIT, _NO_CROWD, _NO_PRICE = Habit(), Crowd(), Price()
+
+
+def worth(draft: Draft, service: Service, unknown_since: float | None = None) -> float:
+    """Return what it is worth to have a service loaded, in host-seconds per second.
+
+    `unknown_since` is taken for its last request where that is not known; without it, it is worth nothing.
+    """
+    learned = draft.notes.learned
+    habit = learned.habits.get(service.key, _NO_HABIT)
+    since = unknown_since if habit.silent_since is None else habit.silent_since
+    if since is None or service.suspend:
+        return 0.0
+    rates = habit.hazards or learned.crowds.get(service.pool, _NO_CROWD).hazards
+    price = learned.prices.get(market_of(service), _NO_PRICE)
+    return price.worth_seconds * rates[bin_of(draft.now - since)]
+
+
+def kept_worth(draft: Draft, placements: Iterable[Placement]) -> float:
+    """Return what it is worth to keep these placements loaded."""
+    return sum(placement_worth(draft, placement) for placement in placements)
+
+
+def placement_worth(draft: Draft, placement: Placement) -> float:
+    """Return what it is worth to keep a placement; what nobody may ask for is worth nothing."""
+    service = draft.fleet.services.get(placement.service)
+    return worth(draft, service, draft.now) if service else 0.0
+
+
+def less_from(draft: Draft, service: str) -> float | None:
+    """Return when the hazard of a service changes next; None where it is in use, or does not change again."""
+    since = draft.notes.learned.habits.get(service, _NO_HABIT).silent_since
+    if since is None:
+        return None
+    now_in = bin_of(draft.now - since)
+    return None if now_in == BINS - 1 else since + EDGES_SECONDS[now_in + 1]
+
+
+def cheapest(draft: Draft, host: Host, missing_bytes: int) -> list[Placement] | None:
+    """Return the Residents that give back `missing_bytes` for the least worth; None where all do not.
+
+    The lower priority goes first, then what is worth least for its bytes (after GreedyDual-Size, Cao and
+    Irani, USITS 1997, with a learned hazard for its frequency); of these, none goes that need not. What is
+    just being loaded goes last, as its memory is not had back before that ends.
+    """
+    residents = [p for p in host.placements if p.state is State.RESIDENT]
+    if sum(p.memory_bytes for p in residents) < missing_bytes:
+        return None
+    chosen: list[Placement] = []
+    for placement in sorted(
+        residents, key=lambda p: (host.says(p, Report.LOADING), *standing(draft, p), p.id)
+    ):
+        if missing_bytes <= 0:
+            break
+        chosen.append(placement)
+        missing_bytes -= placement.memory_bytes
+    for placement in reversed(chosen[:]):
+        if placement.memory_bytes <= -missing_bytes:
+            chosen.remove(placement)
+            missing_bytes += placement.memory_bytes
+    return chosen
+
+
+def standing(draft: Draft, placement: Placement) -> tuple[int, float]:
+    """Return by what a Resident is kept before others: its service's priority, then its worth per byte."""
+    service = draft.fleet.services.get(placement.service)
+    priority = service.priority if service else 0
+    return priority, placement_worth(draft, placement) / max(1, placement.memory_bytes)
