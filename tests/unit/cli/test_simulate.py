@@ -63,8 +63,9 @@ def seen(monkeypatch) -> list[tuple[str, Trace, Setting]]:
         return simulate
 
     policies = {policy: made_up(policy, 10.0 * at) for at, policy in enumerate(runs.POLICIES, start=1)}
+    monkeypatch.setattr(runs, "simulators", lambda: policies)
     monkeypatch.setattr(
-        runs, "engine", lambda: runs.Engine(policies, lambda trace, setting, share: 5 * (1 - share))
+        runs, "lower_bound_host_hours", lambda trace, setting, share, may_drop: 5 * (1 - share)
     )
     return calls
 
@@ -89,7 +90,7 @@ def test_the_table_fits_a_hundred_columns_with_every_policy_and_variant(trace, s
     assert max(map(len, lines)) <= 100
     assert all(column in lines[1] for column in COLUMNS)
     names = [re.split(r"\s{2,}", line)[0] for line in lines[2:-1]]
-    for name in ("lull 1%", "lull 20%", "packed-always-on", "modelmesh x4"):
+    for name in ("lull 1%", "lull 20%", "packed-always-on", "modelmesh x4", "clairvoyant 5%"):
         assert name in names
 
 
@@ -243,9 +244,9 @@ def test_a_bad_line_of_a_trace_is_named(tmp_path, seen):
 
 
 def test_a_model_that_fits_no_gpu_is_named_with_what_to_do(trace, seen):
-    done = run("--trace", trace, "--gpu", "T4", "--gpu-memory-gib", 2)
+    done = run("--trace", trace, "--gpu", "T4", "--gpu-memory-gib", 4.25)
     assert done.exit_code == 1
-    assert "a/resnet takes 4Gi, and a GPU has 2Gi: say --gpu-memory-gib" in done.stderr
+    assert "a/resnet takes 4Gi, and a GPU has 4.2Gi, of which 512Mi are for Triton itself: say" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -314,3 +315,11 @@ def test_a_tiny_trace_is_simulated_by_every_policy(trace, tmp_path):
     assert told["policies"]["always-on"]["delayed"] == 0
     assert told["policies"]["lull"]["host_hours"] < told["policies"]["always-on"]["host_hours"]
     assert page.read_text().count("<svg") == 5
+
+
+def test_the_bounds_own_figures_are_below_every_policys(trace):
+    told = figures("--trace", trace, "--node-watts", 500)["policies"]
+    for name, policy in told.items():
+        if policy["delayed_fraction"] <= told["clairvoyant"]["delayed_fraction"]:
+            for figure in ("host_hours", "node_hours", "idle_wh", "context_wh", "load_wh", "loads"):
+                assert policy[figure] >= told["clairvoyant"][figure] - 1e-9, (name, figure)

@@ -103,15 +103,15 @@ def _trace(
 
 
 def _told(trace: Trace, setting: Setting, gpu: str, wanted: list[runs.Run], *, curve: bool) -> Told:
-    using = runs.engine()
+    simulators = runs.simulators()
     outcomes = []
     with _progress() as progress:
         task = progress.add_task("", total=None)
         for at, run in enumerate(wanted, start=1):
             progress.update(task, description=f"simulating {run.name}, {at} of {len(wanted)}")
-            outcomes.append(runs.outcome(using, trace, run))
+            outcomes.append(runs.outcome(simulators[run.policy], trace, run))
         progress.update(task, description="the bound at other shares")
-        bound = runs.bound_curve(using, trace, setting) if curve else []
+        bound = runs.bound_curve(trace, setting) if curve else []
     return Told(trace, setting, gpu, outcomes, bound)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from lull.api.quantities import format_bytes, parse_bytes
+from lull.policy.packing import HOST_OVERHEAD_BYTES
 from lull.policy.power import PRODUCTS, PowerProfile, PowerSetting, profile
 from lull.simulate.setting import GIB
 from lull.simulate.trace import Trace, TracedModel, TraceError, read_csv
@@ -85,16 +86,17 @@ def sized(trace: Trace, known: Mapping[str, int]) -> Trace:
 
 
 def assert_fits(trace: Trace, memory_bytes: int) -> None:
-    """Refuse a model that no host has room for.
+    """Refuse a model that no host has room for, beside what Triton itself takes.
 
     Raises:
         TraceError: there is one.
     """
     for model in trace.models:
-        if model.memory_bytes > memory_bytes:
+        if model.memory_bytes > memory_bytes - HOST_OVERHEAD_BYTES:
             raise TraceError(
                 f"{model.key} takes {format_bytes(model.memory_bytes)}, and a GPU has "
-                f"{format_bytes(memory_bytes)}: say --gpu-memory-gib, or give it less memory"
+                f"{format_bytes(memory_bytes)}, of which {format_bytes(HOST_OVERHEAD_BYTES)} are for Triton "
+                "itself: say --gpu-memory-gib, or give it less memory"
             )
 
 

@@ -4,7 +4,7 @@ from html import escape
 
 from lull.cli import pages
 from lull.cli.simulate import plots
-from lull.cli.simulate.runs import LULL
+from lull.cli.simulate.runs import BOUND, LULL
 from lull.cli.simulate.told import COLUMNS, Told, assumptions, headline, number, ratio, row, share
 from lull.simulate.outcome import Outcome
 
@@ -30,7 +30,7 @@ def sentence(told: Told) -> str:
     if lull is None:
         return "Lull itself was not simulated (--policy lull)."
     said = f"Lull would keep {_kept_and_waited(lull)}."
-    peers = [one for one in told.outcomes if one.policy.partition(" ")[0] not in (LULL, "clairvoyant")]
+    peers = [one for one in told.outcomes if one.policy.partition(" ")[0] not in (LULL, BOUND)]
     if not peers:
         return said
     least = min(peers, key=lambda one: one.host_hours)
@@ -78,7 +78,7 @@ def _plots(told: Told) -> str:
         (
             "Energy against waiting",
             plots.energy_frontier(told),
-            "As above, with the nodes' own draw. Modelled.",
+            "As above, nodes and all. Modelled. The dashed line lacks what requests compute.",
         ),
         (
             "What the energy is made of",

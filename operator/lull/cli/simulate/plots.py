@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from lull.cli.drawing import COLOURS, INK, drawn, sketched
-from lull.cli.simulate.runs import LULL
+from lull.cli.simulate.runs import BOUND, LULL
 from lull.cli.simulate.told import Told, number
 from lull.simulate.outcome import Outcome, Steps
 from lull.simulate.trace import Trace
@@ -48,11 +48,12 @@ PARTS = {
 
 def over_time(told: Told) -> str:
     """Hosts kept and models that compute, a row a policy."""
-    rows = len(told.outcomes)
+    runs = [one for one in told.outcomes if not _is_bound(one)]
+    rows = len(runs)
 
     def draw(figure: Figure) -> None:
         every = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-        for at, (axes, outcome) in enumerate(zip(every, told.outcomes, strict=True)):
+        for at, (axes, outcome) in enumerate(zip(every, runs, strict=True)):
             _kept_and_busy(axes, outcome, told.trace.length_seconds, labelled=at == 0)
         every[-1].set_xlabel(f"time, {_unit(told.trace.length_seconds)[0]}")
 
@@ -64,9 +65,7 @@ def hosts_frontier(told: Told) -> str:
 
     def draw(axes: Axes) -> None:
         _points(axes, told.outcomes, [one.host_hours for one in told.outcomes])
-        if told.bound:
-            shares, hours = zip(*told.bound, strict=True)
-            axes.plot(_percent(shares), hours, "--", color=INK, lw=1.2, label="perfect foresight, at best")
+        _bound(axes, told, [one.host_hours for one in told.bound])
         _frontier_axes(axes, "GPU-hours kept")
 
     return drawn(draw, "hosts", height_inches=4.6)
@@ -77,6 +76,7 @@ def energy_frontier(told: Told) -> str:
 
     def draw(axes: Axes) -> None:
         _points(axes, told.outcomes, [one.energy_wh / 1000 for one in told.outcomes])
+        _bound(axes, told, [one.energy_wh / 1000 for one in told.bound])
         _frontier_axes(axes, "kWh, modelled")
 
     return drawn(draw, "energy", height_inches=4.6)
@@ -84,7 +84,7 @@ def energy_frontier(told: Told) -> str:
 
 def energy_parts(told: Told) -> str:
     """What the energy of each policy is made of, in shares; the sums stand beside."""
-    shown = [one for one in told.outcomes if one.energy_wh > 0]
+    shown = [one for one in told.outcomes if one.energy_wh > 0 and not _is_bound(one)]
 
     def draw(axes: Axes) -> None:
         left = np.zeros(len(shown))
@@ -196,10 +196,17 @@ def _kept_and_busy(axes: Axes, outcome: Outcome, length_seconds: float, *, label
             artist.set_label("_")
 
 
+def _bound(axes: Axes, told: Told, values: Sequence[float]) -> None:
+    """Draw what no policy can go below."""
+    shares = [100 * one.delayed_fraction for one in told.bound]
+    axes.plot(shares, values, "--", color=INK, lw=1.2, label="perfect foresight, at best")
+
+
 def _points(axes: Axes, outcomes: Sequence[Outcome], values: Sequence[float]) -> None:
     """Draw a mark a policy; objectives of Lull are joined to its curve, variants carry their own text."""
+    runs = [(one, value) for one, value in zip(outcomes, values, strict=True) if not _is_bound(one)]
     points: dict[str, list[tuple[float, float, str]]] = {}
-    for one, value in zip(outcomes, values, strict=True):
+    for one, value in runs:
         policy, _, variant = one.policy.partition(" ")
         points.setdefault(policy, []).append((100 * one.delayed_fraction, value, variant))
     for policy, found in points.items():
@@ -233,12 +240,12 @@ def _frontier_axes(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
 
 
+def _is_bound(outcome: Outcome) -> bool:
+    return outcome.policy.partition(" ")[0] == BOUND
+
+
 def _colour(outcome: Outcome) -> str:
     return COLOUR.get(outcome.policy.partition(" ")[0], OTHER)
-
-
-def _percent(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]
 
 
 def _plain(value: float, _: int | None) -> str:

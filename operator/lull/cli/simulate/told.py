@@ -31,7 +31,10 @@ KEYS = (
 )
 COLUMNS = ("policy", "GPU-hours", "node-hours", "kWh", "delayed", "p50", "p99", "dropped", "x bound")
 PEERS = "lull is the planner that the controller runs; the others are models of their documented defaults."
-BOUND = "x bound: GPU-hours over what perfect foresight could not go below with as many requests delayed."
+BOUND = (
+    "clairvoyant is no run: no policy can go below its figures. x bound: GPU-hours over that bound, with as "
+    "many requests delayed."
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class Told:
     Attributes:
         gpu: the product's name.
         outcomes: by the names of their runs.
-        bound: (delayed share, least host-hours) pairs.
+        bound: perfect foresight at several shares of delayed requests.
     """
 
     trace: Trace
     setting: Setting
     gpu: str
     outcomes: Sequence[Outcome]
-    bound: Sequence[tuple[float, float]] = ()
+    bound: Sequence[Outcome] = ()
 
 
 def document(told: Told) -> dict[str, Any]:

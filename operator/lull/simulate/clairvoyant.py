@@ -1,0 +1,47 @@
+"""Perfect foresight as an outcome: no run, every figure is one that no policy can go below."""
+
+from lull.simulate.bound import SECONDS_PER_HOUR, lower_bound_host_hours
+from lull.simulate.outcome import Delays, Outcome
+from lull.simulate.setting import LOAD_BUSY, Setting
+from lull.simulate.trace import Trace
+
+SHIPPED_DELAYED_PERCENT = 5
+"""The default of `spec.objective.delayedPercent`."""
+
+
+def clairvoyant(trace: Trace, setting: Setting) -> Outcome:
+    """Return the bound at the share of delayed requests that Lull is given as its objective."""
+    percent = SHIPPED_DELAYED_PERCENT if setting.delayed_percent is None else setting.delayed_percent
+    return clairvoyant_at(trace, setting, percent / 100)
+
+
+def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> Outcome:
+    """Return the bound at a share of delayed requests.
+
+    From the bound of host-hours follow those of the rest: a node has so many GPUs at most, and a model that
+    is asked is loaded once at least. What requests compute is left out, as batches might overlap.
+    """
+    delayed = int(delayed_fraction * len(trace))
+    host_hours = lower_bound_host_hours(trace, setting, delayed / len(trace) if delayed else 0.0)
+    node_hours = host_hours / setting.gpus_per_node
+    if setting.nodes == "fixed" and host_hours:
+        node_hours = max(node_hours, trace.length_seconds / SECONDS_PER_HOUR)
+    power = setting.power
+    asked = [trace.models[model].key for model in sorted(set(trace.model))]
+    loading_hours = sum(map(setting.load_seconds_of, asked)) / SECONDS_PER_HOUR
+    return Outcome(
+        policy="clairvoyant",
+        requests=len(trace),
+        delayed=delayed,
+        delay_seconds=Delays(),
+        dropped=0,
+        host_hours=host_hours,
+        node_hours=node_hours,
+        idle_wh=node_hours * (setting.gpus_per_node * power.idle_watts + power.node_watts),
+        context_wh=host_hours * power.context_watts,
+        dynamic_wh=0.0,
+        load_wh=loading_hours * LOAD_BUSY * (power.max_watts - power.idle_watts - power.context_watts),
+        moves=0,
+        loads=len(asked),
+        lower_bound_host_hours=host_hours,
+    )
