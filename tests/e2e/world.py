@@ -46,11 +46,13 @@ class NotSoError(AssertionError):
 
 
 @contextmanager
-def lull_cluster(home: Path, *, gateways: int = 2, name: str = "e2e") -> Iterator[Cluster]:
+def lull_cluster(
+    home: Path, *, gateways: int = 2, name: str = "e2e", cpu_nodes: int = 1
+) -> Iterator[Cluster]:
     """Bring a cluster up with Lull in it, end it afterwards, and keep its logs in build/logs."""
     cluster = Cluster(name, home=home)
     try:
-        stack.up(cluster, cpu_nodes=1, gpu_nodes=0)
+        stack.up(cluster, cpu_nodes=cpu_nodes, gpu_nodes=0)
         replicas = f"--replicas={gateways}"
         cluster.kubectl("scale", "deployment/lull-gateway", "-n", SYSTEM_NAMESPACE, replicas)
         stack.wait_for(lambda: len(stack.gateways(cluster)) == gateways, "the gateways are not ready", 60)

@@ -59,6 +59,11 @@ def can(cluster: Cluster, account: str, verb: str, resource: str, namespace: str
         ("lull-system:lull-controller", "patch", "modelhosts/status", "lull-hosts", False),
         ("lull-system:lull-controller", "create", "pods", "demo", False),
         ("lull-system:lull-controller", "get", "secrets", "lull-system", False),
+        ("lull-system:lull-controller", "create", "pods/eviction", "lull-hosts", True),
+        ("lull-system:lull-controller", "create", "pods/eviction", "demo", False),
+        ("lull-system:lull-controller", "watch", "nodes", "", True),
+        ("lull-system:lull-controller", "delete", "nodes", "", False),
+        ("lull-system:lull-controller", "patch", "nodes/status", "", False),
         ("demo:default", "list", "modelhosts", "lull-hosts", False),
     ],
 )
