@@ -2,7 +2,7 @@
 
 from lull.simulate.bound import SECONDS_PER_HOUR, lower_bound_host_hours
 from lull.simulate.outcome import Delays, Outcome
-from lull.simulate.setting import LOAD_BUSY, Setting
+from lull.simulate.setting import Setting
 from lull.simulate.trace import Trace
 
 SHIPPED_DELAYED_PERCENT = 5
@@ -18,8 +18,8 @@ def clairvoyant(trace: Trace, setting: Setting) -> Outcome:
 def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> Outcome:
     """Return the bound at a share of delayed requests.
 
-    From the bound of host-hours follow those of the rest: a node has so many GPUs at most, and a model that
-    is asked is loaded once at least. What requests compute is left out, as batches might overlap.
+    From the bound of host-hours follows that of node-hours: a node has so many GPUs at most. What requests
+    compute and loads draw is left out: batches may overlap, and always on models were loaded before.
     """
     delayed = int(delayed_fraction * len(trace))
     host_hours = lower_bound_host_hours(trace, setting, delayed / len(trace) if delayed else 0.0)
@@ -27,8 +27,6 @@ def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> O
     if setting.nodes == "fixed" and host_hours:
         node_hours = max(node_hours, trace.length_seconds / SECONDS_PER_HOUR)
     power = setting.power
-    asked = [trace.models[model].key for model in sorted(set(trace.model))]
-    loading_hours = sum(map(setting.load_seconds_of, asked)) / SECONDS_PER_HOUR
     return Outcome(
         policy="clairvoyant",
         requests=len(trace),
@@ -40,8 +38,8 @@ def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> O
         idle_wh=node_hours * (setting.gpus_per_node * power.idle_watts + power.node_watts),
         context_wh=host_hours * power.context_watts,
         dynamic_wh=0.0,
-        load_wh=loading_hours * LOAD_BUSY * (power.max_watts - power.idle_watts - power.context_watts),
+        load_wh=0.0,
         moves=0,
-        loads=len(asked),
+        loads=0,
         lower_bound_host_hours=host_hours,
     )

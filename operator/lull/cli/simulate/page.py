@@ -78,7 +78,7 @@ def _plots(told: Told) -> str:
         (
             "Energy against waiting",
             plots.energy_frontier(told),
-            "As above, nodes and all. Modelled. The dashed line lacks what requests compute.",
+            "As above, nodes and all. Modelled. The dashed line lacks requests and loads.",
         ),
         (
             "What the energy is made of",
