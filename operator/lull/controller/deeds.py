@@ -3,11 +3,14 @@
 from lull.controller.events import EventPoster
 from lull.controller.metrics import EVICTIONS, MOVES, SLEEPS
 from lull.controller.view import View
-from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State
+from lull.kube import MODELHOSTS
+from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State, Vacate
 
 _MOVES = {
     "NewRevision": "a new revision takes over",
     "HostLost": "the host is gone",
+    "HostVacated": "the host is emptied so that it can go",
+    "NodeDrained": "the host's node is being drained",
     "HostDrained": "the host is being drained",
     "HostEnding": "the host's Pod is ending",
     "HostUnready": "the host has not been ready for a while",
@@ -28,7 +31,9 @@ class Deeds:
         """Count a change; call it as soon as it is written."""
         if isinstance(change, DeleteHost):
             for placement in change.before:
-                self._let_go(change.host, placement)
+                self._let_go(change.host, placement, change.reason)
+        elif isinstance(change, Vacate):
+            self._events.vacated(change.host, change.reason)
         elif isinstance(change, SetModels):
             host = self._view.hosts.get(change.host)
             after = {placement.id: placement for placement in change.after}
@@ -54,16 +59,26 @@ class Deeds:
         ):
             SLEEPS.inc()
 
-    def _let_go(self, host: str, placement: Placement) -> None:
+    def _let_go(self, host: str, placement: Placement, why: str) -> None:
         if placement.state is State.RESIDENT:
             EVICTIONS.labels("HostLetGo").inc()
-            self._events.evicted(placement.service, host, "as the host was let go")
+            self._events.evicted(placement.service, host, f"as the host was let go: {why}")
         elif placement.state is State.LOADED and self._lives(placement):
             self._moved(host, placement, "HostLost")
 
     def _moved(self, host: str, placement: Placement, reason: str) -> None:
         MOVES.labels(reason).inc()
-        self._events.moved(placement.service, host, _MOVES[reason])
+        there = self._view.hosts.get(host)
+        said = {
+            "HostVacated": self._vacated(host),
+            "NodeDrained": self._view.cordons.get(there.node, "") if there else "",
+        }
+        why = ": ".join(filter(None, (_MOVES[reason], said.get(reason))))
+        self._events.moved(placement.service, host, why)
+
+    def _vacated(self, host: str) -> str:
+        """Return why we empty a host; empty where we do not."""
+        return str(self._view.raw[MODELHOSTS].get(host, {}).get("spec", {}).get("vacate") or "")
 
     def _lives(self, placement: Placement) -> bool:
         """Tell whether its service is there, and not suspended."""
@@ -89,6 +104,8 @@ class Deeds:
         reasons = {
             "NewRevision": service.model.revision != placement.model.revision,
             "NewPool": host.pool != service.pool,
+            "HostVacated": host.cordoned and bool(self._vacated(host.name)),
+            "NodeDrained": host.cordoned and host.node in self._view.cordons,
             "HostDrained": host.cordoned,
             "HostEnding": host.pod is Pod.TERMINATING,
             "HostUnready": host.pod in (Pod.UNREADY, Pod.GONE),

@@ -37,15 +37,24 @@ class Happening:
     kind: Resource = MODELSERVICES
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was told of a service last."""
+
+    state: str
+    stalled: str
+    desired: int
+
+
 class EventPoster:
-    """Posts an Event when a service wakes, falls asleep, moves, is evicted or fails."""
+    """Posts an Event when a service wakes, falls asleep, moves, scales, is evicted or fails."""
 
     def __init__(self, kube: Kube, view: View, instance: str) -> None:
         self._kube = kube
         self._view = view
         self._instance = instance
         self._queue: asyncio.Queue[Happening] = asyncio.Queue(QUEUE_LENGTH)
-        self._last: dict[str, tuple[str, str]] = {}
+        self._last: dict[str, _Last] = {}
 
     def tell(self, plan: Plan) -> None:
         """Queue an Event for every service whose state is another than in the last plan."""
@@ -73,6 +82,11 @@ class EventPoster:
         """Queue the Event of a drain that ran into its deadline."""
         self._put(Happening(service, "Warning", "DrainCut", "requests were still in flight at drainDeadline"))
 
+    def vacated(self, host: str, why: str) -> None:
+        """Queue the Event of a host that is being emptied."""
+        note = f"being emptied, to be let go: {why}; its models get places on other hosts first"
+        self._put(Happening(host, "Normal", "Vacating", note, MODELHOSTS))
+
     def forbidden(self, host: str, why: str) -> None:
         """Queue the Event of a host that may not be let go."""
         note = f"kept, though it could be let go or emptied: {why}"
@@ -95,13 +109,16 @@ class EventPoster:
         stalled = told.stalled[0] if told.stalled else ""
         settled = told.state if told.state in _SETTLED else ""
         before = self._last.get(key)
-        state = settled or (before[0] if before else "")
-        self._last[key] = (state, stalled)
+        state = settled or (before.state if before else "")
+        self._last[key] = _Last(state, stalled, told.desired)
         if before is None:
             return
-        if stalled and stalled != before[1] and told.stalled:
+        if stalled and stalled != before.stalled and told.stalled:
             self._put(Happening(key, "Warning", stalled, told.stalled[1]))
-        if state == before[0]:
+        if before.desired and told.desired and before.desired != told.desired:
+            note = f"from {before.desired} to {told.desired} replicas: {told.desired_why}"
+            self._put(Happening(key, "Normal", "Scaled", note))
+        if state == before.state:
             return
         if state == "Asleep":
             self._put(Happening(key, "Normal", "FellAsleep", f"asleep, {told.message}; a request wakes it"))

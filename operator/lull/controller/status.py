@@ -15,6 +15,7 @@ from lull.api.reasons import SERVED_ALL_THE_SAME
 from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339
 from lull.controller.ledger import Ledger
+from lull.controller.memory import LEARNED, pool_memory, service_memory
 from lull.controller.pace import Pace
 from lull.controller.use import objective_met
 from lull.controller.view import View
@@ -23,6 +24,7 @@ from lull.controller.wire import Object, two_digits
 from lull.controller.worth import Worth
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service
+from lull.policy.learning import Learned
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ REFRESH_SECONDS = 0.25
 """How often it is looked whose figures may be written …"""
 REFRESHED_AT_ONCE = 100
 """… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
-FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger")
+FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger", *LEARNED)
 STEADY = 0.25
 """By how much of it an expected wake time may change unwritten: every load teaches a little more."""
 LONGEST_TEXT = 1024
@@ -61,6 +63,8 @@ class StatusWriter:
         self._worth = Worth(view, ledger)
         self._pace = Pace()
         self._url = url
+        self.learned = Learned()
+        """What the planner has learned, to be kept in what is written anyway."""
         self._woken: dict[str, Woken] = {}
         self._written: dict[tuple[str, str], Object] = {}
         self._wanted: dict[tuple[Resource, str], Object] = {}
@@ -238,7 +242,9 @@ class StatusWriter:
         else:
             figures = told
         names = ("energy", "ledger") if key in self._view.invalid[kind] else FIGURES
-        return {name: figures[name] for name in names if name in figures}
+        memory = service_memory if kind is MODELSERVICES else pool_memory
+        kept = {name: told[name] for name in LEARNED if name in told} | memory(self.learned, key)
+        return {name: figures[name] for name in names if name in figures} | kept
 
     def _service_state(
         self, item: Object, service: Service, told: Explanation, places: list[tuple[Host, Placement]]
@@ -275,7 +281,7 @@ class StatusWriter:
             wake = {"last": format_duration(woken.seconds), "from": woken.source}
         if told.wake is not None:
             expected = format_duration(two_digits(told.wake.seconds))
-            wake["expected"] = _steady(before.get("expected"), expected)
+            wake["expected"] = steady(before.get("expected"), expected)
         return wake
 
     def _ranked(
@@ -373,7 +379,7 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _steady(before: str | None, now: str) -> str:
+def steady(before: str | None, now: str) -> str:
     """Return a duration as it was told before, unless it has changed by a quarter."""
     if before is None:
         return now
@@ -421,8 +427,8 @@ def _stateful(status: Object) -> Object:
 
 
 def _rounded(status: Object) -> Object:
-    """Return a status without the account behind its figures, which changes all the time."""
-    return {name: value for name, value in status.items() if name != "ledger"}
+    """Return a status without what changes all the time, and is kept for a restart only."""
+    return {name: value for name, value in status.items() if name not in ("ledger", *LEARNED)}
 
 
 def _mark(item: Object) -> tuple[str, str]:

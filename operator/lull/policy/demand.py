@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from lull.api.quantities import format_bytes
+from lull.api.quantities import format_bytes, format_duration
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, same_model
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
-from lull.policy.load import more, telling
+from lull.policy.load import in_words, more, telling
 from lull.policy.notes import placed, too_many, troubled, unready
 from lull.policy.packing import capacity_bytes
 from lull.policy.schedule import Hours, hours
@@ -48,6 +48,25 @@ def _wanted(draft: Draft, service: Service) -> int:
     asked = service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key))
     busy = max(1, *_by_load(draft, service)) if asked else 0
     return min(service.max_replicas, max(service.min_replicas, open_now.replicas, busy))
+
+
+def why_so_many(draft: Draft, service: Service, replicas: int) -> str:
+    """Say why a service is to have so many replicas, with the figures of this moment."""
+    reports = telling(draft.of(service.key))
+    if replicas < draft.notes.replicas.get(service.key, 0):
+        lasted = format_duration(SPARE_SECONDS)
+        return f"{in_words(service, reports)}; fewer replicas have been enough for {lasted}"
+    if replicas <= 1:
+        return ""
+    if replicas == service.min_replicas:
+        return f"replicas.min is {replicas}"
+    if replicas == opening_hours(draft, service).replicas:
+        return "a window of spec.schedule is open"
+    work = in_words(service, reports)
+    if replicas <= more(service, reports):
+        most = f", and replicas.max is {replicas}" if replicas == service.max_replicas else ""
+        return f"{work}{most}"
+    return f"{work}; fewer replicas have not been enough for {format_duration(SPARE_SECONDS)} yet"
 
 
 def _by_load(draft: Draft, service: Service) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from lull.api.quantities import format_duration
 from lull.api.reasons import SERVED_ALL_THE_SAME, Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
-from lull.policy.demand import ailing, opening_hours, refusal, stuck, wanted
+from lull.policy.demand import ailing, opening_hours, refusal, stuck, wanted, why_so_many
 from lull.policy.expect import Expected, expected_wake
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
 from lull.policy.notes import empty, serves_nobody
@@ -21,6 +21,7 @@ class Explanation:
         state: Asleep, Waking, Serving, Draining or Suspended.
         stalled: reason and message of what keeps it from serving until somebody or time helps.
         next_action: what happens next if nothing changes; `next_at` is when, if time alone decides.
+        desired_why: why there are to be so many replicas, with the figures of this moment.
         wake: how a wake from here would go; None where there would be none. It is an estimate of its moment,
             and no part of what is decided.
     """
@@ -33,6 +34,7 @@ class Explanation:
     next_reason: str
     next_at: float | None = None
     stalled: tuple[str, str] | None = None
+    desired_why: str = field(default="", compare=False)
     wake: Expected | None = field(default=None, compare=False)
 
 
@@ -57,8 +59,18 @@ def explain(draft: Draft, service: Service) -> Explanation:
         action, reason, at = _next_of_stalled(draft, service, stalled[1])
     desired = wanted(draft, service)
     message = _message(draft, service, state, placements)
-    wake = expected_wake(draft, service)
-    return Explanation(state, desired, ready, message, action, reason, at, stalled, wake)
+    return Explanation(
+        state,
+        desired,
+        ready,
+        message,
+        action,
+        reason,
+        at,
+        stalled,
+        desired_why=why_so_many(draft, service, desired),
+        wake=expected_wake(draft, service),
+    )
 
 
 def explain_pool(draft: Draft, pool: Pool) -> PoolExplanation:

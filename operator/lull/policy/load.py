@@ -9,6 +9,7 @@ move both ways.
 
 from collections.abc import Collection, Iterator, Sequence
 
+from lull.api.quantities import format_duration
 from lull.policy.fleet import Host, Placement, Pod, Report, Reported, Service, State
 
 TARGET_BUSY_PERCENT = 80
@@ -41,6 +42,16 @@ def enough(service: Service, reports: Sequence[Reported]) -> int:
     """Return the replicas that would do, were it for good: never less than `more`."""
     at_most = _busy_percent(reports) + STEP_PERCENT * len(reports)
     return max(1, more(service, reports), _split(at_most, _calm_percent(service)))
+
+
+def in_words(service: Service, reports: Sequence[Reported]) -> str:
+    """Say how much work there is."""
+    busy = f"busy {_busy_percent(reports)}% of one replica"
+    if not reports or not all(_pressed(service, report) for report in reports):
+        return f"{busy}, of which each takes {TARGET_BUSY_PERCENT}%"
+    if service.latency_seconds is None:
+        return f"{busy}, and requests wait for more than {LONGEST_QUEUE_SECONDS:g}s in the mean"
+    return f"{busy}, and latency is above {format_duration(service.latency_seconds)}"
 
 
 def telling(placed: Collection[tuple[Host, Placement]]) -> list[Reported]:

@@ -56,6 +56,7 @@ class World:
         self.unloading = False
         self.meters = {}  # placement id -> [idle joules, dynamic joules, requests], once `draw` was called
         self.metered = False
+        self.busy_percent = 30  # of each placement that is asked
         self.knows_power = True
         self.host_joules = {}
         self.controller = None
@@ -197,7 +198,7 @@ class World:
             "utilization": {
                 "window": "60s",
                 "requestsPerMinute": 120 if asked else 0,
-                "busyPercent": 30 if asked else 0,
+                "busyPercent": self.busy_percent if asked else 0,
                 "queueMilliseconds": 2,
                 "latencyP99": "40ms",
             },

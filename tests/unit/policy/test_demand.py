@@ -170,6 +170,55 @@ def test_what_is_enough_is_never_less_than_what_is_needed(shares, objective):
     assert enough(of, reports) >= more(of, reports)
 
 
+# In words.
+
+
+@pytest.mark.parametrize(
+    ("of", "shares", "others", "why"),
+    [
+        (MANY, [0.9], {}, "busy 90% of one replica, of which each takes 80%"),
+        (
+            replace(MANY, max_replicas=2),
+            [0.9],
+            {},
+            "busy 90% of one replica, of which each takes 80%, and replicas.max is 2",
+        ),
+        (
+            MANY,
+            [1.0],
+            {"queue_seconds": 1.0},
+            "busy 100% of one replica, and requests wait for more than 0.5s in the mean",
+        ),
+        (SWIFT, [0.6], {"latency_seconds": 0.2}, "busy 60% of one replica, and latency is above 100ms"),
+        (
+            MANY,
+            [0.1, 0.1],
+            {},
+            "busy 20% of one replica, of which each takes 80%; fewer replicas have not been enough",
+        ),
+        (replace(MANY, min_replicas=2), [0.1], {}, "replicas.min is 2"),
+        (
+            replace(MANY, schedule=(Window("* * * * *", "UTC", 60.0, 2),)),
+            [0.1],
+            {},
+            "a window of spec.schedule",
+        ),
+        (MANY, [0.1], {}, ""),
+        (MANY, [], {}, ""),
+    ],
+)
+def test_the_number_of_replicas_is_explained(of, shares, others, why):
+    told = decide(serving(of, *busy(*shares, **others))).services["a/one"].desired_why
+    assert told == why or (why and told.startswith(why))
+
+
+def test_that_fewer_are_enough_is_explained():
+    of = serving(MANY, *busy(0.1, 0.1))
+    told = decide(of, seen_at=NOW - SPARE_SECONDS).services["a/one"]
+    assert told.desired == 1
+    assert told.desired_why.endswith("fewer replicas have been enough for 5m")
+
+
 # Schedules.
 
 BERLIN = Window("0 8 * * 1-5", "Europe/Berlin", 10 * 3600.0, 2)
