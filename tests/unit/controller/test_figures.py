@@ -315,7 +315,7 @@ def notes(world, reason):
 
 async def test_events_say_how_a_service_woke_fell_asleep_and_lost_its_place():
     async with World() as world:
-        world.api.put(MODELPOOLS, pool())
+        world.api.put(MODELPOOLS, pool(emptyAfter="60s"))
         world.api.put(MODELSERVICES, service())
         await world.until(world.asleep)
         world.hold()

@@ -234,6 +234,15 @@ def test_who_waits_longest_gets_the_room():
     assert [p.service for p in change.after] == ["a/zulu"]
 
 
+def test_who_has_the_higher_priority_gets_the_room_however_long_others_wait():
+    early = service("a/alpha", gib=4, priority=-1)
+    late = service("a/zulu", gib=4)
+    one_host = {"pools": [pool(max_hosts=1)]}
+    waiting = observe(NOTHING_NOTED, fleet(early, late, held=["a/alpha"], **one_host), NOW - 5)
+    (change,) = woken(fleet(early, late, host("h1"), held=["a/alpha", "a/zulu"], **one_host), waiting)
+    assert [p.service for p in change.after] == ["a/zulu"]
+
+
 def test_a_cordoned_host_takes_nothing_and_its_models_move():
     cordoned = host("h1", placement(ONE), cordoned=True)
     (moved,) = created(decide(fleet(ONE, cordoned)))
