@@ -30,6 +30,7 @@ class Setting:
         power: of one host; `node_watts` is the whole node's own idle draw here.
         fixed_hosts: hosts (of each tenant) of the policies that keep a fixed number.
         delayed_percent: the objective that Lull is given; None leaves the shipped default.
+        idle_after_seconds, empty_after_seconds: what people set of services and pools; None leaves it to Lull.
         seed: of whatever is random.
     """
 
@@ -41,6 +42,8 @@ class Setting:
     power: PowerProfile = PowerProfile(72.0, 50.0, 700.0, 0.0)  # noqa: RUF009  frozen; an H100 of power.md
     fixed_hosts: int = 1
     delayed_percent: int | None = None
+    idle_after_seconds: float | None = None
+    empty_after_seconds: float | None = None
     seed: int = 0
     loads: Mapping[str, float] = field(default_factory=dict)
 

@@ -203,9 +203,17 @@ def _service(key: str, memory_bytes: int, setting: Setting) -> Service:
         measured_bytes=memory_bytes,
         code=False,
         delayed_percent=setting.delayed_percent,
+        idle_after_seconds=setting.idle_after_seconds,
     )
 
 
 def _pool(setting: Setting, *, namespaced: bool) -> Pool:
     power = replace(setting.power, node_watts=setting.power.node_watts / setting.gpus_per_node)
-    return Pool(POOL, setting.gpu_memory_bytes, ENOUGH_HOSTS, namespaced=namespaced, profile=power)
+    return Pool(
+        POOL,
+        setting.gpu_memory_bytes,
+        ENOUGH_HOSTS,
+        empty_after_seconds=setting.empty_after_seconds,
+        namespaced=namespaced,
+        profile=power,
+    )
