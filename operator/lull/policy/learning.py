@@ -153,7 +153,7 @@ class _Student:
         quiet = [p for host, p in placed if self._quiet(host, p)]
         if not quiet:
             return habit
-        idle = max(p.idle_after_seconds if p.state is State.LOADED else 0.0 for p in quiet)
+        idle = max(0.0 if p.state is State.RESIDENT else p.idle_after_seconds for p in quiet)
         return replace(habit, silent_since=self._now - idle)
 
     def _quiet(self, host: Host, placement: Placement) -> bool:

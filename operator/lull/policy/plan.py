@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lull.policy.ahead import load_ahead
 from lull.policy.changes import Change, Draft
+from lull.policy.consolidate import consolidate
 from lull.policy.demand import wanted
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
@@ -56,6 +58,8 @@ def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most:
     refresh(draft)
     let_go(draft)
     keep_minimum(draft)
+    consolidate(draft)
+    load_ahead(draft)
     told = {service.key: explain(draft, service) for service in draft.services()}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
     seen = _seen(draft, last, begun, subjects[len(taken) :])
@@ -94,8 +98,8 @@ def _restless(host: Host) -> bool:
 def _carried(
     before: Mapping[str, Explanation], told: Mapping[str, Explanation], fleet: Fleet
 ) -> dict[str, Explanation]:
-    """Return what is said of every service; what says nothing new stays the same object."""
-    said = {**before, **{key: now for key, now in told.items() if before.get(key) != now}}
+    """Return what is said of every service that there is."""
+    said = {**before, **told}
     for key in before.keys() - fleet.services.keys():
         del said[key]
     return said

@@ -3,7 +3,7 @@
 Keeping hosts costs host-seconds, and the objective bounds the share of requests that may wait. The price of
 a delay is the multiplier of that bound. It is found online: up with each delayed request, down a little with
 every other, in proportion to itself, so that the share of delayed requests comes to the objective whatever
-the traffic is (multiplicative weights; Arora, Hazan and Kale, Theory of Computing 8, 2012). Within the price's
+the traffic is (multiplicative weights; Arora, Hazan and Kale, Theory of Computing 8, 2012). Within its
 bounds, the share differs from the objective by `log(price / first price) / (RATE · requests)`.
 """
 
@@ -53,8 +53,12 @@ def break_even_seconds(profile: PowerProfile | None, load_seconds: float, start_
 
     The new host is kept while it starts and loads, and computes during the load (B = E_wake / P_kept).
     """
-    busy = 0.0
-    if profile and profile.kept_watts:
-        headroom = profile.max_watts - profile.idle_watts - profile.context_watts
-        busy = LOAD_BUSY * headroom / profile.kept_watts
-    return start_seconds + load_seconds * (1 + busy)
+    return start_seconds + load_seconds + load_cost_seconds(profile, load_seconds)
+
+
+def load_cost_seconds(profile: PowerProfile | None, load_seconds: float) -> float:
+    """Return what the energy of a load is in host-seconds, on a host that is kept anyway."""
+    if profile is None or not profile.kept_watts:
+        return 0.0
+    headroom = profile.max_watts - profile.idle_watts - profile.context_watts
+    return load_seconds * LOAD_BUSY * headroom / profile.kept_watts

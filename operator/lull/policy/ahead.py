@@ -1,0 +1,91 @@
+"""Ahead of requests: what is likely to be asked for is loaded where there is room, or on a host of its own.
+
+The room of a host that is kept anyway costs nothing, so it goes to those that are worth most and loaded
+nowhere. A host of its own is made for them only where they are worth clearly more than it costs.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from lull.policy.changes import Draft
+from lull.policy.demand import backing_off, refusal
+from lull.policy.fleet import Host, Pod, Pool, Service, State
+from lull.policy.learning import USUAL_LOAD_SECONDS
+from lull.policy.packing import capacity_bytes, name_is_free, need_bytes, open_to, room_bytes
+from lull.policy.prices import load_cost_seconds
+from lull.policy.worth import worth
+
+PAYS_WITHIN_SECONDS = 600.0
+"""A load ahead has to be worth its energy within this time, by when its host may be gone."""
+NEW_HOST_COSTS = 1.5
+"""How many times its cost a host that is made ahead has to be worth, as it is kept for a while then."""
+
+Ranked = list[tuple[float, Service]]
+
+
+def load_ahead(draft: Draft) -> None:
+    """Fill the room of hosts with what is worth most, and make a host for what is worth one."""
+    for pool in draft.fleet.pools.values():
+        hosts = draft.of_pool(pool.name)
+        roomy = [host for host in hosts if _takes_more(draft, host)]
+        growing = len(hosts) < pool.max_hosts and all(host.pod is Pod.RUNNING for host in hosts)
+        if not roomy and not growing:
+            continue
+        ranked = _absent(draft, pool)
+        for host in roomy:
+            _fill(draft, host, ranked)
+        if growing:
+            for group in _sharing(pool, ranked):
+                if _worth_of_host(draft, pool, group) >= NEW_HOST_COSTS:
+                    _fill(draft, draft.create(pool.name), group)
+                    break
+
+
+def _takes_more(draft: Draft, host: Host) -> bool:
+    usable = host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING) and not host.cordoned and not host.tainted
+    return usable and bool(host.placements) and not host.trouble and room_bytes(draft, host) > 0
+
+
+def _absent(draft: Draft, pool: Pool) -> Ranked:
+    """Return the services that are on no host and worth a load, most worth first."""
+    least = load_cost_seconds(pool.profile, USUAL_LOAD_SECONDS) / PAYS_WITHIN_SECONDS
+    worths = ((worth(draft, s), s) for s in draft.fleet.services.values() if s.pool == pool.name)
+    ranked = [(value, s) for value, s in worths if value > least and _may_come(draft, s)]
+    return sorted(ranked, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key))
+
+
+def _may_come(draft: Draft, service: Service) -> bool:
+    return not (
+        service.dedicated or draft.of(service.key) or refusal(draft, service) or backing_off(draft, service)
+    )
+
+
+def _fill(draft: Draft, host: Host, ranked: Ranked) -> None:
+    """Place the most worthy that fit as Residents: an agent loads them behind what somebody waits for."""
+    for entry in ranked[:]:
+        service = entry[1]
+        host = draft.hosts[host.name]
+        need = need_bytes(draft.fleet, service)
+        if room_bytes(draft, host) >= need and open_to(draft, host, service) and name_is_free(host, service):
+            draft.place(host, service, need, State.RESIDENT)
+            ranked.remove(entry)
+
+
+def _sharing(pool: Pool, ranked: Ranked) -> Iterator[Ranked]:
+    """Yield those that may share a host."""
+    if not pool.namespaced:
+        yield ranked
+        return
+    for _, group in groupby(sorted(ranked, key=lambda e: e[1].namespace), key=lambda e: e[1].namespace):
+        yield list(group)
+
+
+def _worth_of_host(draft: Draft, pool: Pool, ranked: Ranked) -> float:
+    """Return what a host full of the most worthy would be worth."""
+    room, total = capacity_bytes(draft.fleet, pool), 0.0
+    for value, service in ranked:
+        need = need_bytes(draft.fleet, service)
+        if need <= room:
+            room -= need
+            total += value
+    return total

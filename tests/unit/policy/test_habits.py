@@ -1,0 +1,248 @@
+"""What is learned of silences, loads and starts, and what a delay comes to be worth."""
+
+from math import exp
+
+import pytest
+
+from lull.policy.fleet import Count
+from lull.policy.habits import (
+    BINS,
+    EDGES_SECONDS,
+    MOST_SILENCES,
+    NO_GAPS,
+    UNKNOWN_HAZARDS,
+    Habit,
+    bin_of,
+    counts_of,
+    habit_from,
+    hazards,
+    with_average,
+    with_silence,
+)
+from lull.policy.learning import Learned, learn, remembered, starting
+from lull.policy.notes import NOTHING_NOTED, observe
+from lull.policy.power import PowerProfile
+from lull.policy.prices import (
+    MOST_WORTH_SECONDS,
+    Price,
+    break_even_seconds,
+    load_cost_seconds,
+    market_of,
+    repriced,
+)
+from unit.policy.fleets import (
+    NOW,
+    Pod,
+    Report,
+    State,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
+
+ONE, TWO = service("a/one"), service("a/two")
+PROFILE = PowerProfile(72.0, 50.0, 700.0, 0.0)
+
+
+def seen(*looks, notes=NOTHING_NOTED):
+    """Observe fleets one after another, each at its time."""
+    for at, of in looks:
+        notes = observe(notes, of, at)
+    return notes
+
+
+def habit(notes, key="a/one"):
+    return notes.learned.habits[key]
+
+
+def idle_host(p, *, idle=True, name="h1"):
+    return host(name, p, reports=[reported(p, idle=idle)])
+
+
+def test_every_edge_begins_a_bin_and_what_is_beyond_falls_into_the_first_and_the_last():
+    assert [bin_of(1.001 * edge) for edge in EDGES_SECONDS] == [*range(BINS), BINS - 1]
+    assert [bin_of(0.999 * edge) for edge in EDGES_SECONDS[1:]] == list(range(BINS))
+    assert (bin_of(-5.0), bin_of(1e12)) == (0, BINS - 1)
+
+
+def test_nothing_known_leaves_the_prior_and_much_known_outweighs_it():
+    assert hazards(NO_GAPS, UNKNOWN_HAZARDS) == pytest.approx(UNKNOWN_HAZARDS)
+    gaps = NO_GAPS
+    for _ in range(1000):
+        gaps = with_silence(gaps, 100.0)
+    known = hazards(gaps, UNKNOWN_HAZARDS)
+    ends_in = bin_of(100.0)
+    width = EDGES_SECONDS[ends_in + 1] - EDGES_SECONDS[ends_in]
+    assert known[ends_in] == pytest.approx(2 / width, rel=0.01)  # in its middle, on average
+    assert known[ends_in - 1] < UNKNOWN_HAZARDS[ends_in - 1] / 100
+
+
+def test_counts_are_bounded_and_forget_the_old():
+    gaps = (0,) * 5 + (MOST_SILENCES,) + (0,) * (BINS - 6)
+    assert sum(with_silence(gaps, 100.0)) <= MOST_SILENCES // 2 + 1
+
+
+def test_a_habit_outlives_a_restart_as_a_short_list_of_counts():
+    gaps = with_silence(with_silence(NO_GAPS, 40.0), 100.0)
+    kept = counts_of(Habit(gaps=gaps))
+    assert len(kept) == bin_of(100.0) + 1
+    again = habit_from(kept, 7.0)
+    assert (again.gaps, again.load_seconds) == (gaps, 7.0)
+    assert counts_of(Habit()) == []
+    assert habit_from([1] * 64).gaps == (1,) * BINS
+
+
+def test_an_average_follows_slowly():
+    assert with_average(None, 10.0) == 10.0
+    assert with_average(10.0, 20.0) == pytest.approx(13.0)
+
+
+def test_a_silence_begins_with_the_last_request_and_ends_when_a_gateway_holds():
+    p = placement(ONE)
+    used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))
+    notes = seen((0.0, used), (400.0, quiet))
+    assert habit(notes).silent_since == 100.0  # idle is told 300 s after the last request
+    asleep = fleet(ONE)
+    notes = seen((500.0, asleep), (1100.0, fleet(ONE, held=["a/one"])), notes=notes)
+    assert habit(notes).silent_since is None
+    assert habit(notes).gaps[bin_of(1000.0)] == sum(habit(notes).gaps) == 1
+    assert notes.learned.crowds["pool"].gaps == habit(notes).gaps
+    assert habit(notes).hazards == hazards(habit(notes).gaps, notes.learned.crowds["pool"].hazards)
+
+
+def test_a_silence_ends_when_an_agent_sees_a_request():
+    p = placement(ONE)
+    used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))
+    notes = seen((0.0, used), (400.0, quiet), (450.0, fleet(ONE, idle_host(p, idle=False))))
+    assert sum(habit(notes).gaps) == 1
+
+
+def test_idleness_from_before_a_turn_is_no_silence():
+    p = placement(ONE)
+    used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))
+    assert habit(seen((0.0, used), (299.0, quiet))).silent_since is None
+    draining = fleet(ONE, idle_host(replace(p, state=State.DRAINING)))
+    assert habit(seen((500.0, draining))).silent_since == 200.0
+
+
+def test_what_was_loaded_unasked_neither_ends_a_silence_nor_hides_one():
+    rider = placement(ONE, state=State.RESIDENT)
+    notes = seen((0.0, fleet(ONE, idle_host(rider, idle=False))))
+    assert (habit(notes).silent_since, habit(notes).gaps) == (0.0, NO_GAPS)
+
+
+def test_who_was_never_seen_in_use_has_no_silence():
+    assert habit(seen((0.0, fleet(ONE)))).silent_since is None
+
+
+def test_load_and_start_times_are_learned_each_once():
+    p = placement(ONE)
+    starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
+    runs = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=8.0)]))
+    notes = seen((0.0, starts), (40.0, runs), (50.0, runs))
+    assert notes.learned.load_seconds("a/one") == 8.0
+    assert notes.learned.start_seconds("pool") == 40.0
+    second = placement(ONE, id_="second")
+    moved = fleet(ONE, host("h2", second, reports=[reported(second, load_seconds=18.0)]))
+    assert seen((60.0, moved), notes=notes).learned.load_seconds("a/one") == pytest.approx(11.0)
+    assert (Learned().load_seconds("a/one"), Learned().start_seconds("pool")) == (20.0, 30.0)
+    known = Learned(habits={"a/one": Habit()})
+    assert known.load_seconds("a/one") == 20.0
+
+
+def test_what_was_learned_is_bounded_by_the_fleet():
+    p = placement(ONE)
+    notes = seen((0.0, fleet(ONE, idle_host(p))), (400.0, fleet(ONE, TWO, held=["a/one"])))
+    assert notes.learned.habits.keys() == {"a/one", "a/two"}
+    gone = seen((500.0, fleet(pools=[])), notes=notes).learned
+    assert (gone.habits, gone.crowds, gone.prices) == ({}, {}, {})
+
+
+def test_a_service_of_no_pool_teaches_nobody():
+    orphan = replace(ONE, pool="none")
+    p = placement(orphan)
+    used, quiet = fleet(orphan, idle_host(p, idle=False)), fleet(orphan, idle_host(p))
+    counted = replace(fleet(orphan, held=["a/one"]), counts={"a/one": Count(5, 5)})
+    learned = seen((0.0, used), (400.0, quiet), (500.0, counted)).learned
+    assert sum(learned.habits["a/one"].gaps) == 1
+    assert (learned.crowds, learned.prices) == ({}, {})
+
+
+def test_a_look_at_who_is_gone_is_no_look():
+    assert learn(Learned(), fleet(), {}, NOW, ["a/gone"]) == Learned()
+
+
+def test_a_restarted_controller_goes_on_with_what_it_kept():
+    gaps = with_silence(NO_GAPS, 100.0)
+    learned = remembered(
+        {"a/one": ("pool", Habit(gaps=gaps)), "a/two": ("pool", Habit(gaps=gaps))},
+        {"pool": 12.0, "other": 5.0},
+        {("pool", 5): 700.0},
+    )
+    assert learned.crowds["pool"].gaps == tuple(2 * n for n in gaps)
+    assert (learned.start_seconds("pool"), learned.start_seconds("other")) == (12.0, 5.0)
+    assert learned.habits["a/one"].hazards == hazards(gaps, learned.crowds["pool"].hazards)
+    assert learned.prices[("pool", 5)] == Price(700.0)
+
+
+def test_a_host_that_starts_is_a_fact_until_it_runs():
+    of = fleet(host("h1", pod=Pod.STARTING))
+    assert starting(of.hosts["h1"]) in observe(NOTHING_NOTED, of, 0.0).since
+    assert starting(of.hosts["h1"]) not in observe(NOTHING_NOTED, fleet(host("h1")), 0.0).since
+
+
+def counted(requests, delayed, of=ONE):
+    return replace(fleet(of), counts={of.key: Count(requests, delayed)})
+
+
+def test_a_delay_is_worth_more_the_more_of_them_there_are():
+    notes = seen((0.0, counted(100, 10)))
+    assert notes.learned.prices == {}  # totals from before are nobody's doing
+    dearer = seen((1.0, counted(120, 20)), notes=notes).learned.prices[("pool", 5)]
+    assert dearer.worth_seconds == pytest.approx(1800 * exp(0.02 * (10 - 1)))
+    cheaper = seen((1.0, counted(200, 10)), notes=notes).learned.prices[("pool", 5)]
+    assert cheaper.worth_seconds == pytest.approx(1800 * exp(-0.02 * 5))
+
+
+def test_totals_that_fell_are_those_of_another_and_change_no_price():
+    assert seen((0.0, counted(100, 10)), (1.0, counted(3, 3))).learned.prices == {}
+
+
+def test_services_of_one_objective_share_a_price_and_others_have_their_own():
+    strict = replace(ONE, delayed_percent=0)
+    assert (market_of(ONE), market_of(strict)) == (("pool", 5), ("pool", 0))
+    notes = seen((0.0, counted(0, 0, strict)), (1.0, counted(10, 0, strict)))
+    assert notes.learned.prices == {("pool", 0): Price(1800.0)}
+
+
+def test_a_price_has_bounds():
+    assert repriced(Price(), ("pool", 5), 10_000, 10_000, 60.0).worth_seconds == MOST_WORTH_SECONDS
+    assert repriced(Price(), ("pool", 5), 100_000, 0, 60.0).worth_seconds == 60.0
+
+
+def test_the_share_of_delayed_requests_comes_to_the_objective():
+    price, delayed = Price(), 0.0
+    for _ in range(20_000):
+        share = min(1.0, 100.0 / price.worth_seconds)  # the dearer, the fewer
+        delayed += share
+        over = repriced(price, ("pool", 5), 0, 0, 1.0)
+        price = Price(over.worth_seconds * exp(0.02 * (share - 0.05)))
+    assert delayed / 20_000 == pytest.approx(0.05, abs=0.005)
+
+
+def test_a_wake_costs_its_start_its_load_and_the_load_s_energy():
+    assert load_cost_seconds(PROFILE, 20.0) == pytest.approx(20 * 0.2 * 578 / 122)
+    assert load_cost_seconds(None, 20.0) == load_cost_seconds(PowerProfile(0, 0, 9), 20.0) == 0.0
+    assert break_even_seconds(None, 20.0, 30.0) == 50.0
+
+
+def test_a_price_never_falls_below_break_even():
+    notes = seen((0.0, counted(0, 0)), (1.0, counted(100_000, 0)))
+    assert notes.learned.prices[("pool", 5)].worth_seconds == break_even_seconds(None, 20.0, 30.0)
+
+
+__all__ = ["Report", "pool"]
