@@ -101,12 +101,10 @@ class Executor:
         host = self._view.hosts.get(change.host)
         if isinstance(change, CreateHost):
             self._view.assume(change.host, Host(change.host, change.pool, change.placements))
-        elif isinstance(change, DeleteHost):
+        elif isinstance(change, DeleteHost) and not self._serves(change.host):
             self._view.assume(change.host, None)
         elif isinstance(change, SetModels) and host:
             self._view.assume(change.host, replace(host, placements=change.after))
-        elif isinstance(change, Vacate) and host:
-            self._view.assume(change.host, replace(host, cordoned=True))
         elif host:
             self._view.assume(change.host, host)
 
@@ -196,6 +194,7 @@ class Executor:
     async def _vacate(self, change: Vacate) -> None:
         generation = self._seen(change.host)["metadata"]["generation"]
         await self._ask_budgets(change.host)
+        self._view.assume(change.host, replace(self._view.hosts[change.host], cordoned=True))
         log.info("vacate host %s: %s", change.host, change.reason)
         answer = await self._set_spec(change.host, generation, "vacate", change.reason[:LONGEST_REASON])
         self._on_written(change)
@@ -283,6 +282,7 @@ class Executor:
     async def _delete_host(self, change: DeleteHost) -> None:
         metadata = self._seen(change.host, change.before)["metadata"]
         await self._ask_budgets(change.host)
+        self._view.assume(change.host, None)  # not before: one that is kept may wake somebody meanwhile
         log.info("let host %s go: %s", change.host, change.reason)
         try:
             await _insist(

@@ -245,7 +245,7 @@ class Ledger:
         """Tell the view how many requests a service had."""
         account = self._services[service].account
         count = Count(account.requests, account.delayed)
-        if self._view.counts.get(service) != count:
+        if service in self._view.raw[MODELSERVICES] and self._view.counts.get(service) != count:
             self._view.counts[service] = count
 
     def _disown(self, key: str) -> None:
@@ -350,7 +350,6 @@ class Ledger:
             books[key] = self._sized(book, fleet.services[key])
         for key in self._services.keys() - books.keys():
             self._wakes.pop(key, None)
-            self._view.counts.pop(key, None)
         self._services = books
         for key in opened:
             self._count(key)

@@ -10,6 +10,7 @@ from lull.api.reasons import LOAD_FAILURES
 from lull.controller.clock import Clock
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
+from lull.controller.memory import recalled
 from lull.controller.metrics import PLAN_SECONDS
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
@@ -98,7 +99,8 @@ class Planner:
 
     async def run(self) -> None:
         """Plan until cancelled. Start it only when every kind is synced."""
-        self._notes = replace(NOTHING_NOTED, failures=_failures(self._view, self._clock()))
+        failures = _failures(self._view, self._clock())
+        self._notes = replace(NOTHING_NOTED, failures=failures, learned=recalled(self._view))
         self._started = True
         while True:
             self.plan_once()
@@ -113,6 +115,7 @@ class Planner:
         with PLAN_SECONDS.time():
             decided = plan(fleet, self._notes, now)
         self._on_planned(decided)
+        self._statuses.learned = self._notes.learned
         self._statuses.publish(fleet, decided)
         self._events.tell(decided)
         self._wakes.began(decided.changes, {key for key, told in decided.services.items() if told.ready})

@@ -55,7 +55,7 @@ class View:
         raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
         on_news: called with kind and key after each change of `raw`, whoever brought it.
-        counts: requests by service, as whoever counts them says.
+        counts: requests by service, as its status says when it is first seen and then as its ledger does.
         cordons: why a Node is to be emptied, of those that are.
     """
 
@@ -189,9 +189,11 @@ class View:
         service = self._read(MODELSERVICES, key, service_from)
         if item is None:
             self._measured.pop(key, None)
+            self.counts.pop(key, None)
         if service is None:
             self.services.pop(key, None)
             return
+        self.counts.setdefault(key, _counted(item or {}))
         measured = self._measured.get(key)
         if measured is None or measured.revision != service.model.revision:
             measured = self._measured[key] = _remembered(item or {}, service.model.revision)
@@ -327,6 +329,12 @@ def _priority_class(service: Object | None) -> str:
 def _newer(item: Object, held: Object) -> bool:
     """Tell whether an object's state is newer; versions are comparable numbers, over a re-creation too."""
     return int(item["metadata"]["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
+
+
+def _counted(item: Object) -> Count:
+    """Return what the status of a service counted before this controller started."""
+    ledger = (item.get("status") or {}).get("ledger") or {}
+    return Count(ledger.get("requests", 0), ledger.get("delayed", 0))
 
 
 def _remembered(item: Object, revision: str) -> Measured:

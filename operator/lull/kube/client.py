@@ -169,7 +169,7 @@ class Kube:
     async def create(
         self, resource: Resource, body: Object, subresource: str | None = None, *, dry_run: bool = False
     ) -> Object:
-        """Create an object (its namespace stands in its metadata), or only learn whether it would be taken."""
+        """Create an object (its namespace is in its metadata), or only learn whether it would be taken."""
         metadata = body.get("metadata", {})
         name = metadata.get("name") if subresource else None
         path = resource.path(metadata.get("namespace"), name, subresource)

@@ -235,9 +235,9 @@ async def test_a_host_whose_budget_gives_way_goes(world):
     host = await served_on(world, "old")
     world.api.budgets[host] = "budget keep"
     world.idle.add("demo/digits")
-    await world.rest()
     for _ in range(5):
         await world.advance(400)
+        await world.rest()
     assert world.hosts()
     world.api.budgets.clear()
     await world.advance(301)
