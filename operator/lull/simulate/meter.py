@@ -19,7 +19,7 @@ class Meter:
     def __init__(self, trace: Trace, setting: Setting) -> None:
         self._setting = setting
         self._load_seconds = [setting.load_seconds_of(model.key) for model in trace.models]
-        self._busy_until = [0.0] * len(trace.models)
+        self._batches = [(0.0, 0.0)] * len(trace.models)
         self._nodes: dict[str, str] = {}
         self._hosts_of: defaultdict[str, int] = defaultdict(int)
         self._made = 0
@@ -71,10 +71,12 @@ class Meter:
         self._requests += 1
         if waited > DELAYED_SECONDS:
             self._delays.append(waited)
-        since = max(began, self._busy_until[model])
-        if ended > since:
-            self._busy += ((since, 1), (ended, -1))
-            self._busy_until[model] = ended
+        since, until = self._batches[model]
+        if began <= until:
+            self._batches[model] = (since, max(until, ended))
+        else:
+            self._busy += ((since, 1), (until, -1))
+            self._batches[model] = (began, ended)
 
     def dropped(self) -> None:
         """Count a request that waited for all of `hold.timeout`, and never computed."""
@@ -86,7 +88,8 @@ class Meter:
         """Return the sums up to `end`; what is still kept is kept until then."""
         setting = self._setting
         power = setting.power
-        kept, nodes, busy = _curve(self._kept, end), _curve(self._on, end), _curve(self._busy, end)
+        computed = [*self._busy, *(step for a, b in self._batches for step in ((a, 1), (b, -1)))]
+        kept, nodes, busy = _curve(self._kept, end), _curve(self._on, end), _curve(computed, end)
         if setting.nodes == "fixed":
             nodes = [(0.0, max((count for _, count in nodes), default=0))]
         host_hours, node_hours, busy_hours = (_hours(curve, end) for curve in (kept, nodes, busy))

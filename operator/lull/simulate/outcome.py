@@ -31,7 +31,6 @@ class Outcome:
         dynamic_wh: of the time in which a model computes: its requests at one time are taken for one batch.
         load_wh: of loads, at LOAD_BUSY.
         lower_bound_host_hours: what perfect foresight could not go below at this delayed share.
-        wall_seconds: how long the simulation took.
         kept: hosts kept.
         busy: models that compute.
     """
@@ -50,7 +49,6 @@ class Outcome:
     moves: int
     loads: int
     lower_bound_host_hours: float = 0.0
-    wall_seconds: float = 0.0
     kept: Steps = field(default=(), repr=False)
     busy: Steps = field(default=(), repr=False)
 
