@@ -81,6 +81,8 @@ class FleetWorld:
         """Return notes and plan of this moment; to look at what has changed must say the same as at all."""
         fleet = self.fleet()
         notes = observe(self.notes, fleet, self.now)
+        anew = observe(replace(self.notes, seen=None), fleet, self.now)
+        assert replace(notes, learned=anew.learned) == anew
         decided, whole = plan(fleet, notes, self.now, self.last), plan(fleet, notes, self.now)
         assert decided.changes == whole.changes
         assert decided.services == whole.services

@@ -293,6 +293,11 @@ class Fleet:
                 told[host.pool] = max(told.get(host.pool, 0), host.capacity_bytes)
         return told
 
+    def of(self, service: str) -> list[tuple[Host, Placement]]:
+        """Return the placements of a service with their hosts."""
+        hosts = [self.hosts[name] for name in self.index.homes.get(service, ())]
+        return [(host, p) for host in hosts for p in host.placements if p.service == service]
+
     def placements(self) -> Iterator[tuple[Host, Placement]]:
         """Yield every placement with its host."""
         for host in self.hosts.values():
@@ -303,3 +308,10 @@ class Fleet:
 def namespace_of(key: str) -> str:
     """Return the namespace of a `namespace/name`."""
     return key.partition("/")[0]
+
+
+def changed(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
+    """Return the keys whose values are other objects now, or gone."""
+    if old is new:
+        return set()
+    return {key for key, value in new.items() if old.get(key) is not value} | (old.keys() - new.keys())

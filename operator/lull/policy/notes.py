@@ -4,11 +4,22 @@ All times are the observer's own, so no clock of another machine is believed. A 
 follows is only that something waits once more.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from lull.api.reasons import Reason
-from lull.policy.fleet import Fleet, Gateway, Host, Placement, Pod, Report, Reported, Service, State
+from lull.policy.fleet import (
+    Fleet,
+    Gateway,
+    Host,
+    Placement,
+    Pod,
+    Report,
+    Reported,
+    Service,
+    State,
+    changed,
+)
 from lull.policy.learning import Learned, learn, starting
 from lull.policy.load import settled, spare
 
@@ -47,6 +58,9 @@ class Notes:
     replicas: Mapping[str, int] = field(default_factory=dict)
     """How many a service had when none of them moved, of services with more than one."""
     learned: Learned = Learned()  # noqa: RUF009  frozen
+    seen: Fleet | None = field(default=None, compare=False, repr=False)
+    """The fleet at the last look: the next one goes on from there."""
+    seen_at: float = field(default=0.0, compare=False)
 
     def failure(self, service: str, generation: int) -> Failure | None:
         """Return what failed of this generation of a service."""
@@ -58,32 +72,17 @@ NOTHING_NOTED = Notes()
 
 
 def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
-    """Return the notes after a look at the fleet: bounded by what is in it now."""
-    crowds = _crowds(fleet)
-    replicas = {
-        key: count for key in crowds if (count := _replicas(notes, fleet.services[key], crowds[key])) > 1
-    }
-    spares = (
-        too_many(key, n) for key in replicas for n in spare(fleet.services[key], crowds[key], replicas[key])
-    )
-    since = {fact: min(now, notes.since.get(fact, now)) for fact in (*_facts(fleet), *spares)}
-    failures = {
-        key: failure
-        for key, failure in notes.failures.items()
-        if key in fleet.services and fleet.services[key].generation == failure.generation
-    }
-    judged = list(_judged(fleet))
-    there = frozenset(placement.id for placement, _ in judged)
-    failures = {key: replace(failure, counted=failure.counted & there) for key, failure in failures.items()}
-    for placement, report in judged:
-        if report.state is Report.FAILED:
-            service = fleet.services[placement.service]
-            failures[service.key] = _failed_again(failures.get(service.key), service, placement, report, now)
-    for placement, report in judged:
-        if report.state is Report.READY and placement.state is State.LOADED:
-            failures.pop(placement.service, None)
-    learned = learn(notes.learned, fleet, notes.since, now, fleet.services)
-    return replace(notes, since=since, failures=failures, replicas=replicas, learned=learned)
+    """Return the notes after a look at the fleet, at what has changed in it: bounded by what is there now."""
+    seen = notes.seen if now >= notes.seen_at else None  # after a jump of the clock, all times are doubtful
+    hosts, services = _news(seen, fleet)
+    replicas, spares = _crowds(notes, fleet, services)
+    facts = [*_gateway_facts(fleet), *spares]
+    facts += [fact for name in hosts if name in fleet.hosts for fact in _host_facts(fleet.hosts[name])]
+    since = _kept(notes, seen, hosts, services)
+    since |= {fact: min(now, notes.since.get(fact, now)) for fact in facts}
+    failures = _failures(notes, fleet, services, now)
+    learned = learn(notes.learned, fleet, notes.since, now, services)
+    return Notes(since, failures, replicas, learned, fleet, now)
 
 
 def renewed(gateway: Gateway) -> Fact:
@@ -136,44 +135,100 @@ def serves_nobody(host: Host) -> bool:
     return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
 
 
-def _facts(fleet: Fleet) -> Iterator[Fact]:
+def _news(seen: Fleet | None, fleet: Fleet) -> tuple[set[str], set[str]]:
+    """Return the hosts that have changed, and the services of which anything has."""
+    if seen is None:
+        return set(fleet.hosts), set(fleet.services)
+    hosts = changed(seen.hosts, fleet.hosts)
+    services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts)
+    for of in (seen, fleet):
+        services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
+    return hosts, services | (_held(seen) ^ _held(fleet))
+
+
+def _held(fleet: Fleet) -> set[str]:
+    return set().union(*(gateway.held for gateway in fleet.gateways.values()))
+
+
+def _kept(notes: Notes, seen: Fleet | None, hosts: set[str], services: set[str]) -> dict[Fact, float]:
+    """Return the facts that were not looked at anew."""
+    if seen is None:
+        return {}
+    kept = dict(notes.since)
+    old = [*_gateway_facts(seen)]
+    old += [fact for name in hosts if name in seen.hosts for fact in _host_facts(seen.hosts[name])]
+    old += [too_many(key, n) for key in services for n in range(notes.replicas.get(key, 0))]
+    for fact in old:
+        kept.pop(fact, None)
+    return kept
+
+
+def _gateway_facts(fleet: Fleet) -> Iterator[Fact]:
     for gateway in fleet.gateways.values():
         yield renewed(gateway)
         yield from (waits(service) for service in gateway.held)
-    for host in fleet.hosts.values():
-        yield kept(host)
-        if host.pod in (Pod.MISSING, Pod.STARTING):
-            yield starting(host)
-        if serves_nobody(host):
-            yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
-        if host.pod is Pod.UNREADY:
-            yield unready(host)
-        if host.trouble:
-            yield troubled(host)
-        yield from (placed(placement) for placement in host.placements)
 
 
-def _crowds(fleet: Fleet) -> dict[str, list[tuple[Host, Placement]]]:
-    """Return the placements of the services that may have several replicas, and have one at least."""
-    crowds: dict[str, list[tuple[Host, Placement]]] = {}
-    for host, placement in fleet.placements():
-        service = fleet.services.get(placement.service)
-        if service and service.max_replicas > 1:
-            crowds.setdefault(service.key, []).append((host, placement))
-    return crowds
+def _host_facts(host: Host) -> Iterator[Fact]:
+    yield kept(host)
+    if host.pod in (Pod.MISSING, Pod.STARTING):
+        yield starting(host)
+    if serves_nobody(host):
+        yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
+    if host.pod is Pod.UNREADY:
+        yield unready(host)
+    if host.trouble:
+        yield troubled(host)
+    yield from (placed(placement) for placement in host.placements)
 
 
-def _replicas(notes: Notes, service: Service, placed: list[tuple[Host, Placement]]) -> int:
-    count = settled(service, placed)
-    return notes.replicas.get(service.key, 0) if count is None else count
+def _crowds(notes: Notes, fleet: Fleet, services: Iterable[str]) -> tuple[dict[str, int], list[Fact]]:
+    """Return the replicas of the services that have several, and the facts of those that would be enough."""
+    replicas, facts = dict(notes.replicas), []
+    for key in services:
+        service, placed = fleet.services.get(key), fleet.of(key)
+        known = replicas.pop(key, 0)
+        if service is None or service.max_replicas == 1 or not placed:
+            continue
+        count = settled(service, placed)
+        count = known if count is None else count
+        if count > 1:
+            replicas[key] = count
+            facts += [too_many(key, fewer) for fewer in spare(service, placed, count)]
+    return replicas, facts
 
 
-def _judged(fleet: Fleet) -> Iterator[tuple[Placement, Reported]]:
+def _failures(notes: Notes, fleet: Fleet, services: Iterable[str], now: float) -> dict[str, Failure]:
+    failures = dict(notes.failures)
+    for key in {*services, *failures}:
+        service = fleet.services.get(key)
+        failure = _failure(notes, fleet, service, now) if service else None
+        if failure:
+            failures[key] = failure
+        else:
+            failures.pop(key, None)
+    return failures
+
+
+def _failure(notes: Notes, fleet: Fleet, service: Service, now: float) -> Failure | None:
+    """Return what failed of a service as it is now, and was not loaded since."""
+    judged = list(_judged(fleet, service))
+    failure = notes.failure(service.key, service.generation)
+    if failure:
+        counted = failure.counted & {placement.id for placement, _ in judged}
+        failure = failure if counted == failure.counted else replace(failure, counted=counted)
+    for placement, report in judged:
+        if report.state is Report.FAILED:
+            failure = _failed_again(failure, service, placement, report, now)
+    served = any(r.state is Report.READY and p.state is State.LOADED for p, r in judged)
+    return None if served else failure
+
+
+def _judged(fleet: Fleet, service: Service) -> Iterator[tuple[Placement, Reported]]:
     """Yield the reports that say something about a service as it is now."""
-    for host, placement in fleet.placements():
+    for host, placement in fleet.of(service.key):
         report = host.report(placement)
-        service = fleet.services.get(placement.service)
-        if report and service and service.model.revision == placement.model.revision:
+        if report and service.model.revision == placement.model.revision:
             yield placement, report
 
 

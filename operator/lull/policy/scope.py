@@ -8,7 +8,7 @@ hosts that they are on. Who hangs on more than that is looked at in every plan.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lull.policy.fleet import Fleet
+from lull.policy.fleet import Fleet, changed
 from lull.policy.notes import Notes
 
 Subject = str
@@ -78,16 +78,16 @@ def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
 
 def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
     """Return the subjects that have to be looked at since the last plan, the most urgent first."""
-    pools = _changed(seen.fleet.pools, fleet.pools) | _changed(seen.fleet.told_bytes, fleet.told_bytes)
+    pools = changed(seen.fleet.pools, fleet.pools) | changed(seen.fleet.told_bytes, fleet.told_bytes)
     news = [
         *sorted(held ^ seen.held),
-        *sorted(_changed(seen.fleet.hosts, fleet.hosts)),
-        *sorted(_changed(seen.fleet.services, fleet.services)),
-        *sorted(_changed(seen.notes.failures, notes.failures)),
+        *sorted(changed(seen.fleet.hosts, fleet.hosts)),
+        *sorted(changed(seen.fleet.services, fleet.services)),
+        *sorted(changed(seen.notes.failures, notes.failures)),
         *sorted(subject for subject, at in seen.due.items() if at <= now),
         *(_residents(seen.fleet, fleet, pools) if pools else ()),
     ]
-    calm = not news and not _changed(seen.fleet.gateways, fleet.gateways)
+    calm = not news and not changed(seen.fleet.gateways, fleet.gateways)
     again = () if calm and seen.left else sorted(seen.again)
     return list(dict.fromkeys((*news, *seen.left, *again)))
 
@@ -110,11 +110,3 @@ def _residents(old: Fleet, new: Fleet, pools: set[str]) -> Iterator[Subject]:
         for pool in sorted(pools):
             yield from sorted(fleet.index.pools.get(pool, ()))
         yield from sorted(key for key, service in fleet.services.items() if service.pool in pools)
-
-
-def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
-    """Return the keys whose values are others now."""
-    if old is new:
-        return set()
-    found = {key for key, value in new.items() if old.get(key) is not value}
-    return found | (old.keys() - new.keys())
