@@ -68,6 +68,21 @@ class Vacate:
 Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A host as a wake would find it.
+
+    Attributes:
+        reach_bytes: its room, once what unloads is gone and every free rider with it.
+        wait_seconds: until it runs, and all that is asked for there already is loaded.
+    """
+
+    host: Host
+    reach_bytes: int
+    room_bytes: int
+    wait_seconds: float
+
+
 class Draft:
     """A fleet that is being decided on. Never outlives the call that made it."""
 
@@ -86,8 +101,8 @@ class Draft:
         """Reason and message by service, for those that were wanted and could not be placed."""
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
-        self.roomiest: dict[str, list[Host]] = {}
-        """Hosts by pool, as far as they were asked for, when all was decided."""
+        self.prospects: dict[tuple[str, str], list[Prospect]] = {}
+        """Hosts that a wake may go to, by pool and tenant, as far as they were asked for in the end."""
         self._deleted: dict[str, str] = {}
         self._vacated: dict[str, str] = {}
         self._proofs: set[str] = set()

@@ -1,10 +1,11 @@
 """How long a wake would take from here: the way that `wake` would go, with what was learned of its parts."""
 
 from dataclasses import dataclass
+from heapq import nsmallest
 
-from lull.policy.changes import Draft, same_model
+from lull.policy.changes import Draft, Prospect, same_model
 from lull.policy.demand import lost, refusal
-from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
+from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, namespace_of
 from lull.policy.packing import need_bytes, open_to, room_bytes, room_soon_bytes
 from lull.policy.wake import lives
 
@@ -12,8 +13,8 @@ HOP_SECONDS = 0.03
 """From the gateway's word to the routed model, where it is in memory; measured on one machine."""
 UNLOAD_SECONDS = 1.0
 """Until the memory of models that make room is free; assumed."""
-LOOKED_AT = 16
-"""Of how many hosts the best is taken: the roomiest. It is an estimate, and there may be a thousand."""
+LOOKED_AT = 8
+"""How many hosts are considered: the roomiest. It is an estimate, and there may be a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def expected_wake(draft: Draft, service: Service) -> Expected | None:
     if in_memory:
         return AWAKE if State.LOADED in in_memory else RESIDENT
     under_way = [
-        _on_host(draft, host, service, host.placements.index(p))
+        _on(host, _wait_seconds(draft, host, host.placements.index(p)) + _load_seconds(draft, service))
         for host, p in current
         if not host.says(p, Report.FAILED)
     ]
@@ -53,52 +54,70 @@ def expected_wake(draft: Draft, service: Service) -> Expected | None:
 
 def _elsewhere(draft: Draft, service: Service) -> list[Expected]:
     """Return the ways that there are: of hosts that are there if any will do, else by a new one."""
-    need = need_bytes(draft.fleet, service)
+    need, load = need_bytes(draft.fleet, service), _load_seconds(draft, service)
     ways: list[Expected] = []
-    for host in _roomiest(draft, service.pool):
-        if len(ways) == LOOKED_AT or _reach_bytes(draft, host) < need:
+    for found in _prospects(draft, service):
+        if found.reach_bytes < need:
             break
-        if open_to(draft, host, service):
-            ways.append(_on_host(draft, host, service, len(host.placements), need))
+        if open_to(draft, found.host, service):
+            unload = UNLOAD_SECONDS if found.room_bytes < need else 0.0
+            ways.append(_on(found.host, found.wait_seconds + unload + load))
+            if not found.wait_seconds + unload:
+                break  # there is none better
     pool = draft.fleet.pools[service.pool]
     if ways or sum(not lost(draft, host) for host in draft.of_pool(pool.name)) >= pool.max_hosts:
         return ways
-    start = draft.notes.learned.start_seconds(pool.name)
-    return [Expected(HOP_SECONDS + start + draft.notes.learned.load_seconds(service.key), "NewHost")]
+    return [Expected(HOP_SECONDS + draft.notes.learned.start_seconds(pool.name) + load, "NewHost")]
 
 
-def _on_host(draft: Draft, host: Host, service: Service, place: int, need_bytes: int = 0) -> Expected:
-    """Return how a wake on a host would go, behind `place` of its placements: one loads at a time."""
-    starts = host.pod is not Pod.RUNNING
-    before = [p for p in host.placements[:place] if _waits(host, p)]
-    seconds = (
-        HOP_SECONDS
-        + draft.notes.learned.load_seconds(service.key)
-        + sum(draft.notes.learned.load_seconds(p.service) for p in before)
-    )
-    if starts:
-        seconds += draft.notes.learned.start_seconds(host.pool)
-    if room_bytes(draft, host) < need_bytes:
-        seconds += UNLOAD_SECONDS
-    return Expected(seconds, "NewHost" if starts else "Host")
+def _on(host: Host, seconds: float) -> Expected:
+    return Expected(HOP_SECONDS + seconds, "Host" if host.pod is Pod.RUNNING else "NewHost")
 
 
-def _waits(host: Host, placement: Placement) -> bool:
+def _prospects(draft: Draft, service: Service) -> list[Prospect]:
+    """Return some hosts of a service's pool, those that could have the most room first.
+
+    Where namespaces share no host, only those of its own and empty ones.
+    """
+    pool = draft.fleet.pools[service.pool]
+    owner = service.namespace if pool.namespaced else ""
+    found = draft.prospects.get((pool.name, owner))
+    if found is None:
+        hosts = draft.of_pool(pool.name)
+        if owner:
+            hosts = [h for h in hosts if all(namespace_of(tenant) == owner for tenant in h.tenants)]
+        most = nsmallest(LOOKED_AT, hosts, key=lambda host: (-_reach_bytes(draft, host), host.name))
+        found = [
+            Prospect(
+                host,
+                _reach_bytes(draft, host),
+                room_bytes(draft, host),
+                _wait_seconds(draft, host, len(host.placements)),
+            )
+            for host in most
+        ]
+        draft.prospects[pool.name, owner] = found
+    return found
+
+
+def _wait_seconds(draft: Draft, host: Host, place: int) -> float:
+    """Return how long a load waits on a host behind the first `place` of its placements: one at a time."""
+    learned = draft.notes.learned
+    start = 0.0 if host.pod is Pod.RUNNING else learned.start_seconds(host.pool)
+    before = (p for p in host.placements[:place] if _is_to_load(host, p))
+    return start + sum(learned.load_seconds(p.service) for p in before)
+
+
+def _is_to_load(host: Host, placement: Placement) -> bool:
     """Tell whether a placement is still to be loaded for somebody who asks."""
     done = host.says(placement, Report.READY) or host.says(placement, Report.FAILED)
     return placement.state is State.LOADED and not done
 
 
-def _roomiest(draft: Draft, pool: str) -> list[Host]:
-    """Return the hosts of a pool, those that could have the most room first."""
-    hosts = draft.roomiest.get(pool)
-    if hosts is None:
-        hosts = sorted(draft.of_pool(pool), key=lambda host: (-_reach_bytes(draft, host), host.name))
-        draft.roomiest[pool] = hosts
-    return hosts
+def _load_seconds(draft: Draft, service: Service) -> float:
+    return draft.notes.learned.load_seconds(service.key)
 
 
 def _reach_bytes(draft: Draft, host: Host) -> int:
-    """Return the room of a host, once what unloads is gone and every free rider with it."""
     riders = sum(p.memory_bytes for p in host.placements if p.state is State.RESIDENT)
     return room_soon_bytes(draft, host) + riders

@@ -106,13 +106,14 @@ def test_where_nothing_would_wake_it_nothing_is_expected(asked, hosts):
     assert expected(fleet(asked, TWO, THREE, *hosts)) is None
 
 
-def test_of_a_thousand_hosts_only_the_roomiest_are_asked_who_may_share_them():
+def test_among_many_hosts_that_are_anothers_one_s_own_is_found():
     foreign = service("b/two")
     hosts = [host(f"h{n}", placement(foreign, id_=f"p{n}")) for n in range(40)]
-    of = fleet(ONE, foreign, *hosts, pools=[pool(namespaced=True, max_hosts=99)])
-    assert rounded(expected(of)) == (START + LOAD, "NewHost")
-    open_to_all = fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)])
-    assert rounded(expected(open_to_all)) == (LOAD, "Host")
+    namespaced = {"pools": [pool(namespaced=True, max_hosts=99)]}
+    assert rounded(expected(fleet(ONE, foreign, *hosts, **namespaced))) == (START + LOAD, "NewHost")
+    own = host("own", placement(TWO), placement(THREE))
+    assert rounded(expected(fleet(ONE, TWO, THREE, foreign, *hosts, own, **namespaced))) == (LOAD, "Host")
+    assert rounded(expected(fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)]))) == (LOAD, "Host")
 
 
 # In words.
