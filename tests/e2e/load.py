@@ -255,6 +255,17 @@ async def drive(client: Client, load: Load, stop: asyncio.Event | None = None) -
     return tally
 
 
+async def replay(client: Client, requests: Sequence[tuple[float, Target]]) -> Tally:
+    """Send requests when they are due, in seconds from now and in order, and return when all have ended."""
+    tally = Tally()
+    start = time.monotonic()
+    async with client, asyncio.TaskGroup() as waiting:
+        for number, (after, target) in enumerate(requests, start=1):
+            await asyncio.sleep(max(0.0, start + after - time.monotonic()))
+            waiting.create_task(_one(client, target, number, 0.0, start + after, tally))
+    return tally
+
+
 async def burst(client: Client, target: Target, count: int) -> tuple[Tally, list[Answer]]:
     """Send `count` requests at once and return when the last has ended."""
     assert count <= MOST_WAITING

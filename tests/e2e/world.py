@@ -81,7 +81,7 @@ class World:
     def __init__(self, cluster: Cluster, kube: Kube) -> None:
         self.cluster = cluster
         self.kube = kube
-        self._services: list[str] = []
+        self._services: dict[tuple[str, str], None] = {}
         self._pools: list[str] = []
 
     # What an admin does.
@@ -128,17 +128,18 @@ class World:
         (folder / name).write_bytes(content)
         return Published(f"file:///{name}", "sha256:" + hashlib.sha256(content).hexdigest())
 
-    async def service(self, name: str, model: Published, **spec: Any) -> "Service":
+    async def service(
+        self, name: str, model: Published, *, namespace: str = NAMESPACE, **spec: Any
+    ) -> "Service":
         """Apply a ModelService."""
         whole: Object = {
             "model": {"uri": model.uri, "digest": model.digest},
             "resources": {"memory": "128Mi"},
         }
-        if name not in self._services:
-            self._services.append(name)
-        body = {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": whole | spec}
+        self._services[namespace, name] = None
+        body = {"metadata": {"name": name, "namespace": namespace}, "spec": whole | spec}
         await self.kube.apply(MODELSERVICES, body, field_manager=FIELD_MANAGER)
-        return Service(self, name)
+        return Service(self, name, namespace)
 
     # What everybody sees.
 
@@ -188,8 +189,8 @@ class World:
 
     async def tidy(self) -> None:
         """Remove what this world made, and wait until its hosts are gone."""
-        for name in self._services:
-            await self.kube.delete(MODELSERVICES, name, NAMESPACE)
+        for namespace, name in self._services:
+            await self.kube.delete(MODELSERVICES, name, namespace)
         for name in self._pools:
             await self.kube.merge_patch(
                 MODELPOOLS, name, None, {"spec": {"emptyAfter": "0s", "hosts": {"min": 0}}}
@@ -234,10 +235,11 @@ class Service:
 
     world: World
     name: str
+    namespace: str = NAMESPACE
 
     def target(self, gateway: str, model: str = "") -> Target:
         """Return it as a client of one gateway sees it."""
-        return Target(gateway, NAMESPACE, self.name, model or self.name)
+        return Target(gateway, self.namespace, self.name, model or self.name)
 
     def targets(self) -> list[Target]:
         """Return it as seen through each ready gateway."""
@@ -245,7 +247,7 @@ class Service:
 
     async def get(self) -> Object:
         """Return the ModelService."""
-        found = await self.world.kube.get(MODELSERVICES, self.name, NAMESPACE)
+        found = await self.world.kube.get(MODELSERVICES, self.name, self.namespace)
         assert found is not None
         return found
 
@@ -258,7 +260,7 @@ class Service:
 
     async def placements(self) -> list[tuple[Object, Object, Object]]:
         """Return (host, entry of its spec, entry of its status or {}) of each placement."""
-        key = f"{NAMESPACE}/{self.name}"
+        key = f"{self.namespace}/{self.name}"
         return [
             (host, entry, _said(host, entry["id"]))
             for host in await self.world.hosts()
@@ -294,11 +296,11 @@ class Service:
 
     async def patch(self, **spec: Any) -> None:
         """Change its spec."""
-        await self.world.kube.merge_patch(MODELSERVICES, self.name, NAMESPACE, {"spec": spec})
+        await self.world.kube.merge_patch(MODELSERVICES, self.name, self.namespace, {"spec": spec})
 
     async def delete(self) -> None:
         """Delete it."""
-        await self.world.kube.delete(MODELSERVICES, self.name, NAMESPACE)
+        await self.world.kube.delete(MODELSERVICES, self.name, self.namespace)
 
 
 def _said(host: Object, placement: str) -> Object:
