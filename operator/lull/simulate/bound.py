@@ -9,21 +9,21 @@ at least `lower_bound_host_hours(trace, setting, p)` hours between 0 and T, the 
 least one of its hosts is kept. They fall apart into maximal periods [s, e]. A request that arrives at t and
 computes for d begins at some b, t ≤ b ≤ t + H, on one host, whose life lies in one period. That host was
 wished for and has loaded the model, so s + w ≤ b with w = c + L; and b + d ≤ e. Hence, with f the shortest d
-of all:
+of all, and E the least t' + d' of this and all later arrivals:
 
 1. s + w ≤ t + H, and s + w + f ≤ e;
-2. if s + w > t + D, call the request *late*: b ≥ s + w, so it is delayed;
-3. otherwise t + d ≤ b + d ≤ e, so e ≥ E, where E is the least t' + d' of this and all later arrivals.
+2. E ≤ t + d ≤ e;
+3. if s + w > t + D, call the request *late*: b ≥ s + w, so it is delayed.
 
 Host time is at least the length of all periods. Ask no more than 1 to 3: choose periods, and a period for
 each request. *Then each period may serve a run of consecutive arrivals:* let j arrive no later than k, and be
-in a later period than k, which is in [s, e]. Move j to [s, e]: 1 holds, as s is earlier than what j had. If j
-is late there, it was late before. If it is not, neither is k, so e ≥ E(k) ≥ E(j), and 3 holds. No period got
-longer, and nothing more is late.
+in a later period than k, which is in [s, e]. Move j to [s, e]: 1 holds, as s is earlier than what j had; so
+does 2, as E(j) ≤ E(k) ≤ e; and if j is late now, it was late before. No period got longer.
 
 In a run the late ones come first, and s should be as late as the first one (by 1) or the first that is not
-late (by 2) permits: s + w = min(H + t of the first, D + t of the first in time). The period ends at the E of
-its last one, or, if all are late, lasts w + f. Only what lies within [0, T] counts. So the least of
+late (by 3) permits: s + w = min(H + t of the first, D + t of the first in time). The period ends at the E of
+its last one; a run of late ones alone lasts w + f at least. Only what lies within [0, T] counts; a period
+that begins before 0 may as well begin earlier, and have nothing late. So the least of
 
     G(m) = length of all periods + m * number of late ones
 
@@ -33,8 +33,8 @@ best m is searched for. ∎
 
 **Memory.** The same holds for one model instead of one host: [s, e] are then the times when it takes memory
 somewhere, and w = L. What models take is at most what hosts have, so the sum over a tenant's models of their
-periods, each times the share of a host that the model takes, is no more than host time either. For each m the
-larger one of both counts.
+periods, each times the share of a host that the model takes, is no more than host time either. Which of both
+counts is chosen for each tenant; any choice is right.
 
 **Dropped requests** need nothing. A policy that drops some is bound with `may_drop`: any request may then be
 given up for m, as a dropped request is a delayed one.
@@ -65,7 +65,7 @@ class Arrivals:
 
     Attributes:
         at: seconds.
-        ends: before which the period that serves it in time cannot end (E above), seconds.
+        ends: what the period that serves each cannot end before (E above), seconds.
         shortest_seconds: the least duration (f above).
         wake_seconds: w above.
         share: of a host's time that a second of these periods stands for.
@@ -76,6 +76,9 @@ class Arrivals:
     shortest_seconds: float
     wake_seconds: float
     share: float = 1.0
+
+
+View = Sequence[Arrivals]
 
 
 def lower_bound_host_hours(
@@ -90,48 +93,60 @@ def lower_bound_host_hours(
         may_drop: requests may be dropped too; each counts as a delayed one.
     """
     length = trace.length_seconds
-    tenants = _views(trace, setting)
+    dearest = (length + 1.0) * (1.0 + sum(m.memory_bytes for m in trace.models) / setting.gpu_memory_bytes)
 
-    def of_models(models: Sequence[Arrivals], price: float) -> Cost:
-        told = [(m.share, *least_seconds(m, price / m.share, length, may_drop=may_drop)) for m in models]
+    def least(view: View, price: float) -> Cost:
+        told = [(of.share, *least_seconds(of, price / of.share, length, may_drop=may_drop)) for of in view]
         return sum(share * cost for share, cost, _ in told), sum(late for _, _, late in told)
 
-    def dual(price: float) -> Cost:
-        told = [max(of_models(models, price) for models in views) for views in tenants]
-        return sum(cost for cost, _ in told), sum(late for _, late in told)
+    def best(views: Sequence[View]) -> float:
+        def dual(price: float) -> Cost:
+            told = [least(view, price) for view in views]
+            return sum(cost for cost, _ in told), sum(late for _, late in told)
 
-    dearest = (length + 1.0) * (1.0 + sum(m.memory_bytes for m in trace.models) / setting.gpu_memory_bytes)
-    return _best(dual, delayed_fraction * len(trace), dearest) / SECONDS_PER_HOUR
+        return _best(dual, delayed_fraction * len(trace), dearest)
+
+    tenants = _views(trace, setting)
+    by_hosts: list[View] = [hosts for hosts, _ in tenants]
+    larger: list[View] = [max(views, key=lambda view: least(view, dearest)[0]) for views in tenants]
+    seconds = best(by_hosts)
+    if larger != by_hosts:
+        seconds = max(seconds, best(larger))
+    return seconds / SECONDS_PER_HOUR
 
 
 def least_seconds(of: Arrivals, price: float, length_seconds: float, *, may_drop: bool = False) -> Cost:
     """Return the least of seconds of periods plus `price` for each late request, and how many are late there.
 
     Going through the arrivals, `closed` is the least cost so far where no period goes on, and `opened` where
-    one does, whose end is not paid yet. `first` and `alone` have the arrivals that a run may have begun with
-    and that may still be late: of a run that has one in time later on, and of one that is late throughout.
+    one does, whose end is not paid yet. The others have the arrivals that a run may have begun with and that
+    may still be late, that is, whose run begins as late as they permit: `first` of a run that has one in time
+    later on, `short` of one that is late throughout and lasts w + f, `long` of one that lasts longer.
     """
     wake, shortest = of.wake_seconds, of.shortest_seconds
     closed: Cost = (0.0, 0)
     opened: Cost = (inf, 0)
-    first, alone = _Least(), _Least()
+    first, short, long = _Least(), _Least(), _Least()
     for count, (at, end) in enumerate(zip(of.at, of.ends, strict=True)):
         # What is paid for the late ones of a run that begins here is paid when it is known how many they are.
-        cost, late = closed[0] - price * count, closed[1] - count
-        latest = at + HOLD_SECONDS
-        first.add(cost, late, latest)
-        alone.add(cost + min(wake + shortest, max(0.0, length_seconds - latest + wake)), late, latest)
+        begun, late, latest = closed[0] - price * count, closed[1] - count, at + HOLD_SECONDS
+        first.add(begun, late, latest)
+        alone = min(length_seconds, latest + shortest) - max(0.0, latest - wake)
+        short.add(begun + max(0.0, alone), late, latest)
         intime = at + DELAYED_SECONDS
-        for cost, late, latest in first.overdue(intime):  # it begins as late as its first one permits
-            opened = min(opened, (cost + price * count - max(0.0, latest - wake), late + count))
-        alone.overdue(intime)
-        cost, late, _ = first.least
-        opened = min(opened, (cost + price * count - max(0.0, intime - wake), late + count))
-        paid = price * (count + 1)
+        for begun, late, latest in first.until(intime):
+            opened = min(opened, (begun + price * count - max(0.0, latest - wake), late + count))
+        short.until(intime)
+        for begun, late, latest in short.until(end - shortest):
+            long.add(begun - latest - shortest, late, latest)
+        long.until(intime)
+        begun, late = first.least
+        opened = min(opened, (begun + price * count - max(0.0, intime - wake), late + count))
+        paid, count = price * (count + 1), count + 1
         closed = min(
             (opened[0] + end, opened[1]),
-            (alone.least[0] + paid, alone.least[1] + count + 1),
-            (cost + paid + at + shortest, late + count + 1),  # it began before 0
+            (short.least[0] + paid, short.least[1] + count),
+            (long.least[0] + end + paid, long.least[1] + count),
             (closed[0] + price, closed[1] + 1) if may_drop else (inf, 0),
         )
     return closed
@@ -144,20 +159,20 @@ class _Least:
         self._costs: deque[tuple[float, int, float]] = deque()
 
     @property
-    def least(self) -> tuple[float, int, float]:
-        """The least cost that is still of use, its late requests, and until when it is."""
-        return self._costs[0]
+    def least(self) -> Cost:
+        """The least cost that is still of use, and its late requests."""
+        return self._costs[0][:2] if self._costs else (inf, 0)
 
-    def add(self, cost: float, late: int, until: float) -> None:
+    def add(self, cost: float, late: int, latest: float) -> None:
         """Take one in that is of use for longer than all before."""
         while self._costs and self._costs[-1][0] >= cost:
             self._costs.pop()
-        self._costs.append((cost, late, until))
+        self._costs.append((cost, late, latest))
 
-    def overdue(self, now: float) -> list[tuple[float, int, float]]:
-        """Give up those that are of no use now."""
+    def until(self, now: float) -> list[tuple[float, int, float]]:
+        """Give up and return those that are of no use any more."""
         gone = []
-        while self._costs[0][2] < now:
+        while self._costs and self._costs[0][2] < now:
             gone.append(self._costs.popleft())
         return gone
 
@@ -189,21 +204,21 @@ def _best(dual: Callable[[float], Cost], allowed: float, dearest: float) -> floa
     return best
 
 
-def _views(trace: Trace, setting: Setting) -> list[list[list[Arrivals]]]:
-    """Return for each tenant the ways to bound its host time: as one, and by the memory of its models."""
-    rows: dict[str, dict[int, list[int]]] = {}
+def _views(trace: Trace, setting: Setting) -> list[tuple[View, View]]:
+    """Return the two ways to bound the host time of each tenant: by its hosts, and by its models' memory."""
+    tenants: dict[str, dict[int, list[int]]] = {}
     for row, model in enumerate(trace.model):
-        rows.setdefault(trace.models[model].tenant, {}).setdefault(model, []).append(row)
-    return [_views_of_tenant(trace, setting, models) for models in rows.values()]
-
-
-def _views_of_tenant(trace: Trace, setting: Setting, rows: dict[int, list[int]]) -> list[list[Arrivals]]:
-    loads = {model: setting.load_seconds_of(trace.models[model].key) for model in rows}
-    shares = {model: trace.models[model].memory_bytes / setting.gpu_memory_bytes for model in rows}
-    wake = setting.host_start_seconds + min(loads.values())
-    views = [[_arrivals(trace, sorted(row for own in rows.values() for row in own), wake, 1.0)]]
-    if sum(shares.values()) > 1:  # else it is less
-        views.append([_arrivals(trace, own, loads[model], shares[model]) for model, own in rows.items()])
+        tenants.setdefault(trace.models[model].tenant, {}).setdefault(model, []).append(row)
+    views: list[tuple[View, View]] = []
+    for models in tenants.values():
+        loads = {model: setting.load_seconds_of(trace.models[model].key) for model in models}
+        wake = setting.host_start_seconds + min(loads.values())
+        hosts = [_arrivals(trace, sorted(row for rows in models.values() for row in rows), wake, 1.0)]
+        memory = [
+            _arrivals(trace, rows, loads[model], trace.models[model].memory_bytes / setting.gpu_memory_bytes)
+            for model, rows in models.items()
+        ]
+        views.append((hosts, memory))
     return views
 
 

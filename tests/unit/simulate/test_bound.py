@@ -64,6 +64,19 @@ def test_models_that_fill_a_host_each_need_as_many_hosts_as_they_are():
     assert bound_seconds(of) == pytest.approx(3 * (20 - DELAYED_SECONDS + 500))
 
 
+def test_a_model_that_may_wait_saves_its_share_of_a_host():
+    of = trace(*[(at, name, 1) for at in (1000, 1015) for name in "abcd"], length_seconds=5000, gib=12)
+    needed = 4 * 0.6 * (20 - DELAYED_SECONDS + 16)
+    assert bound_seconds(of) == pytest.approx(needed)
+    assert bound_seconds(of, 1) == pytest.approx(needed - 0.6 * 15)
+
+
+def test_no_model_takes_longer_to_load_than_the_one_that_loads_fastest():
+    of = trace((1000, "a", 1), (1000, "b", 1), length_seconds=5000)
+    setting = replace(SETTING, loads={"team/b": 2.0})
+    assert bound_seconds(of, setting=setting) == pytest.approx(30 + 2 - DELAYED_SECONDS + 1)
+
+
 def test_hosts_count_within_the_trace_only():
     of = trace((0, "a", 5), (95, "a", 50), length_seconds=100)
     assert bound_seconds(of) == pytest.approx(5 + 50 - DELAYED_SECONDS + 5)
@@ -95,8 +108,9 @@ def lengths_of(group, ends, shortest):
     """The (late ones, length) of a period for a group of arrivals, for every start that may be the best."""
     for up in {at + wait for at, _ in group for wait in (DELAYED_SECONDS, HOLD_SECONDS)}:
         if all(up <= at + HOLD_SECONDS for at, _ in group):
-            intime = [ends[request] for request in group if up <= request[0] + DELAYED_SECONDS]
-            yield len(group) - len(intime), max(intime, default=up + shortest) - (up - WAKE_SECONDS)
+            late = sum(up > at + DELAYED_SECONDS for at, _ in group)
+            end = max(ends[request] for request in group)
+            yield late, (end if late < len(group) else max(end, up + shortest)) - (up - WAKE_SECONDS)
 
 
 def least_by_late_ones(requests):

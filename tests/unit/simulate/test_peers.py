@@ -88,6 +88,22 @@ def test_a_request_that_is_held_too_long_is_dropped_and_the_pod_goes_on(peer):
     assert kept_seconds(told) == 81 + SCALED[peer]
 
 
+@pytest.mark.parametrize("peer", SCALED)
+def test_a_pod_is_idle_from_the_end_of_its_load_though_all_its_requests_were_dropped(peer):
+    told = peer(trace((0, "a", 7), length_seconds=5000), replace(SETTING, load_seconds=50.0))
+    assert told.dropped == 1
+    assert kept_seconds(told) == 80 + SCALED[peer]
+
+
+@pytest.mark.parametrize("peer", [knative_shared, keda_shared])
+def test_a_pod_that_goes_leaves_its_memory_to_others(peer):
+    idle = SCALED[peer]
+    stays = [(60.0 + at, "b", 1) for at in range(0, 2 * round(idle), 40)]
+    requests = sorted([(0.0, "a", 1), (0.0, "b", 1), *stays, (51 + idle + 1, "c", 1)])
+    told = peer(trace(*requests, length_seconds=5000), SETTING)
+    assert max(count for _, count in told.kept) == 1
+
+
 @pytest.mark.parametrize("peer", [knative, keda])
 def test_a_gpu_of_its_own_is_not_shared(peer):
     told = peer(trace((0, "a", 1), (40, "b", 1), length_seconds=5000), SETTING)
@@ -138,10 +154,10 @@ def test_fixed_hosts_are_kept_for_each_tenant_all_the_time(peer):
 
 @pytest.mark.parametrize("peer", FIXED)
 def test_what_was_used_least_recently_leaves_for_what_is_asked(peer):
-    requests = [(0, "a", 1), (100, "b", 1), (200, "a", 1), (300, "c", 1), (400, "a", 1), (500, "b", 1)]
-    told = peer(trace(*requests, length_seconds=1000), SETTING)  # room for two
-    assert told.loads == 4  # a, b, c for b, b for c
-    assert waits(told) == (4, 20.0)
+    requests = [(0, "a", 1), (100, "b", 1), (200, "a", 1), (300, "c", 1), (400, "a", 1)]
+    told = peer(trace(*requests, length_seconds=1000), SETTING)  # room for two: b leaves
+    assert told.loads == 3
+    assert waits(told) == (3, 20.0)
 
 
 @pytest.mark.parametrize("peer", FIXED)
@@ -155,6 +171,12 @@ def test_a_model_that_computes_leaves_when_it_is_done(peer):
     told = peer(trace((0, "a", 100), (30, "b", 5), length_seconds=500, gib=16), SETTING)
     assert waits(told) == (2, 60.0)  # b would begin at 140: it is dropped at 90
     assert told.dropped == 1
+
+
+@pytest.mark.parametrize("peer", FIXED)
+def test_a_model_computes_until_the_longest_of_its_requests_is_done(peer):
+    told = peer(trace((0, "a", 60), (30, "a", 1), (50, "b", 5), length_seconds=500, gib=16), SETTING)
+    assert waits(told) == (2, 50.0)  # a is done at 80
 
 
 @pytest.mark.parametrize("peer", FIXED)

@@ -108,7 +108,7 @@ def _run(name: str, kind: type[Mesh], trace: Trace, setting: Setting) -> Outcome
             meter.loaded(model)
         cache = where[model]
         left = serve(meter, model, at, ready[model], duration)
-        cache.used[model] = max(cache.used.get(model, 0.0), left, ready[model])
+        cache.used[model] = max(cache.used.get(model, 0.0), left)
     return meter.outcome(name, trace.length_seconds)
 
 
