@@ -204,6 +204,16 @@ class Host:
         )
 
     @cached_property
+    def draining(self) -> tuple[Placement, ...]:
+        """What the gateways are to let go of."""
+        return tuple(p for p in self.placements if p.state is State.DRAINING)
+
+    @cached_property
+    def riding_bytes(self) -> int:
+        """What is reserved for free riders."""
+        return sum(p.memory_bytes for p in self.placements if p.state is State.RESIDENT)
+
+    @cached_property
     def holds(self) -> frozenset[str]:
         """The services that it should hold, in whatever state."""
         return frozenset(p.service for p in self.placements)
@@ -283,6 +293,11 @@ class Fleet:
             {key: tuple(names) for key, names in homes.items()},
             {key: tuple(names) for key, names in pools.items()},
         )
+
+    @cached_property
+    def running(self) -> frozenset[str]:
+        """The pools with a host that runs."""
+        return frozenset(host.pool for host in self.hosts.values() if host.pod is Pod.RUNNING)
 
     @cached_property
     def told_bytes(self) -> Mapping[str, int]:

@@ -77,7 +77,10 @@ def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
 
 
 def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
-    """Return the subjects that have to be looked at since the last plan, the most urgent first."""
+    """Return the subjects that have to be looked at since the last plan, the most urgent first.
+
+    Last come all of a pool that has its first running host, or none any more: wakes take another time then.
+    """
     pools = changed(seen.fleet.pools, fleet.pools) | changed(seen.fleet.told_bytes, fleet.told_bytes)
     news = [
         *sorted(held ^ seen.held),
@@ -89,7 +92,9 @@ def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: f
     ]
     calm = not news and not changed(seen.fleet.gateways, fleet.gateways)
     again = () if calm and seen.left else sorted(seen.again)
-    return list(dict.fromkeys((*news, *seen.left, *again)))
+    other_wakes = seen.fleet.running ^ fleet.running
+    told_anew = _residents(seen.fleet, fleet, set(other_wakes)) if other_wakes else ()
+    return list(dict.fromkeys((*news, *seen.left, *again, *told_anew)))
 
 
 def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:

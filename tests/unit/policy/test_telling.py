@@ -2,7 +2,7 @@
 
 import pytest
 
-from lull.policy import NOTHING_NOTED, observe
+from lull.policy import NOTHING_NOTED, observe, plan
 from lull.policy.changes import Draft
 from lull.policy.expect import HOP_SECONDS, UNLOAD_SECONDS, Expected, expected_wake
 from lull.policy.fleet import Window
@@ -114,6 +114,17 @@ def test_among_many_hosts_that_are_anothers_one_s_own_is_found():
     own = host("own", placement(TWO), placement(THREE))
     assert rounded(expected(fleet(ONE, TWO, THREE, foreign, *hosts, own, **namespaced))) == (LOAD, "Host")
     assert rounded(expected(fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)]))) == (LOAD, "Host")
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_who_sleeps_is_told_anew_when_its_pool_has_its_first_host_or_none_any_more(back):
+    none, one = fleet(ONE, TWO), fleet(ONE, TWO, host("h1", placement(TWO)))
+    before, after_ = (one, none) if back else (none, one)
+    notes = observe(NOTHING_NOTED, before, NOW)
+    last = plan(before, notes, NOW)
+    now = plan(after_, observe(notes, after_, NOW + 1), NOW + 1, last)
+    assert now.services["a/one"].wake == plan(after_, notes, NOW + 1).services["a/one"].wake
+    assert now.services["a/one"].wake != last.services["a/one"].wake
 
 
 # In words.
