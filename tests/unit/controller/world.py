@@ -16,7 +16,7 @@ def service(name="digits", namespace="demo", uri="file:///digits.tar", **spec):
         "apiVersion": "lull.dev/v1alpha1",
         "kind": "ModelService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"model": {"uri": uri, "digest": "sha256:" + "0" * 64}} | spec,
+        "spec": {"model": {"uri": uri, "digest": "sha256:" + "0" * 64}, "idleAfter": "300s"} | spec,
     }
 
 
@@ -25,7 +25,7 @@ def pool(name="default", *, most=3, **spec):
         "apiVersion": "lull.dev/v1alpha1",
         "kind": "ModelPool",
         "metadata": {"name": name},
-        "spec": {"hosts": {"max": most}, "memory": "4Gi"} | spec,
+        "spec": {"hosts": {"max": most}, "memory": "4Gi", "emptyAfter": "60s"} | spec,
     }
 
 
