@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cold_start, hot_path, packing, status_cost, triton_direct, wake
+from bench import cold_start, hot_path, levels, packing, status_cost, triton_direct, wake
 from bench.figures import Figure, show, write
 from e2e.world import lull_cluster, world
 from lull.cli.stack import ROOT
@@ -40,6 +40,7 @@ async def _on_a_cluster(cluster) -> list[Figure]:
         figures = []
         for what, part in (
             ("first answer from no host at all", cold_start.measure),
+            ("first answers from each depth of sleep, and what was expected of them", levels.measure),
             ("writes to the API server", wake.measure_api),
             ("wakes on a serving host", wake.measure_asleep),
             ("wakes of Resident models", wake.measure_resident),
