@@ -24,14 +24,26 @@ Ranked = list[tuple[float, Service]]
 
 
 def load_ahead(draft: Draft) -> None:
-    """Fill the room of hosts with what is worth most, and make a host for what is worth one."""
+    """Fill the room of hosts with what is worth most, and make a host for what is worth one.
+
+    Not while somebody waits for room, as it may come bit by bit.
+    """
+    looked_at = {host.name for host in draft.each_host()}
+    waiting = {draft.fleet.services[key].pool for key in draft.blocked}
     for pool in draft.fleet.pools.values():
+        if pool.name in waiting:
+            continue
         hosts = draft.of_pool(pool.name)
-        roomy = [host for host in hosts if _takes_more(draft, host)]
-        growing = len(hosts) < pool.max_hosts and all(host.pod is Pod.RUNNING for host in hosts)
+        roomy = [host for host in hosts if host.name in looked_at and _takes_more(draft, host)]
+        # Where people say how long an empty host stays, none is made that would be empty.
+        growing = (
+            pool.empty_after_seconds is None
+            and len(hosts) < pool.max_hosts
+            and all(host.pod is Pod.RUNNING for host in hosts)
+        )
         if not roomy and not growing:
             continue
-        ranked = _absent(draft, pool)
+        ranked = _absent(draft, pool, hosts)
         for host in roomy:
             _fill(draft, host, ranked)
         if growing:
@@ -43,21 +55,20 @@ def load_ahead(draft: Draft) -> None:
 
 def _takes_more(draft: Draft, host: Host) -> bool:
     usable = host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING) and not host.cordoned and not host.tainted
-    return usable and bool(host.placements) and not host.trouble and room_bytes(draft, host) > 0
+    return usable and not host.trouble and room_bytes(draft, host) > 0
 
 
-def _absent(draft: Draft, pool: Pool) -> Ranked:
-    """Return the services that are on no host and worth a load, most worth first."""
+def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
+    """Return the services that are on no host and worth a load, the most for their bytes first."""
     least = load_cost_seconds(pool.profile, USUAL_LOAD_SECONDS) / PAYS_WITHIN_SECONDS
-    worths = ((worth(draft, s), s) for s in draft.fleet.services.values() if s.pool == pool.name)
-    ranked = [(value, s) for value, s in worths if value > least and _may_come(draft, s)]
+    placed = set[str]().union(*(host.holds for host in hosts))
+    there = (s for s in draft.fleet.services.values() if s.pool == pool.name and s.key not in placed)
+    ranked = [(value, s) for s in there if (value := worth(draft, s)) > least and _may_come(draft, s)]
     return sorted(ranked, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key))
 
 
 def _may_come(draft: Draft, service: Service) -> bool:
-    return not (
-        service.dedicated or draft.of(service.key) or refusal(draft, service) or backing_off(draft, service)
-    )
+    return not (service.dedicated or refusal(draft, service) or backing_off(draft, service))
 
 
 def _fill(draft: Draft, host: Host, ranked: Ranked) -> None:
@@ -72,8 +83,8 @@ def _fill(draft: Draft, host: Host, ranked: Ranked) -> None:
 
 
 def _sharing(pool: Pool, ranked: Ranked) -> Iterator[Ranked]:
-    """Yield those that may share a host."""
-    if not pool.namespaced:
+    """Yield those that may share a host; code keeps to its namespace, and nobody knows yet who is code."""
+    if not pool.namespaced and not pool.allow_code:
         yield ranked
         return
     for _, group in groupby(sorted(ranked, key=lambda e: e[1].namespace), key=lambda e: e[1].namespace):

@@ -4,6 +4,7 @@ The currency is host-seconds: to keep a host costs 1 a second, and what its Resi
 worth `kept_worth` a second. As hazards fall with age, the best time to go is when that falls below the cost.
 """
 
+from lull.api.reasons import Reason
 from lull.policy.changes import CreatePod, Draft
 from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
@@ -23,6 +24,7 @@ def let_go(draft: Draft) -> None:
     for host in draft.each_host():  # first, so that none of them counts for the minimum
         if lost(draft, host):
             draft.delete(host, "its Pod is gone, or has not been ready for too long")
+    _make_way(draft)
     for host in draft.each_host():
         if serves_nobody(host):
             (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_idle)(draft, host)
@@ -50,6 +52,16 @@ def cost(draft: Draft, host: Host) -> float:
     if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
         return 1.0
     return 1.0 + pool.profile.node_watts / pool.profile.kept_watts
+
+
+def _make_way(draft: Draft) -> None:
+    """Let the least worthy idle host go for each service that waits for a host, as its pool may have no more."""
+    for key, (reason, _) in draft.blocked.items():
+        pool = draft.fleet.services[key].pool
+        idle = [h for h in draft.of_pool(pool) if serves_nobody(h) and h.pod is not Pod.TERMINATING]
+        if reason == Reason.NO_CAPACITY and idle:
+            least = min(idle, key=lambda host: (kept_worth(draft, host.placements), host.name))
+            draft.delete(least, f"{key} waits for a host, and this one serves nobody")
 
 
 def _let_go_of_idle(draft: Draft, host: Host) -> None:

@@ -1,0 +1,369 @@
+"""What is kept, evicted, loaded ahead and moved, by what it is worth."""
+
+from math import inf
+
+import pytest
+
+from lull.policy import NOTHING_NOTED, Notes, Vacate, observe
+from lull.policy.changes import Draft
+from lull.policy.habits import BINS, EDGES_SECONDS, NO_GAPS, Crowd, Habit, with_silence
+from lull.policy.hosts import cost
+from lull.policy.learning import Learned
+from lull.policy.power import PowerProfile
+from lull.policy.prices import Price
+from lull.policy.worth import cheapest, less_from, worth
+from unit.policy.fleets import (
+    GIB,
+    NOW,
+    Pod,
+    Report,
+    State,
+    after,
+    created,
+    decide,
+    deleted,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
+
+ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
+RIDER = State.RESIDENT
+
+
+def knowing(ages=(), *, price=1000.0, hazards=(), of="pool", objective=5, since=()):
+    """Notes of services that are silent for so long, and of what a delay is worth."""
+    habits = {key: Habit(silent_since=NOW - age) for key, age in dict(ages).items()}
+    habits |= {key: replace(habits[key], hazards=(rate,) * BINS) for key, rate in dict(hazards).items()}
+    learned = Learned(habits, {of: Crowd()}, {(of, objective): Price(price)})
+    return Notes(learned=learned, since=dict(since))
+
+
+def riding(*services):
+    return [placement(s, state=RIDER) for s in services]
+
+
+def served(name="h1", at=NOW - 9000):
+    """A host that was there before it was empty."""
+    return {("Kept", name): at, ("Empty", name): at + 1000}
+
+
+def draft(of, notes):
+    return Draft(of, notes, NOW)
+
+
+def test_worth_is_the_price_of_a_delay_times_the_chance_of_one():
+    of, rates = fleet(ONE), {"a/one": 0.001}
+    assert worth(draft(of, knowing({"a/one": 100}, hazards=rates)), ONE) == pytest.approx(1.0)
+    assert worth(draft(of, knowing({"a/one": 100}, hazards=rates, price=500.0)), ONE) == pytest.approx(0.5)
+    fresh, old = (worth(draft(of, knowing({"a/one": age})), ONE) for age in (60, 6000))
+    assert fresh == pytest.approx(100 * old, rel=0.3)
+
+
+def test_nobody_asks_for_what_is_suspended_or_was_never_used():
+    assert worth(draft(fleet(ONE), knowing()), ONE) == 0.0
+    suspended = replace(ONE, suspend=True)
+    assert worth(draft(fleet(suspended), knowing({"a/one": 60})), suspended) == 0.0
+
+
+def test_a_worth_stays_what_it_is_until_the_next_bin():
+    of = fleet(ONE)
+    at = less_from(draft(of, knowing({"a/one": 100})), "a/one")
+    assert at == NOW - 100 + min(edge for edge in EDGES_SECONDS if edge > 100)
+    assert less_from(draft(of, knowing({"a/one": 1e9})), "a/one") is None
+    assert less_from(draft(of, knowing()), "a/one") is None
+
+
+def test_an_idle_host_stays_while_what_rides_on_it_is_worth_its_cost():
+    of = fleet(ONE, host("h1", *riding(ONE)))
+    stays = decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0011}, since=served()))
+    assert not stays.changes
+    assert stays.next_at == NOW - 100 + min(edge for edge in EDGES_SECONDS if edge > 100)
+    assert deleted(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0009}, since=served()))) == [
+        "h1"
+    ]
+
+
+def test_what_several_models_are_worth_adds_up():
+    of = fleet(ONE, TWO, host("h1", *riding(ONE, TWO)))
+    rates = {"a/one": 0.0006, "a/two": 0.0006}
+    ages = {"a/one": 100, "a/two": 100}
+    assert not decide(of, notes=knowing(ages, hazards=rates, since=served())).changes
+    assert deleted(decide(of, notes=knowing(ages, hazards=rates, price=800.0, since=served()))) == ["h1"]
+
+
+def test_people_who_say_empty_after_are_not_argued_with():
+    of = fleet(ONE, host("h1", *riding(ONE)), pools=[pool(empty_after_seconds=5.0)])
+    sure = knowing({"a/one": 100}, hazards={"a/one": 1.0})
+    assert deleted(decide(of, notes=sure, seen_at=NOW - 5)) == ["h1"]
+    assert not deleted(decide(of, notes=sure, seen_at=NOW - 4))
+
+
+def test_an_empty_host_is_kept_a_moment_for_who_failed_on_it():
+    of = fleet(host("h1"))
+    assert not deleted(decide(of, seen_at=NOW - 59))
+    assert deleted(decide(of, seen_at=NOW - 60)) == ["h1"]
+
+
+def test_a_host_made_ahead_waits_for_requests():
+    of = fleet(ONE, host("h1", *riding(ONE)))
+    notes = knowing({"a/one": 1e6})
+    told = decide(of, notes=notes, seen_at=NOW - 1799)
+    assert (deleted(told), told.next_at) == ([], NOW + 1)
+    assert deleted(decide(of, notes=notes, seen_at=NOW - 1800)) == ["h1"]
+
+
+def test_the_last_host_of_a_node_costs_its_node_too():
+    profile = PowerProfile(50.0, 50.0, 700.0, 100.0)
+    last = host("h1", *riding(ONE), node="n1")
+    of = fleet(ONE, last, pools=[pool(profile=profile)])
+    assert cost(draft(of, NOTHING_NOTED), last) == 1.5
+    beside = fleet(ONE, last, host("h2", node="n1"), pools=[pool(profile=profile)])
+    assert cost(draft(beside, NOTHING_NOTED), last) == 1.0
+    other = fleet(ONE, last, host("h2", node="n2"), pools=[pool(profile=profile)])
+    assert cost(draft(other, NOTHING_NOTED), last) == 1.5
+    dark = pool(profile=PowerProfile(0.0, 0.0, 9.0))
+    for unknown in (pool(), dark):
+        assert cost(draft(fleet(last, pools=[unknown]), NOTHING_NOTED), last) == 1.0
+    assert cost(draft(fleet(last, pools=[]), NOTHING_NOTED), last) == 1.0
+    assert cost(draft(of, NOTHING_NOTED), replace(last, node="")) == 1.0
+
+
+def test_an_idle_host_gives_way_to_who_waits_for_one():
+    mine, other = service("a/one"), service("b/two")
+    kept = [host("h1", *riding(mine)), host("h2", placement(service("a/x", gib=4)))]
+    of = fleet(mine, other, service("a/x", gib=4), *kept, pools=[pool(namespaced=True)], held=["b/two"])
+    sure = knowing({"a/one": 100}, hazards={"a/one": 1.0}, since=served())
+    assert deleted(decide(of, notes=sure)) == ["h1"]
+    roomier = replace(of, pools={"pool": pool(namespaced=True, max_hosts=3)})
+    assert not deleted(decide(roomier, notes=sure))
+
+
+def test_the_least_worth_is_evicted_first():
+    wants = service("a/new")
+    of = fleet(ONE, TWO, wants, host("h1", *riding(ONE, TWO)), held=["a/new"], pools=[pool(gib=2)])
+    notes = knowing({"a/one": 60, "a/two": 6000})
+    assert [p.service for p in after(decide(of, notes=notes))] == ["a/one"]
+    notes = knowing({"a/one": 6000, "a/two": 60})
+    assert [p.service for p in after(decide(of, notes=notes))] == ["a/two"]
+
+
+def test_the_lower_priority_is_evicted_first_whatever_it_is_worth():
+    dear = replace(ONE, priority=1)
+    of = fleet(
+        dear, TWO, service("a/new"), host("h1", *riding(dear, TWO)), held=["a/new"], pools=[pool(gib=2)]
+    )
+    notes = knowing({"a/one": 6000, "a/two": 60})
+    assert [p.service for p in after(decide(of, notes=notes))] == ["a/one"]
+
+
+def test_a_large_load_throws_out_the_little_that_does():
+    big, small = service("a/big", gib=4), service("a/new", gib=2)
+    many = [service(f"a/s{i}") for i in range(4)]
+    hosts = [host("h1", *riding(*many)), host("h2", *riding(big))]
+    of = fleet(big, small, *many, *hosts, held=["a/new"])
+    ages = {"a/big": 60, "a/s0": 6000, "a/s1": 7000, "a/s2": 60, "a/s3": 60}
+    told = decide(of, notes=knowing(ages))
+    assert [p.service for p in after(told)] == ["a/s2", "a/s3"]
+    assert after(told, "h2") is None
+
+
+def test_none_goes_that_need_not():
+    large = service("a/large", gib=3)
+    here = host("h1", *riding(ONE, large))
+    of = draft(fleet(ONE, large, here), knowing({"a/one": 6000, "a/large": 600}))
+    assert [p.service for p in cheapest(of, here, 3 * GIB)] == ["a/large"]
+    assert cheapest(of, here, 5 * GIB) is None
+    assert cheapest(of, here, 0) == []
+
+
+def test_what_is_just_being_loaded_is_evicted_last():
+    one, two = riding(ONE, TWO)
+    here = host("h1", one, two, reports=[reported(one, Report.LOADING), reported(two)])
+    of = draft(fleet(ONE, TWO, here), knowing({"a/one": 6000, "a/two": 60}))
+    assert cheapest(of, here, GIB) == [two]
+
+
+def test_room_goes_to_the_most_worth_that_is_loaded_nowhere():
+    of = fleet(ONE, TWO, THREE, host("h1", placement(ONE)), pools=[pool(gib=2)])
+    told = decide(of, notes=knowing({"a/two": 6000, "a/three": 60}))
+    assert [(p.service, p.state) for p in after(told)] == [("a/one", State.LOADED), ("a/three", RIDER)]
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        replace(TWO, dedicated=True),
+        replace(TWO, suspend=True),
+        replace(TWO, memory_bytes=9 * GIB),
+        replace(TWO, pool="other"),
+        service("a/two", name="one"),
+    ],
+)
+def test_nobody_is_loaded_ahead_who_could_not_be_woken_there(unfit):
+    of = fleet(ONE, unfit, host("h1", placement(ONE)), pools=[pool(max_hosts=1)])
+    assert not decide(of, notes=knowing({"a/two": 60}, of=unfit.pool)).changes
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cordoned": True},
+        {"trouble": "no node has room", "pod": Pod.STARTING},
+        {"pod": Pod.TERMINATING},
+    ],
+)
+def test_nothing_is_loaded_ahead_on_a_host_that_may_go(fields):
+    of = fleet(TWO, host("h1", **fields), pools=[pool(max_hosts=1)])
+    assert not [c for c in decide(of, notes=knowing({"a/two": 60})).changes if isinstance(c, type(after))]
+    assert after(decide(of, notes=knowing({"a/two": 60}))) is None
+
+
+def test_a_load_ahead_has_to_be_worth_its_energy():
+    hot = PowerProfile(72.0, 50.0, 700.0)
+    of = fleet(ONE, TWO, host("h1", placement(ONE)), pools=[pool(profile=hot)])
+    assert after(decide(of, notes=knowing({"a/two": 60}, hazards={"a/two": 0.001}))) is not None
+    assert after(decide(of, notes=knowing({"a/two": 60}, hazards={"a/two": 0.00001}))) is None
+
+
+def test_a_host_is_made_for_those_that_are_worth_it_together():
+    of = fleet(ONE, TWO)
+    ages = {"a/one": 100, "a/two": 100}
+    enough = decide(of, notes=knowing(ages, hazards={"a/one": 0.0008, "a/two": 0.0008}))
+    assert [[(p.service, p.state) for p in c.placements] for c in created(enough)] == [
+        [("a/one", RIDER), ("a/two", RIDER)]
+    ]
+    assert not decide(of, notes=knowing(ages, hazards={"a/one": 0.0007, "a/two": 0.0007})).changes
+
+
+def test_a_host_made_ahead_is_for_those_that_may_share_it():
+    both = [service("a/one"), service("b/two")]
+    ages = {"a/one": 100, "b/two": 100}
+    notes = knowing(ages, hazards={"a/one": 0.0008, "b/two": 0.0008})
+    assert len(created(decide(fleet(*both), notes=notes))) == 1
+    assert not created(decide(fleet(*both, pools=[pool(namespaced=True)]), notes=notes))
+    dear = knowing(ages, hazards={"a/one": 0.0008, "b/two": 0.002})
+    (made,) = created(decide(fleet(*both, pools=[pool(namespaced=True)]), notes=dear))
+    assert [p.service for p in made.placements] == ["b/two"]
+
+
+def test_no_more_fits_a_host_made_ahead_than_its_memory():
+    three = [service(f"a/s{i}", gib=3) for i in range(2)]
+    notes = knowing({s.key: 100 for s in three}, hazards={s.key: 0.001 for s in three})
+    assert not created(decide(fleet(*three), notes=notes))
+
+
+@pytest.mark.parametrize("pods", [[Pod.STARTING], [Pod.RUNNING, Pod.RUNNING]])
+def test_hosts_are_made_ahead_one_at_a_time_and_within_the_pool(pods):
+    full = [service(f"a/f{i}", gib=4) for i in range(len(pods))]
+    hosts = [host(f"h{i}", placement(s), pod=pod) for i, (s, pod) in enumerate(zip(full, pods, strict=True))]
+    notes = knowing({"a/one": 100}, hazards={"a/one": 1.0})
+    assert not created(decide(fleet(ONE, *full, *hosts), notes=notes))
+
+
+def vacated(told):
+    return [change.host for change in told.changes if isinstance(change, Vacate)]
+
+
+def spread(*, one=(), two=(), **fields):
+    """Two hosts, each with one model in use, and whatever else."""
+    hosts = [host("h1", placement(ONE), *one), host("h2", placement(TWO), *two)]
+    return fleet(ONE, TWO, THREE, *hosts, **fields)
+
+
+def test_a_host_whose_models_fit_elsewhere_is_vacated_and_they_move():
+    told = decide(spread(), seen_at=NOW - 1800)
+    assert vacated(told) == ["h1"]
+    cordoned = replace(spread(), hosts={**spread().hosts, "h1": replace(spread().hosts["h1"], cordoned=True)})
+    moved = decide(cordoned, seen_at=NOW - 10)
+    assert [p.service for p in after(moved, "h2")] == ["a/two", "a/one"]
+    assert vacated(moved) == []
+
+
+def test_a_host_is_not_vacated_before_it_has_paid_for_its_start():
+    told = decide(spread(), seen_at=NOW - 1799)
+    assert (vacated(told), told.next_at) == ([], NOW + 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pools": [pool(min_hosts=2)]},
+        {"pools": [pool(gib=1)]},
+    ],
+)
+def test_no_host_is_vacated_while_somebody_waits_or_it_is_needed(fields):
+    assert not vacated(decide(spread(**fields), seen_at=NOW - 9000))
+
+
+def test_no_host_is_vacated_while_requests_are_held():
+    assert vacated(decide(spread(), notes=_old(NOTHING_NOTED))) == ["h1"]
+    assert not vacated(decide(spread(held=["a/three"]), notes=_old(NOTHING_NOTED)))
+
+
+def test_no_host_is_vacated_while_another_moves_or_starts():
+    for fields in ({"cordoned": True}, {"pod": Pod.STARTING}):
+        other = host("h3", placement(THREE), **fields)
+        of = spread(pools=[pool(max_hosts=3)])
+        assert not vacated(decide(replace(of, hosts={**of.hosts, "h3": other}), seen_at=NOW - 9000))
+
+
+def test_a_host_that_drains_or_loads_is_not_vacated():
+    drains = placement(THREE, state=State.DRAINING)
+    of = fleet(ONE, TWO, THREE, host("h1", placement(ONE), drains), host("h2", placement(TWO), drains))
+    assert not vacated(decide(of, seen_at=NOW - 9000))
+    loading = [host(n, p, reports=[reported(p, Report.LOADING)]) for n, p in _pairs()]
+    assert not vacated(decide(fleet(ONE, TWO, *loading), seen_at=NOW - 9000))
+
+
+def _pairs():
+    return [("h1", placement(ONE)), ("h2", placement(TWO))]
+
+
+def test_nobody_is_moved_to_a_host_that_would_be_too_busy():
+    busy = [host(n, p, reports=[reported(p, busy=0.5)]) for n, p in _pairs()]
+    assert not vacated(decide(fleet(ONE, TWO, *busy), seen_at=NOW - 9000))
+    calm = [host(n, p, reports=[reported(p, busy=0.4)]) for n, p in _pairs()]
+    assert vacated(decide(fleet(ONE, TWO, *calm), seen_at=NOW - 9000)) == ["h1"]
+
+
+def test_who_is_alone_or_unknown_is_not_moved_to_save_a_host():
+    alone = [replace(s, dedicated=True) for s in (ONE, TWO)]
+    hosts = [host(n, p) for n, p in _pairs()]
+    assert not vacated(decide(fleet(*alone, *hosts), seen_at=NOW - 9000))
+    told = decide(fleet(TWO, hosts[0], hosts[1]), seen_at=NOW - 9000)
+    assert vacated(told) in ([], ["h2"])
+
+
+def test_a_move_that_loses_too_much_worth_is_not_made():
+    third = service("a/three", gib=3)
+    rider = placement(third, state=RIDER)
+    of = fleet(ONE, TWO, third, host("h1", placement(ONE), rider), host("h2", placement(TWO), *riding_big()))
+    dear = knowing({"a/three": 100, "a/big": 100}, hazards={"a/three": 0.0006, "a/big": 0.0006})
+    assert not vacated(decide(replace(of, services={**of.services, "a/big": BIG}), notes=_old(dear)))
+    cheap = knowing({"a/three": 100, "a/big": 100}, hazards={"a/three": 0.0002, "a/big": 0.0002})
+    assert vacated(decide(replace(of, services={**of.services, "a/big": BIG}), notes=_old(cheap))) == ["h1"]
+
+
+BIG = service("a/big", gib=3)
+
+
+def riding_big():
+    return [placement(BIG, state=RIDER)]
+
+
+def _old(notes):
+    return replace(notes, since={("Kept", name): NOW - 9000 for name in ("h1", "h2")})
+
+
+def test_a_rider_that_finds_free_room_is_not_lost():
+    of = spread(one=riding(THREE))
+    dear = knowing({"a/three": 100}, hazards={"a/three": 1.0})
+    assert vacated(decide(of, notes=_old(dear))) == ["h1"]
+
+
+__all__ = ["NO_GAPS", "inf", "observe", "with_silence"]
