@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 from lull.simulate.setting import GIB
 from lull.simulate.trace import Trace, TracedModel
 
+ABOUT = (
+    "The trace is made up: how often models are asked follows figures published of such a fleet; sizes and "
+    "durations are assumed."
+)
 _DAY_SECONDS = 86_400.0
 
 _POPULARITY_SHIFT, _POPULARITY_EXPONENT = 2.0, 1.3
@@ -74,6 +78,7 @@ def synthetic(
         model=array("l", model[order].tolist()),
         duration_seconds=array("d", durations[order].tolist()),
         length_seconds=length,
+        about=ABOUT,
     )
 
 

@@ -18,6 +18,7 @@ from lull.simulate.setting import GIB
 CONTEXT_TOKEN_SECONDS = 0.0001
 GENERATED_TOKEN_SECONDS = 0.02
 """Assumed of language models whose trace tells tokens and no durations."""
+DERIVED = "Durations are assumed where the trace tells tokens: 0.1 ms a context token, 20 ms a generated one."
 TENANT = "default"
 """Of models that are named without one."""
 LARGEST_REQUESTS = 20_000_000
@@ -46,6 +47,7 @@ class Trace:
         model: index into `models`.
         duration_seconds: how long the model computes it.
         length_seconds: from 0 to the end of the observation, at or after the last arrival.
+        about: what of it is made up or assumed, as a sentence; empty where nothing is.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Trace:
     model: array[int] = field(default_factory=lambda: array("l"))
     duration_seconds: array[float] = field(default_factory=lambda: array("d"))
     length_seconds: float = 0.0
+    about: str = ""
 
     def __len__(self) -> int:
         return len(self.at_seconds)
@@ -97,6 +100,7 @@ def read_csv(files: Sequence[Path], *, memory_bytes: int) -> Trace:
         model=array("l", (rows.model[row] for row in order)),
         duration_seconds=duration,
         length_seconds=max(map(float.__add__, at, duration)),
+        about=DERIVED if rows.derived else "",
     )
 
 
@@ -111,6 +115,8 @@ class _Rows:
     memory: dict[str, int] = field(default_factory=dict)
     dated: bool | None = None
     """Whether timestamps are dates, not seconds; None before the first."""
+    derived: bool = False
+    """Whether durations are derived from tokens."""
 
     def add(self, timestamp: str, model: str, duration: float, memory_gib: str = "") -> None:
         """Take in one request.
@@ -192,6 +198,7 @@ def _form(file: Path, header: Sequence[str], rows: _Rows) -> Callable[[Sequence[
     if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= columns.keys():
         at, context, generated = columns["TIMESTAMP"], columns["ContextTokens"], columns["GeneratedTokens"]
         name = _name(file)
+        rows.derived = True
 
         def azure(cells: Sequence[str]) -> None:
             seconds = CONTEXT_TOKEN_SECONDS * _positive(cells[context], "ContextTokens")

@@ -109,6 +109,13 @@ def test_what_is_modelled_and_assumed_stands_below_the_table_and_on_the_page(tra
         assert words in page.read_text()
 
 
+def test_what_of_the_trace_is_made_up_or_derived_is_said(seen, tmp_path):
+    tokens = tmp_path / "llm.csv"
+    tokens.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,100,10\n")
+    assert "Durations are assumed" in run("--trace", tokens).stdout
+    assert "The trace is made up" in run("--synthetic").stdout
+
+
 def test_json_has_exactly_the_keys_that_are_promised(trace, seen):
     told = figures("--trace", trace, "--policy", "lull,keda")
     assert list(told["policies"]) == ["lull", "keda"]
@@ -124,7 +131,7 @@ def test_json_has_exactly_the_keys_that_are_promised(trace, seen):
 def test_json_says_what_was_simulated(trace, seen):
     told = figures("--trace", trace, "--policy", "lull", "--context-watts", 2, "--gpus-per-node", 4)
     assert told["trace"] | {"length_seconds": 0} == {
-        "name": "requests", "requests": 4, "models": 2, "tenants": 2, "length_seconds": 0,
+        "name": "requests", "requests": 4, "models": 2, "tenants": 2, "length_seconds": 0, "about": "",
     }  # fmt: skip
     assert told["setting"]["context_watts"] == 2
     assert told["setting"]["gpus_per_node"] == 4

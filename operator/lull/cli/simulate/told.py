@@ -64,6 +64,7 @@ def document(told: Told) -> dict[str, Any]:
             "models": len(trace.models),
             "tenants": tenants(trace),
             "length_seconds": trace.length_seconds,
+            "about": trace.about,
         },
         "setting": {
             "gpu": told.gpu,
@@ -132,7 +133,8 @@ def headline(told: Told) -> str:
 
 def assumptions(told: Told) -> list[str]:
     """Say what is modelled or assumed, a sentence or two an item."""
-    return [_machine(told.setting), _energy(told.setting), PEERS, BOUND]
+    about = [told.trace.about] if told.trace.about else []
+    return [*about, _machine(told.setting), _energy(told.setting), PEERS, BOUND]
 
 
 def tenants(trace: Trace) -> int:
