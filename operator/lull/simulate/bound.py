@@ -112,41 +112,40 @@ def lower_bound_host_hours(
     seconds = best(by_hosts)
     if larger != by_hosts:
         seconds = max(seconds, best(larger))
-    return seconds / SECONDS_PER_HOUR
+    return max(0.0, seconds) / SECONDS_PER_HOUR
 
 
 def least_seconds(of: Arrivals, price: float, length_seconds: float, *, may_drop: bool = False) -> Cost:
     """Return the least of seconds of periods plus `price` for each late request, and how many are late there.
 
     Going through the arrivals, `closed` is the least cost so far where no period goes on, and `opened` where
-    one does, whose end is not paid yet. The others have the arrivals that a run may have begun with and that
-    may still be late, that is, whose run begins as late as they permit: `first` of a run that has one in time
-    later on, `short` of one that is late throughout and lasts w + f, `long` of one that lasts longer.
+    one does, whose end is not paid yet. The others are of the runs that may have begun with a late one: `first`
+    has those whose first one may still be late when the next is in time, `short` those that are late throughout
+    and last w + f, and `long` is the least of those that are late throughout and last longer.
     """
     wake, shortest = of.wake_seconds, of.shortest_seconds
     closed: Cost = (0.0, 0)
     opened: Cost = (inf, 0)
-    first, short, long = _Least(), _Least(), _Least()
+    long: Cost = (inf, 0)
+    first, short = _Least(), _Least()
     for count, (at, end) in enumerate(zip(of.at, of.ends, strict=True)):
         # What is paid for the late ones of a run that begins here is paid when it is known how many they are.
         begun, late, latest = closed[0] - price * count, closed[1] - count, at + HOLD_SECONDS
         first.add(begun, late, latest)
-        alone = min(length_seconds, latest + shortest) - max(0.0, latest - wake)
+        alone = min(length_seconds, latest + shortest) - (latest - wake)
         short.add(begun + max(0.0, alone), late, latest)
         intime = at + DELAYED_SECONDS
         for begun, late, latest in first.until(intime):
-            opened = min(opened, (begun + price * count - max(0.0, latest - wake), late + count))
-        short.until(intime)
+            opened = min(opened, (begun + price * count - (latest - wake), late + count))
         for begun, late, latest in short.until(end - shortest):
-            long.add(begun - latest - shortest, late, latest)
-        long.until(intime)
+            long = min(long, (begun - latest - shortest, late))
         begun, late = first.least
         opened = min(opened, (begun + price * count - max(0.0, intime - wake), late + count))
         paid, count = price * (count + 1), count + 1
         closed = min(
             (opened[0] + end, opened[1]),
             (short.least[0] + paid, short.least[1] + count),
-            (long.least[0] + end + paid, long.least[1] + count),
+            (long[0] + end + paid, long[1] + count),
             (closed[0] + price, closed[1] + 1) if may_drop else (inf, 0),
         )
     return closed

@@ -45,6 +45,11 @@ def test_a_request_that_may_wait_is_served_with_the_next_one():
     assert bound_seconds(of, 0.5) == pytest.approx(WAKE_SECONDS - DELAYED_SECONDS + 1 + 15)
 
 
+def test_a_long_request_is_not_done_earlier_for_having_waited():
+    of = trace((1000, "a", 1), (1015, "a", 400), length_seconds=5000)
+    assert bound_seconds(of, 2) == pytest.approx(1415 - (1000 + HOLD_SECONDS - WAKE_SECONDS))
+
+
 def test_a_dropped_request_needs_nothing():
     of = trace((1000, "a", 1), (3000, "a", 1), length_seconds=5000)
     assert bound_seconds(of, 1, may_drop=True) == pytest.approx(WAKE_SECONDS - DELAYED_SECONDS + 1)
