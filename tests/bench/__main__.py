@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cold_start, hot_path, levels, packing, status_cost, triton_direct, wake
+from bench import cold_start, few_hosts, hot_path, levels, packing, status_cost, triton_direct, wake
 from bench.figures import Figure, show, write
 from e2e.world import lull_cluster, world
 from lull.cli.stack import ROOT
@@ -21,6 +21,8 @@ def main() -> int:
     figures: list[Figure] = []
     step("packing from scratch, beside first fit, best fit and the optimum")
     figures += packing.measure()
+    step("hosts that Lull, its peers and perfect foresight keep on a trace")
+    figures += few_hosts.measure()
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:
         step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
         figures += hot_path.measure(Path(folder))
