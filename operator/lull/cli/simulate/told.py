@@ -155,7 +155,7 @@ def share(value: float) -> str:
 
 def number(value: float) -> str:
     """Return a number with the digits that matter."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:#.3g}"
 
 
 def length(seconds: float) -> str:
