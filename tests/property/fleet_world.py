@@ -18,6 +18,7 @@ from lull.policy import (
     Service,
     SetModels,
     State,
+    Vacate,
     observe,
     plan,
     wake,
@@ -108,6 +109,8 @@ class FleetWorld:
         host = self.hosts.get(change.host)
         if isinstance(change, CreatePod):
             self.hosts[change.host] = replace(host, pod=Pod.STARTING)
+        elif isinstance(change, Vacate):
+            self.hosts[change.host] = replace(host, cordoned=True)
         elif host is None or host.placements != change.before:
             return
         elif isinstance(change, SetModels):
