@@ -55,7 +55,7 @@ def cost(draft: Draft, host: Host) -> float:
 
 
 def _make_way(draft: Draft) -> None:
-    """Let the least worthy idle host go for each service that waits for a host, as its pool may have no more."""
+    """Let the least worthy idle host go for each service that waits for one in a full pool."""
     for key, (reason, _) in draft.blocked.items():
         pool = draft.fleet.services[key].pool
         idle = [h for h in draft.of_pool(pool) if serves_nobody(h) and h.pod is not Pod.TERMINATING]
