@@ -104,6 +104,7 @@ DEFINITIONS = (
             Column("Busy%", ".status.busyPercent", "integer"),
             Column("Watts", ".status.watts"),
             Column("Address", ".status.address", wide=True),
+            Column("Vacate", ".spec.vacate", wide=True),
             AGE,
         ),
     ),

@@ -201,10 +201,11 @@ class Executor:
         self._view.update(MODELHOSTS, answer)
 
     async def _set_spec(self, name: str, generation: int, field: str, value: object) -> Object:
-        """Set one field of a host's spec, if it is still of this generation."""
+        """Set one field of a host's spec, or take it out (None), if it is still of this generation."""
+        path = f"/spec/{field}"
         operations: list[Object] = [
             {"op": "test", "path": "/metadata/generation", "value": generation},
-            {"op": "add", "path": f"/spec/{field}", "value": value},
+            {"op": "remove", "path": path} if value is None else {"op": "add", "path": path, "value": value},
         ]
         try:
             return await _insist(lambda: self._kube.json_patch(MODELHOSTS, name, HOSTS_NAMESPACE, operations))
@@ -280,8 +281,15 @@ class Executor:
         self._view.refuse(name, "")
 
     async def _delete_host(self, change: DeleteHost) -> None:
-        metadata = self._seen(change.host, change.before)["metadata"]
-        await self._ask_budgets(change.host)
+        host = self._seen(change.host, change.before)
+        metadata = host["metadata"]
+        try:
+            await self._ask_budgets(change.host)
+        except ForbiddenError:
+            if host["spec"].get("vacate"):  # since it began a budget came: it may as well be used again
+                answer = await self._set_spec(change.host, metadata["generation"], "vacate", None)
+                self._view.update(MODELHOSTS, answer)
+            raise
         self._view.assume(change.host, None)  # not before: one that is kept may wake somebody meanwhile
         log.info("let host %s go: %s", change.host, change.reason)
         try:

@@ -141,6 +141,8 @@ class FakeApi:
                     raise ApiError(
                         422, "Invalid", "the server rejected our request due to an error in our request"
                     )
+            elif operation["op"] == "remove":
+                del target[last]
             else:
                 target[last] = copy.deepcopy(operation["value"])
         self._update(key, old, item)

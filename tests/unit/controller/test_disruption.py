@@ -217,6 +217,27 @@ async def test_a_host_that_a_budget_keeps_is_neither_vacated_nor_let_go_and_an_e
     assert len(events(world, "DisruptionForbidden")) == 1
 
 
+async def test_a_vacated_host_that_a_budget_keeps_after_all_is_used_again(world):
+    host = await served_on(world, "old")
+    world.idle.add("demo/digits")
+    await world.rest()
+    await vacate(world, host)
+    await world.until(lambda: "vacate" in world.hosts()[0]["spec"])
+    world.api.budgets[host] = "budget keep"
+
+    def used_again():
+        return [h["metadata"]["name"] for h in world.hosts()] == [host] and "vacate" not in world.hosts()[0][
+            "spec"
+        ]
+
+    for _ in range(5):
+        await world.advance(400)
+        await world.rest()
+    await world.until(used_again)
+    world.hold()
+    await world.until(lambda: host_of(world) == [host] and world.routed())
+
+
 async def test_a_host_that_a_budget_keeps_still_wakes_models(world):
     host = await served_on(world, "old")
     world.api.budgets[host] = "budget keep"
@@ -281,6 +302,13 @@ async def test_a_service_has_the_priority_of_its_class(world):
     world.api.remove("priorityclasses", "", "gold")
     await world.until(lambda: priority(world) == 0)
     await world.until(lambda: "no PriorityClass gold" in world.condition("Ready").get("message", ""))
+
+
+async def test_a_class_of_no_priority_is_known_all_the_same(world):
+    world.api.put(MODELSERVICES, service(priorityClassName="none", idleAfter="60s"))
+    await world.until(lambda: "no PriorityClass none" in world.condition("Ready").get("message", ""))
+    world.api.put(PRIORITYCLASSES, class_("none", 0))
+    await world.until(lambda: "PriorityClass" not in world.condition("Ready").get("message", ""))
 
 
 async def test_a_service_without_a_class_has_the_default_one_s_priority(world):
