@@ -166,11 +166,12 @@ class View:
         name = _priority_class(self.raw[MODELSERVICES].get(key))
         return name if name and name not in self.raw[PRIORITYCLASSES] else ""
 
-    def _read_priority(self, _name: str) -> None:
-        """Give the services that a PriorityClass concerns another priority."""
+    def _read_priority(self, name: str) -> None:
+        """Give the services that a PriorityClass concerns another priority; who names it is news anyway."""
         for key, service in self.services.items():
-            priority = self._priority(self.raw[MODELSERVICES][key])
-            if priority != service.priority:
+            item = self.raw[MODELSERVICES][key]
+            priority = self._priority(item)
+            if priority != service.priority or _priority_class(item) == name:
                 self.services[key] = replace(service, priority=priority)
 
     def _priority(self, item: Object) -> int:
@@ -197,12 +198,14 @@ class View:
         measured = self._measured.get(key)
         if measured is None or measured.revision != service.model.revision:
             measured = self._measured[key] = _remembered(item or {}, service.model.revision)
-        self.services[key] = replace(
+        fresh = replace(
             service,
             measured_bytes=measured.memory_bytes,
             code=measured.code,
             priority=self._priority(item or {}),
         )
+        if self.services.get(key) != fresh:  # the same object as before says that nothing is new
+            self.services[key] = fresh
 
     def _read_pool(self, key: str) -> None:
         pool = self._read(MODELPOOLS, key, pool_from)
