@@ -16,3 +16,8 @@ def steady_clock() -> Clock:
 def rfc3339(seconds: float) -> str:
     """Return a time as the API writes it, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds since the epoch of a time as the API writes it."""
+    return datetime.fromisoformat(text).timestamp()

@@ -13,7 +13,7 @@ from lull.api.names import CONTROLLER_FIELD_MANAGER
 from lull.api.quantities import format_bytes, format_duration, parse_duration_seconds
 from lull.api.reasons import SERVED_ALL_THE_SAME
 from lull.controller.bill import pool_figures, service_figures
-from lull.controller.clock import Clock, rfc3339
+from lull.controller.clock import Clock, rfc3339, seconds_of
 from lull.controller.ledger import Ledger
 from lull.controller.memory import LEARNED, pool_memory, service_memory
 from lull.controller.pace import Pace
@@ -43,7 +43,7 @@ REFRESHED_AT_ONCE = 100
 """… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
 FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger", *LEARNED)
 STEADY = 0.25
-"""By how much of it an expected wake time may change unwritten: every load teaches a little more."""
+"""By how much of it a time to come may change unwritten: it is an estimate, and all teaches a little more."""
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
 
@@ -90,16 +90,16 @@ class StatusWriter:
 
         Pools first: what services owe is by their pool's meters, and may not be ahead of them after a crash.
         """
-        places = _places(fleet)
         for name, explained in plan.pools.items():
             item = self._view.raw[MODELPOOLS].get(name)
             if item:
                 self._want_state(MODELPOOLS, name, item, self._pool_state(item, explained))
-        for key, explanation in plan.services.items():
+        for key in plan.looked_at & plan.services.keys():
             item = self._view.raw[MODELSERVICES].get(key)
             if item:
                 service = fleet.services[key]
-                state = self._service_state(item, service, explanation, places.get(key, []))
+                places = sorted(fleet.of(key), key=lambda place: place[1].id)
+                state = self._service_state(item, service, plan.services[key], places)
                 self._want_state(MODELSERVICES, key, item, state)
         for kind in (MODELSERVICES, MODELPOOLS):
             for key, why in self._view.invalid[kind].items():
@@ -145,6 +145,8 @@ class StatusWriter:
 
     def _forget_gone(self) -> None:
         raw = self._view.raw
+        if len(self._written) <= len(raw[MODELSERVICES]) + len(raw[MODELPOOLS]):
+            return  # nearly always; each that goes leaves one too many
         self._woken = {key: woken for key, woken in self._woken.items() if key in raw[MODELSERVICES]}
         kinds = (MODELSERVICES, MODELPOOLS)
         alive = {item["metadata"]["uid"] for kind in kinds for item in raw[kind].values()}
@@ -259,19 +261,25 @@ class StatusWriter:
             "replicas": {"desired": told.desired, "ready": told.ready},
             "readyReplicas": f"{told.ready}/{told.desired}",
             "placements": [_placement_status(host, p) for host, p in places],
-            "next": _without_none(
-                {
-                    "action": told.next_action,
-                    "reason": told.next_reason[:LONGEST_TEXT],
-                    "time": rfc3339(told.next_at) if told.next_at is not None else None,
-                }
-            ),
+            "next": self._next(item, told),
         }
         if url := self._url(service.key):
             status["url"] = url
         if wake := self._wake(item, service.key, told):
             status["wake"] = wake
         return status
+
+    def _next(self, item: Object, told: Explanation) -> Object:
+        """Return what happens next; its time stays as it was told while it is nearly the same."""
+        step: Object = {"action": told.next_action, "reason": told.next_reason[:LONGEST_TEXT]}
+        if told.next_at is None:
+            return step
+        before = (self._told(item) or {}).get("next") or {}
+        near_seconds = STEADY * (told.next_at - self._clock())
+        same = before.get("action") == told.next_action and "time" in before
+        if same and abs(seconds_of(before["time"]) - told.next_at) <= near_seconds:
+            return step | {"time": before["time"]}
+        return step | {"time": rfc3339(told.next_at)}
 
     def _wake(self, item: Object, key: str, told: Explanation) -> Object:
         """Return how the last wake went and the next one would; what is nearly as before stays as it was."""
@@ -414,13 +422,6 @@ def _placement_status(host: Host, placement: Placement) -> Object:
     }
 
 
-def _places(fleet: Fleet) -> dict[str, list[tuple[Host, Placement]]]:
-    places: dict[str, list[tuple[Host, Placement]]] = {}
-    for host, placement in fleet.placements():
-        places.setdefault(placement.service, []).append((host, placement))
-    return {key: sorted(found, key=lambda hp: hp[1].id) for key, found in places.items()}
-
-
 def _stateful(status: Object) -> Object:
     """Return a status without its figures."""
     return {name: value for name, value in status.items() if name not in FIGURES}
@@ -438,7 +439,3 @@ def _mark(item: Object) -> tuple[str, str]:
 
 def _word(truth: bool) -> str:
     return "True" if truth else "False"
-
-
-def _without_none(values: Object) -> Object:
-    return {name: value for name, value in values.items() if value is not None}

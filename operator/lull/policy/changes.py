@@ -103,6 +103,8 @@ class Draft:
         """Replicas by service, as far as they were asked for."""
         self.prospects: dict[tuple[str, str], list[Prospect]] = {}
         """Hosts that a wake may go to, by pool and tenant, as far as they were asked for in the end."""
+        self.farewells: dict[str, float | None] = {}
+        """When hosts go if nobody asks, by name, as far as they were asked for in the end."""
         self._deleted: dict[str, str] = {}
         self._vacated: dict[str, str] = {}
         self._proofs: set[str] = set()

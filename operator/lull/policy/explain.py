@@ -7,8 +7,9 @@ from lull.api.reasons import SERVED_ALL_THE_SAME, Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
 from lull.policy.demand import ailing, opening_hours, refusal, stuck, wanted, why_so_many
 from lull.policy.expect import Expected, expected_wake
+from lull.policy.farewell import goes_at
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
-from lull.policy.notes import empty, serves_nobody
+from lull.policy.notes import serves_nobody
 from lull.policy.packing import capacity_bytes, charged_bytes
 from lull.policy.schedule import trouble
 
@@ -131,9 +132,10 @@ def _next_asleep(draft: Draft, service: Service) -> tuple[str, str, float | None
     opens_at = opening_hours(draft, service).opens_at
     if opens_at is not None:
         return "Wake", "its window in spec.schedule opens; a request before that wakes it", opens_at
-    ends = [_ends_at(draft, host) for host, _ in draft.of(service.key)]
-    if ends and ends[0] is not None:
-        return "Unload", f"{_EMPTY_HOST}; a request before that wakes it", ends[0]
+    riding = [host for host, p in draft.of(service.key) if p.state is State.RESIDENT]
+    ends_at = [at for host in riding if (at := goes_at(draft, host)) is not None]
+    if ends_at and len(ends_at) == len(riding):
+        return "Unload", f"{_EMPTY_HOST}; a request before that wakes it", max(ends_at)
     return "Wake", "the next request wakes it", None
 
 
@@ -184,17 +186,6 @@ def _why_kept(hosts: list[Host]) -> str:
 
 
 _EMPTY_HOST = "its host serves nobody, and is let go unless somebody asks for what is on it"
-
-
-def _ends_at(draft: Draft, host: Host) -> float | None:
-    """Return when a host goes on which everything sleeps; None where time alone does not decide that."""
-    since = draft.notes.since.get(empty(host))
-    pool = draft.fleet.pools.get(host.pool)
-    if since is None or pool is None or pool.empty_after_seconds is None:
-        return None
-    if len(draft.of_pool(pool.name)) <= pool.min_hosts:
-        return None
-    return since + pool.empty_after_seconds
 
 
 def _names(hosts: list[Host]) -> str:

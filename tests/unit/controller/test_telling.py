@@ -107,6 +107,20 @@ async def test_a_host_that_is_emptied_and_whoever_moves_for_that_are_told_why(wo
     assert moved.endswith("the host is emptied so that it can go: all its models fit on others")
 
 
+async def test_when_a_host_goes_is_told_once_though_it_is_an_estimate(world):
+    world.api.put(MODELSERVICES, service(idleAfter="60s"))
+    await served(world)
+    world.idle.add(DEMO)
+    await world.advance(100)
+    await world.until(lambda: world.state() == ["Resident"])
+    await world.rest()
+    told = world.status()["next"]
+    assert told["action"] == "Unload"
+    await world.advance(20)
+    await world.rest()
+    assert world.status()["next"] == told
+
+
 def test_schedule_and_objective_are_read():
     spec = {
         "schedule": [{"cron": "0 8 * * 1-5", "timeZone": "Europe/Berlin", "duration": "10h", "min": 2}],

@@ -7,7 +7,9 @@ from lull.policy.changes import Draft
 from lull.policy.expect import HOP_SECONDS, UNLOAD_SECONDS, Expected, expected_wake
 from lull.policy.fleet import Window
 from lull.policy.habits import Crowd, Habit
+from lull.policy.hosts import AHEAD_SECONDS
 from lull.policy.learning import Learned
+from lull.policy.prices import Price
 from unit.policy.fleets import (
     NOW,
     Pod,
@@ -152,9 +154,43 @@ def test_a_rider_is_told_when_its_host_goes_where_the_pool_says_it():
     next_ = told(of, seen_at=NOW - 100)
     assert (next_.next_action, next_.next_at) == ("Unload", NOW + 500)
     assert "unless somebody asks" in next_.next_reason
-    for kept in (pool(), pool(min_hosts=1, empty_after_seconds=600.0)):
-        assert told(fleet(ONE, asleep(), pools=[kept]), seen_at=NOW - 10).next_at is None
+    kept = fleet(ONE, asleep(), pools=[pool(min_hosts=1, empty_after_seconds=600.0)])
+    assert told(kept, seen_at=NOW - 10).next_at is None
     assert told(fleet(ONE, asleep(), pools=[])).next_action == "Wait"
+
+
+SILENT = Learned({"a/one": Habit(silent_since=NOW - 300)})
+WORTHY = replace(SILENT, prices={("pool", 5): Price(worth_seconds=1e9)})
+
+
+def silent(learned, *, asked_at=None):
+    """A rider on a host where all sleep, as looked at now; it served somebody until `asked_at`, if at all."""
+    of, notes = fleet(ONE, asleep()), replace(NOTHING_NOTED, learned=learned)
+    if asked_at is not None:
+        notes = observe(notes, fleet(ONE, host("h1", placement(ONE), reports=[])), asked_at)
+        notes = replace(notes, learned=learned)
+    return of, observe(notes, of, NOW if asked_at is None else asked_at + 1)
+
+
+def test_a_rider_is_told_when_its_host_will_not_be_worth_its_cost_any_more():
+    of, notes = silent(SILENT, asked_at=NOW - 400)
+    goes_at = plan(of, notes, NOW).services["a/one"].next_at
+    assert goes_at is not None
+    assert goes_at > NOW
+    before, then = plan(of, notes, goes_at - 1), plan(of, notes, goes_at)
+    assert not before.changes
+    assert [change.host for change in then.changes] == ["h1"]
+
+
+def test_a_host_that_was_made_ahead_is_told_to_stay_for_half_an_hour():
+    of, notes = silent(SILENT)
+    assert plan(of, notes, NOW).services["a/one"].next_at >= NOW + AHEAD_SECONDS
+
+
+def test_what_is_always_worth_its_host_is_told_no_end():
+    of, notes = silent(WORTHY, asked_at=NOW - 400)
+    told_worthy = plan(of, notes, NOW).services["a/one"]
+    assert (told_worthy.next_action, told_worthy.next_at) == ("Wake", None)
 
 
 def test_texts_stay_as_they_are_while_time_passes():
