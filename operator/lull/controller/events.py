@@ -58,9 +58,11 @@ class EventPoster:
 
     def tell(self, plan: Plan) -> None:
         """Queue an Event for every service whose state is another than in the last plan."""
-        for key, told in plan.services.items():
-            self._tell_one(key, told)
-        self._last = {key: last for key, last in self._last.items() if key in plan.services}
+        for key in plan.looked_at:
+            if key in plan.services:
+                self._tell_one(key, plan.services[key])
+            else:
+                self._last.pop(key, None)
 
     def woken(self, service: str, woken: Woken) -> None:
         """Queue the Event of a wake."""

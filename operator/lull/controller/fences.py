@@ -39,9 +39,8 @@ class Fences:
                 self._judge(claim, fence, now)
         for host in self._view.hosts.values():
             if not self._view.assumed(host.name):
-                for placement in host.placements:
-                    if placement.state is State.DRAINING:
-                        self._open.setdefault(placement.claim, _Fence(host.name, placement.id, now))
+                for placement in host.draining:
+                    self._open.setdefault(placement.claim, _Fence(host.name, placement.id, now))
         self._cut &= self._open.keys()
         FENCES_OPEN.set(len(self._open))
         FENCE_OLDEST.set(max((now - fence.since for fence in self._open.values()), default=0.0))

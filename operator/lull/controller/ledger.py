@@ -44,7 +44,7 @@ from lull.policy.energy import (
     resize,
     set_rate,
 )
-from lull.policy.fleet import Count
+from lull.policy.fleet import Count, changed
 from lull.policy.packing import capacity_bytes
 from lull.policy.power import PowerProfile
 
@@ -99,6 +99,8 @@ class Ledger:
         self._services: dict[str, ServiceBook] = {}
         self._pools: dict[str, PoolBook] = {}
         self._wakes: dict[str, float] = {}
+        self._fleet: Fleet | None = None  # as of the last plan
+        self._mebibytes: Tally[str] = Tally()  # of its services, by pool
         self._started = False
 
     # What others tell it.
@@ -116,7 +118,7 @@ class Ledger:
         """Open the accounts of what is new, drop those of what went, and set the rates by the plan."""
         now = self._clock()
         self._open_pools(fleet, plan, now)
-        if not self._started:  # before any rate changes: what was drawn meanwhile is shared by the old ones
+        if self._fleet is None:  # before any rate changes: what was drawn meanwhile is shared by the old ones
             for host in self._view.raw[MODELHOSTS].values():
                 self._charge_pool(host)
         self._set_rates(fleet, now)
@@ -124,7 +126,7 @@ class Ledger:
         if self._started:
             for key in new:
                 self._disown(key)
-        else:
+        elif not plan.seen.left:
             self._start()
 
     def woken(self, service: str, seconds: float) -> None:
@@ -306,20 +308,27 @@ class Ledger:
 
     def _set_rates(self, fleet: Fleet, now: float) -> None:
         """Let the baselines of all pools run by what is in them now."""
-        sizes: dict[str, list[int]] = {name: [] for name in self._pools}
-        for service in fleet.services.values():
-            if service.pool in sizes:
-                sizes[service.pool].append(_mebibytes(service))
+        self._sum_up(fleet)
         unallocated = self._unallocated_milliwatts()
         for name, book in self._pools.items():
-            hosts = fewest_hosts((size * MEBIBYTE for size in sizes[name]), book.capacity_bytes)
+            hosts = fewest_hosts([self._mebibytes[name] * MEBIBYTE], book.capacity_bytes)
             milliwatts = kept_milliwatts(book.profile, hosts) if book.profile else 0
             self._pools[name] = replace(
                 book,
-                account=set_rate(book.account, milliwatts, sum(sizes[name]), now),
+                account=set_rate(book.account, milliwatts, self._mebibytes[name], now),
                 unallocated_milliwatts=unallocated[name],
                 basis=book.basis or ("Modelled" if book.profile else ""),
             )
+
+    def _sum_up(self, fleet: Fleet) -> None:
+        """Sum up the sizes of each pool's services, by what has changed since the last time."""
+        before = {} if self._fleet is None else self._fleet.services
+        for key in changed(before, fleet.services):
+            if old := before.get(key):
+                self._mebibytes[old.pool] -= _mebibytes(old)
+            if new := fleet.services.get(key):
+                self._mebibytes[new.pool] += _mebibytes(new)
+        self._fleet = fleet
 
     def _unallocated_milliwatts(self) -> Tally[str]:
         """Return by pool what hosts draw for no model."""
@@ -332,29 +341,37 @@ class Ledger:
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
         """Return the keys of those whose account was opened now and never written."""
-        books, opened, new = {}, [], []
-        for key, book in self._services.items():
-            if key not in plan.services and self._stands(MODELSERVICES, key, book.uid):
-                books[key] = self._unreadable(book)
-        for key, explained in plan.services.items():
-            item = self._view.raw[MODELSERVICES][key]
+        gone, new = set(), []
+        for key in plan.looked_at:
             found = self._services.get(key)
-            if found is None or found.uid != item["metadata"]["uid"]:
-                found = _service_book(item, explained, fleet.services[key].pool, now)
-                opened.append(key)
-                if not (item.get("status") or {}).get("ledger"):
-                    new.append(key)
-            pool = self._pools.get(fleet.services[key].pool)
-            basis = found.basis or ("Modelled" if pool and pool.profile else "")
-            book = replace(found, spec=item["spec"], told=explained, basis=basis)
-            books[key] = self._sized(book, fleet.services[key])
-        for key in self._services.keys() - books.keys():
-            self._wakes.pop(key, None)
-        self._services = books
-        for key in opened:
-            self._count(key)
-        self.delays.keep(books)
+            if key in plan.services:
+                opened = self._opened(key, fleet.services[key], plan.services[key], now)
+                self._services[key] = opened
+                if found is None or found.uid != opened.uid:
+                    self._count(key)
+                    if not (self._view.raw[MODELSERVICES][key].get("status") or {}).get("ledger"):
+                        new.append(key)
+            elif found and self._stands(MODELSERVICES, key, found.uid):
+                self._services[key] = self._unreadable(found)
+            elif found:
+                gone.add(key)
+        self._drop(gone)
         return new
+
+    def _opened(self, key: str, service: Service, explained: Explanation, now: float) -> ServiceBook:
+        item, book = self._view.raw[MODELSERVICES][key], self._services.get(key)
+        if book is None or book.uid != item["metadata"]["uid"]:
+            book = _service_book(item, explained, service.pool, now)
+        pool = self._pools.get(service.pool)
+        basis = book.basis or ("Modelled" if pool and pool.profile else "")
+        return self._sized(replace(book, spec=item["spec"], told=explained, basis=basis), service)
+
+    def _drop(self, gone: set[str]) -> None:
+        for key in gone:
+            del self._services[key]
+            self._wakes.pop(key, None)
+        if gone:
+            self.delays.keep(self._services)
 
     def _stands(self, kind: Resource, key: str, uid: str) -> bool:
         """Tell whether the object of a book is still there: it may only not be readable for a while."""

@@ -25,6 +25,8 @@ IDLE_WINDOW_SECONDS = 0.02
 """A plan waits until nothing has changed for this long …"""
 LONGEST_WINDOW_SECONDS = 0.2
 """… but no longer than this."""
+SERVICES_AT_ONCE = 100
+"""How many services a plan begins with at most: then the loop gets its turn, and wakes theirs."""
 LONGEST_SILENCE_SECONDS = 30.0
 """A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 
@@ -56,6 +58,7 @@ class Planner:
         self._changed = asyncio.Event()
         self._started = False
         self._next_at: float | None = None
+        self._last: Plan | None = None
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event; where it may concern a held request, wake at once."""
@@ -76,7 +79,7 @@ class Planner:
                 return  # a mere heartbeat; that of one that holds requests may make it count again
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
             self._wakes.look(self._view.hosts[key], self._view.raw[MODELHOSTS].get(key, {}))
-        if host is not None and host == self._view.hosts.get(key):
+        if host is not None and host is self._view.hosts.get(key):
             return  # mere figures
         self.wake()
         self._changed.set()
@@ -107,18 +110,20 @@ class Planner:
             await self._wait()
 
     def plan_once(self) -> None:
-        """Plan the whole fleet and start to write what follows."""
+        """Plan what has changed, as much of it as the loop has time for, and start to write what follows."""
         self._changed.clear()
         now = self._clock()
         fleet = self._view.fleet(self._seed())
         self._notes = observe(self._notes, fleet, now)
         with PLAN_SECONDS.time():
-            decided = plan(fleet, self._notes, now)
+            decided = self._last = plan(fleet, self._notes, now, self._last, SERVICES_AT_ONCE)
         self._on_planned(decided)
         self._statuses.learned = self._notes.learned
         self._statuses.publish(fleet, decided)
         self._events.tell(decided)
-        self._wakes.began(decided.changes, {key for key, told in decided.services.items() if told.ready})
+        if decided.changes:
+            served = {key for key, told in decided.services.items() if told.ready}
+            self._wakes.began(decided.changes, served)
         for change in decided.changes:
             self._executor.submit(change)
         times = [at for at in (decided.next_at, self._executor.rest_until()) if at is not None]
@@ -132,7 +137,8 @@ class Planner:
     @property
     def resting(self) -> bool:
         """Whether nothing is under way and nothing waits to be decided."""
-        return not (self._changed.is_set() or self._executor.pending or self._statuses.pending)
+        left = self._last is None or self._last.seen.left
+        return not (left or self._changed.is_set() or self._executor.pending or self._statuses.pending)
 
     async def _wait(self) -> None:
         """Return when something has changed and settled, or when it is time."""

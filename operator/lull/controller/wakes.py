@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lull.api.reasons import Reason
 from lull.controller.metrics import WAKE_FAILURES
 from lull.controller.wire import Object
-from lull.policy import Change, CreateHost, Explanation, Host, Placement, Pod, Report, SetModels, State
+from lull.policy import Change, CreateHost, Explanation, Host, Placement, Plan, Pod, Report, SetModels, State
 
 Placements = tuple[Placement, ...]
 
@@ -95,18 +95,24 @@ class Wakes:
             if wake and report and placement.state is State.LOADED:
                 self._end(placement, wake, report.state, report.reason, item)
 
-    def settle(self, services: Mapping[str, Explanation]) -> None:
+    def settle(self, plan: Plan) -> None:
         """Stop following what is not to wake any more, and count what cannot be placed, once each."""
-        stalled = {key: told.stalled[0] for key, told in services.items() if told.stalled}
-        self._failed &= stalled.keys()
-        for key, reason in stalled.items():
-            news = self._stalled.get(key) != reason and key not in self._failed
-            if news and services[key].state == "Waking":
-                WAKE_FAILURES.labels(_known(reason)).inc()
-        self._stalled = stalled
-        for key in list(self._started):
-            if key not in services or services[key].state in ("Asleep", "Suspended"):
-                del self._started[key]
+        for key in plan.looked_at:
+            told = plan.services.get(key)
+            self._judge(key, told)
+            if told is None or told.state in ("Asleep", "Suspended"):
+                self._started.pop(key, None)
+
+    def _judge(self, key: str, told: Explanation | None) -> None:
+        if told is None or told.stalled is None:
+            self._stalled.pop(key, None)
+            self._failed.discard(key)
+            return
+        reason = told.stalled[0]
+        news = self._stalled.get(key) != reason and key not in self._failed
+        if news and told.state == "Waking":
+            WAKE_FAILURES.labels(_known(reason)).inc()
+        self._stalled[key] = reason
 
     def forget(self, service: str) -> None:
         """Stop following a service that is gone."""

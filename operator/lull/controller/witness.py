@@ -32,9 +32,9 @@ class Witness:
 
     def planned(self, plan: Plan) -> None:
         """Take note of a plan, before anything of it is written."""
-        self._ledger.follow(self._view.fleet(""), plan)
+        self._ledger.follow(plan.seen.fleet, plan)
         observe_plan(plan)
-        self.wakes.settle(plan.services)
+        self.wakes.settle(plan)
         self._fences.look()
 
     def written(self, change: Change) -> None:

@@ -6,7 +6,7 @@ from heapq import nsmallest
 from lull.policy.changes import Draft, Prospect, same_model
 from lull.policy.demand import lost, refusal
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, namespace_of
-from lull.policy.packing import need_bytes, open_to, room_bytes, room_soon_bytes
+from lull.policy.packing import need_bytes, open_to, reach_bytes, room_bytes
 from lull.policy.wake import lives
 
 HOP_SECONDS = 0.03
@@ -86,11 +86,11 @@ def _prospects(draft: Draft, service: Service) -> list[Prospect]:
         hosts = draft.of_pool(pool.name)
         if owner:
             hosts = [h for h in hosts if all(namespace_of(tenant) == owner for tenant in h.tenants)]
-        most = nsmallest(LOOKED_AT, hosts, key=lambda host: (-_reach_bytes(draft, host), host.name))
+        most = nsmallest(LOOKED_AT, hosts, key=lambda host: (-reach_bytes(draft, host), host.name))
         found = [
             Prospect(
                 host,
-                _reach_bytes(draft, host),
+                reach_bytes(draft, host),
                 room_bytes(draft, host),
                 _wait_seconds(draft, host, len(host.placements)),
             )
@@ -116,8 +116,3 @@ def _is_to_load(host: Host, placement: Placement) -> bool:
 
 def _load_seconds(draft: Draft, service: Service) -> float:
     return draft.notes.learned.load_seconds(service.key)
-
-
-def _reach_bytes(draft: Draft, host: Host) -> int:
-    riders = sum(p.memory_bytes for p in host.placements if p.state is State.RESIDENT)
-    return room_soon_bytes(draft, host) + riders

@@ -107,7 +107,9 @@ class _Student:
         self._fleet = fleet
         self._since = since
         self._now = now
-        self._habits = {key: habit for key, habit in learned.habits.items() if key in fleet.services}
+        self._habits = dict(learned.habits)
+        for key in learned.habits.keys() - fleet.services.keys():
+            del self._habits[key]
         self._crowds = {pool: crowd for pool, crowd in learned.crowds.items() if pool in fleet.pools}
         self._prices = {market: price for market, price in learned.prices.items() if market[0] in fleet.pools}
         self._sums: dict[Market, tuple[int, int]] = {}

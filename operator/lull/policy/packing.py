@@ -40,6 +40,11 @@ def room_soon_bytes(draft: Draft, host: Host) -> int:
     return _own_bytes(draft, host) - host.staying_bytes
 
 
+def reach_bytes(draft: Draft, host: Host) -> int:
+    """Return the room of a host once what unloads is gone, and every free rider with it."""
+    return room_soon_bytes(draft, host) + host.riding_bytes
+
+
 def _own_bytes(draft: Draft, host: Host) -> int:
     most = draft.fleet.pools[host.pool].capacity_bytes
     return min(most, host.capacity_bytes or most) - HOST_OVERHEAD_BYTES

@@ -9,11 +9,11 @@ from lull.policy.consolidate import consolidate
 from lull.policy.demand import wanted
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
-from lull.policy.fleet import Fleet, Host, Pod, State
+from lull.policy.fleet import Fleet, Host, Pod
 from lull.policy.hosts import keep_minimum, let_go, missing_pods
 from lull.policy.idling import give_up, good, refresh, relieve, retire
 from lull.policy.notes import Notes, serves_nobody
-from lull.policy.scope import NOTHING_SEEN, Scope, Seen, Subject, everything, scope_of, stirred
+from lull.policy.scope import NOTHING_SEEN, Scope, Seen, Subject, everything, first_of, scope_of, stirred
 from lull.policy.wake import wake_held, wake_one
 
 
@@ -42,11 +42,11 @@ def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most:
     """Decide on the fleet: wake, retire, fence, failures, hosts, in this order.
 
     After the plan `last`, only what has changed since then is looked at, and the answer is the same. A plan
-    begins with `most` subjects at most; the next one, due at once, goes on with those that are left.
+    begins with about `most` services at most; the next one, due at once, goes on with those that are left.
     """
     draft = Draft(fleet, notes, now, Scope())
     subjects = _subjects(draft, last)
-    taken = subjects[:most]
+    taken = subjects if most is None else first_of(subjects, fleet, most)
     draft.scope = scope_of(taken, fleet, *([last.seen.fleet] if last else []))
     begun = draft.scope.names()
     wake_held(draft)
@@ -58,8 +58,9 @@ def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most:
     refresh(draft)
     let_go(draft)
     keep_minimum(draft)
-    consolidate(draft)
-    load_ahead(draft)
+    if len(taken) == len(subjects):  # these look at whole pools: once nobody is left that may want their room
+        consolidate(draft)
+        load_ahead(draft)
     told = {service.key: explain(draft, service) for service in draft.services()}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
     seen = _seen(draft, last, begun, subjects[len(taken) :])
@@ -91,8 +92,7 @@ def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], rest: list
 
 def _restless(host: Host) -> bool:
     """Tell whether what becomes of a host hangs on others: on gateways, its pool, who waits for room."""
-    draining = any(placement.state is State.DRAINING for placement in host.placements)
-    return draining or host.pod is Pod.MISSING or serves_nobody(host)
+    return bool(host.draining) or host.pod is Pod.MISSING or serves_nobody(host)
 
 
 def _carried(

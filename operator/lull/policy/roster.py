@@ -24,6 +24,8 @@ class Roster:
     def show(self, host: Host) -> None:
         """Take a host as it is now."""
         before = self._hosts.get(host.name)
+        if before == host:
+            return  # the same object as before says that nothing is new
         self._hosts[host.name] = host
         if before is None:
             _add(self._by_pool, [host.pool], host.name)

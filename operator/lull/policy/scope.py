@@ -97,6 +97,17 @@ def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: f
     return list(dict.fromkeys((*news, *seen.left, *again, *told_anew)))
 
 
+def first_of(subjects: list[Subject], fleet: Fleet, most: int) -> list[Subject]:
+    """Return as many of the first subjects as bring `most` services into a scope, and one at least."""
+    brought = 0
+    for count, subject in enumerate(subjects):
+        host = fleet.hosts.get(subject)
+        brought += max(1, len(host.holds)) if host else 1
+        if brought > most and count:
+            return subjects[:count]
+    return subjects
+
+
 def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
     """Return the scope of these subjects: hosts bring their services, services the hosts that they are on."""
     subjects = set(subjects)

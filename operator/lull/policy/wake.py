@@ -1,16 +1,19 @@
 """The wake: give every held service a placement. Called at once, so small; it never waits for a plan."""
 
 from collections.abc import Callable
+from itertools import islice
 
 from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
 from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, waits
-from lull.policy.packing import name_is_free, need_bytes, open_to, room_bytes, room_soon_bytes
+from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes, room_soon_bytes
 from lull.policy.scope import Scope
 from lull.policy.worth import cheapest, kept_worth, standing
 
+LOOKED_AT = 32
+"""Among the Residents of how many hosts it is chosen who goes: there may be a thousand."""
 MAKING_ROOM = "MakingRoom"
 """Why a service waits that will be placed without anybody's doing."""
 
@@ -115,8 +118,8 @@ def _place(draft: Draft, service: Service) -> tuple[str, str] | None:
     if best:
         draft.place(best, service, need)
         return None
-    hosts = [host for host in draft.of_pool(service.pool) if open_to(draft, host, service)]
-    if any(room_soon_bytes(draft, host) >= need for host in hosts):
+    hosts = [host for host in draft.of_pool(service.pool) if reach_bytes(draft, host) >= need]
+    if any(room_soon_bytes(draft, host) >= need and open_to(draft, host, service) for host in hosts):
         return MAKING_ROOM, "another model is being unloaded to make room"
     if _evict(draft, hosts, need, service):
         return _place(draft, service)
@@ -133,6 +136,7 @@ def _fullest_with_room(draft: Draft, service: Service, need: int) -> Host | None
 
 def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
     """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them."""
+    hosts = sorted(hosts, key=lambda host: (-reach_bytes(draft, host), host.name))
     options = [
         (
             max(host.says(p, Report.LOADING) for p in chosen),
@@ -141,7 +145,7 @@ def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool
             host.name,
             [p.id for p in chosen],
         )
-        for host in hosts
+        for host in islice((host for host in hosts if open_to(draft, host, service)), LOOKED_AT)
         if (chosen := cheapest(draft, host, need - room_soon_bytes(draft, host)))
     ]
     if not options:
