@@ -7,9 +7,9 @@ import pytest
 from lull.controller import nodes as nodes_module
 from lull.controller.nodes import cordoned
 from lull.kube import EVENTS, MODELHOSTS, MODELPOOLS, MODELSERVICES, NODES, PODS, PRIORITYCLASSES
-from lull.policy import Vacate
+from lull.policy import Pod, Vacate
 
-from .world import World, pool, service
+from .world import World, pool, service, unready
 
 POLL_SECONDS = 0.01
 
@@ -117,11 +117,12 @@ def test_a_node_that_is_gone_is_not_cordoned():
 
 async def test_the_heartbeats_of_nodes_and_the_cordon_of_one_without_hosts_make_no_plan(world):
     await served_on(world, "used")
-    planned, done = [], world.parts.planner.done
-    world.parts.planner.done = lambda: planned.append(1) or done()
+    planned, plan_once = [], world.parts.planner.plan_once
+    world.parts.planner.plan_once = lambda: planned.append(1) or plan_once()
     for beat in range(3):
         world.api.set_status(NODES, "used", "", {"beat": beat})
     world.api.put(NODES, node("other", unschedulable=True))
+    await world.until(lambda: "other" in world.parts.view.cordons)
     await world.rest()
     assert planned == []
 
@@ -270,6 +271,33 @@ async def test_no_budget_keeps_a_host_whose_pod_is_gone(world):
     world.api.budgets[host] = "budget keep"
     world.api.remove("pods", "lull-hosts", host)
     await world.until(lambda: host not in [item["metadata"]["name"] for item in world.hosts()])
+
+
+async def test_no_budget_keeps_a_host_that_has_not_been_ready_for_long(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    status = unready(since="00:00:09", initialized="00:00:03")
+    world.api.set_status(PODS, host, "lull-hosts", status)
+    await world.until(lambda: world.parts.view.hosts[host].pod is Pod.UNREADY)
+    await world.rest()
+    await world.advance(400)
+    await world.until(lambda: host not in [item["metadata"]["name"] for item in world.hosts()])
+    assert not events(world, "DisruptionForbidden")
+
+
+async def test_a_budget_is_asked_rarely(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    asked = []
+    world.api.before = lambda verb, _kind, name: verb == "eviction" and asked.append(name)
+    for _ in range(5):
+        await vacate(world, host)
+        await world.rest()
+    assert asked == [host]
+    world.time += 6
+    await vacate(world, host)
+    await world.rest()
+    assert asked == [host, host]
 
 
 async def test_a_pod_with_two_budgets_is_kept_as_the_server_cannot_tell(world):
