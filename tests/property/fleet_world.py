@@ -24,6 +24,7 @@ from lull.policy import (
     wake,
 )
 from lull.policy.fence import fenced
+from lull.policy.fleet import namespace_of
 from lull.policy.packing import HOST_OVERHEAD_BYTES
 
 GIB = 2**30
@@ -39,9 +40,11 @@ class Machine:
 
 
 def make_service(key, *, memory_gib=1, revision=1, **fields):
+    """Return a service; those of `b` are a tenth larger, so that not everything fits without a rest."""
     name = "same" if key in ("a/one", "b/three") else key.replace("/", "-")
     model = Model(f"r{revision}", name, f"file:///{key}-{revision}")
-    return Service(key, model, "pool", memory_bytes=memory_gib * GIB, **fields)
+    memory_bytes = memory_gib * (GIB if key.startswith("a/") else GIB + GIB // 10)
+    return Service(key, model, "pool", memory_bytes=memory_bytes, **fields)
 
 
 class FleetWorld:
@@ -61,20 +64,33 @@ class FleetWorld:
         self.seeds = 0
         self.ailing = set()
         self.lost = set()
+        self.broken = set()  # services whose every load fails
+        self.stale = {}  # what the controller still takes for the reports of a host
+        self.begun = {}  # by service: how many placements it was given
+        self.made = 0  # how many hosts were created
+        self.emptied = 0  # how many were vacated
 
     # The controller.
 
     def fleet(self):
         self.seeds += 1
-        return Fleet(
-            dict(self.services), {"pool": self.pool}, dict(self.hosts), dict(self.gateways), str(self.seeds)
-        )
+        hosts = {name: self.seen(name) for name in self.hosts}
+        return Fleet(dict(self.services), {"pool": self.pool}, hosts, dict(self.gateways), str(self.seeds))
+
+    def seen(self, name):
+        """Return a host as the controller sees it: its own writes at once, reports late."""
+        host = self.hosts[name]
+        return replace(host, reports=self.stale[name]) if name in self.stale else host
 
     def wake(self):
-        self.write(wake(self.fleet(), self.notes, self.now))
+        changes = wake(self.fleet(), self.notes, self.now)
+        self._check_paid(changes, dict.fromkeys(self.services, 1))
+        self.write(changes)
 
     def plan(self):
         self.notes, self.last = self.look()
+        desired = {key: told.desired for key, told in self.last.services.items()}
+        self._check_paid(self.last.changes, desired)
         self.write(self.last.changes)
         return self.last
 
@@ -103,6 +119,8 @@ class FleetWorld:
 
     def _write_one(self, change):
         if isinstance(change, CreateHost):
+            self._check_neighbours(change.host, change.placements, change.placements)
+            self.made += 1
             self.hosts[change.host] = Host(change.host, change.pool, change.placements, pod=Pod.STARTING)
             self.machines[change.host] = Machine()
             return
@@ -110,12 +128,17 @@ class FleetWorld:
         if isinstance(change, CreatePod):
             self.hosts[change.host] = replace(host, pod=Pod.STARTING)
         elif isinstance(change, Vacate):
+            self._check_vacated(host)
+            self.emptied += 1
             self.hosts[change.host] = replace(host, cordoned=True)
         elif host is None or host.placements != change.before:
             return
         elif isinstance(change, SetModels):
             if all(fenced(p, self.gateways.values()) for p in change.proofs):
                 self._check_unloads(host, change)
+                self._check_eviction(host, change)
+                new = [p for p in change.after if p.id not in {old.id for old in change.before}]
+                self._check_neighbours(change.host, new, change.after)
                 self.hosts[change.host] = replace(host, placements=change.after)
         elif isinstance(change, DeleteHost):
             self._check_deletion(host)
@@ -136,6 +159,77 @@ class FleetWorld:
             assert failed or not self.routed_anywhere(placement), (
                 f"{placement} was unloaded before it was fenced"
             )
+
+    def _check_paid(self, changes, desired):
+        """I5: nobody is given one more placement who has as many as are wanted, where they may stay."""
+        new = {}
+        for change in changes:
+            before = {p.id for p in getattr(change, "before", ())}
+            after = getattr(change, "placements", getattr(change, "after", ()))
+            for placement in after:
+                if placement.id not in before and placement.state is State.LOADED:
+                    new[placement.service] = new.get(placement.service, 0) + 1
+        for key, count in new.items():
+            self.begun[key] = self.begun.get(key, 0) + count
+            have = len(self.healthy(key))
+            assert have + count <= desired[key], f"{key} has {have} of {desired[key]}, and is given {count}"
+
+    def healthy(self, key):
+        """Return the hosts on which a service has what it wants, as the controller sees them."""
+        service = self.services[key]
+        return [
+            name
+            for name in self.hosts
+            for host in (self.seen(name),)
+            for p in host.placements
+            if (p.service, p.state, p.model) == (key, State.LOADED, service.model)
+            and host.pod not in (Pod.TERMINATING, Pod.GONE)
+            and not (host.cordoned or host.tainted or host.name in self.ailing)
+            and not host.says(p, Report.FAILED)
+            and not (service.dedicated and host.holds != {key})
+        ]
+
+    def _check_eviction(self, host, change):
+        """I8: who fails makes nobody go while it is backing off, and nobody who is routed ever."""
+        gone = {p for p in change.before if p.id not in {kept.id for kept in change.after}}
+        if not change.room_for or not gone:
+            return
+        failure = self.notes.failures.get(change.room_for)
+        assert failure is None or failure.retry_at <= self.now, f"{change.room_for} fails, and evicts {gone}"
+        for placement in gone:
+            routed = placement.state is not State.RESIDENT or self.routed_anywhere(placement)
+            failed = self.seen(host.name).says(placement, Report.FAILED)
+            assert failed or not routed, f"{placement} is in use, and goes for {change.room_for}"
+
+    def _check_neighbours(self, name, new, after):
+        """I6: who comes to a host may share it with all that is there, and with what still unloads."""
+        machine = self.machines.get(name, Machine())
+        there = {entry[0].service for entry in (machine.loaded | machine.unloading).values()}
+        for placement in new:
+            for other in ({p.service for p in after} | there) - {placement.service}:
+                assert self.may_share(placement.service, other), f"{placement.service} comes to {other}"
+
+    def may_share(self, one, other):
+        """Tell whether two services may share a host."""
+        services = [self.services[key] for key in (one, other) if key in self.services]
+        if any(service.dedicated for service in services):
+            return False
+        if namespace_of(one) == namespace_of(other):
+            return True
+        codes = [getattr(self.services.get(key), "code", None) for key in (one, other)]
+        code = any(self.pool.allow_code if known is None else known for known in codes)
+        return not self.pool.namespaced and not code
+
+    def _check_vacated(self, host):
+        """I5: a host is emptied only where the others have room for what is in use on it."""
+        others = [other for other in self.hosts.values() if other.name != host.name]
+        assert not host.cordoned
+        capacity = self.pool.capacity_bytes - HOST_OVERHEAD_BYTES
+        reserved = sum(
+            p.memory_bytes for other in others for p in other.placements if p.state is State.LOADED
+        )
+        own = sum(p.memory_bytes for p in host.placements if p.state is State.LOADED)
+        assert own <= capacity * len(others) - reserved, f"{host.name} is emptied, and nobody has room"
 
     def _check_deletion(self, host):
         if host.name in self.lost:
@@ -185,7 +279,8 @@ class FleetWorld:
                 machine.unloading[id_] = (placement, size)
         for id_, placement in wanted.items():
             if id_ not in machine.loaded:
-                machine.loaded[id_] = (placement, placement.memory_bytes, "")
+                failed = "LoadFailed" if placement.service in self.broken else ""
+                machine.loaded[id_] = (placement, placement.memory_bytes, failed)
 
     def unload_ends(self, name):
         self.machines[name].unloading.clear()
@@ -265,11 +360,11 @@ class FleetWorld:
         assert len(self.hosts.keys() - self.lost) <= self.pool.max_hosts
 
     def everybody_acts(self, idle=frozenset()):
-        """One calm round in which nobody is late."""
+        """One calm round in which nobody is late. What is unloaded in it is gone with the next."""
         for name in list(self.hosts):
             self.pod_starts(name)
-            self.agent_acts(name)
             self.unload_ends(name)
+            self.agent_acts(name)
             self.agent_reports(name, idle)
             if self.hosts[name].pod is Pod.TERMINATING and not any(
                 map(self.routed_anywhere, self.hosts[name].placements)
