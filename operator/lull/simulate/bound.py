@@ -119,9 +119,9 @@ def least_seconds(of: Arrivals, price: float, length_seconds: float, *, may_drop
     """Return the least of seconds of periods plus `price` for each late request, and how many are late there.
 
     Going through the arrivals, `closed` is the least cost so far where no period goes on, and `opened` where
-    one does, whose end is not paid yet. The others are of the runs that may have begun with a late one: `first`
-    has those whose first one may still be late when the next is in time, `short` those that are late throughout
-    and last w + f, and `long` is the least of those that are late throughout and last longer.
+    one does, whose end is not paid yet. The others are of runs that may have begun with a late one: `first`
+    has those whose first one may still be late when the next is in time, `short` those that are late
+    throughout and last w + f, and `long` is the least of those that are late throughout and last longer.
     """
     wake, shortest = of.wake_seconds, of.shortest_seconds
     closed: Cost = (0.0, 0)
