@@ -318,3 +318,27 @@ def test_a_sleeping_service_is_awake_when_its_window_opens_and_may_sleep_when_it
 def test_a_suspended_service_has_no_windows():
     kept = service("a/one", schedule=(BERLIN,), suspend=True)
     assert not plan(fleet(kept), NOTHING_NOTED, at("2026-01-05 08:00:00")).changes
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(1, 400), st.lists(st.integers(0, 20), min_size=3, max_size=3)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_what_time_and_figures_change_is_seen_by_a_plan_that_looks_only_at_what_changed(steps):
+    window = Window("*/10 * * * *", "UTC", 240.0, 2)
+    of = replace(MANY, schedule=(window,))
+    now, notes, last, hosts = NOW, NOTHING_NOTED, None, {}
+    for seconds, shares in steps:
+        now += seconds
+        for name, fresh in serving(of, *busy(*[share / 20 for share in shares])).hosts.items():
+            hosts[name] = hosts[name] if hosts.get(name) == fresh else fresh
+        seen = fleet(of, *hosts.values(), pools=[POOL])
+        notes = observe(notes, seen, now)
+        last, whole = plan(seen, notes, now, last), plan(seen, notes, now)
+        assert (last.changes, last.services) == (whole.changes, whole.services)
+        assert last.next_at == whole.next_at
