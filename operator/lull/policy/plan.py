@@ -38,11 +38,20 @@ class Plan:
     seen: Seen
 
 
-def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most: int | None = None) -> Plan:
+def plan(
+    fleet: Fleet,
+    notes: Notes,
+    now: float,
+    last: Plan | None = None,
+    most: int | None = None,
+    *,
+    explained: bool = True,
+) -> Plan:
     """Decide on the fleet: wake, retire, fence, failures, hosts, in this order.
 
     After the plan `last`, only what has changed since then is looked at, and the answer is the same. A plan
     begins with about `most` services at most; the next one, due at once, goes on with those that are left.
+    The same is decided where it is not `explained`, as nobody reads it.
     """
     draft = Draft(fleet, notes, now, Scope())
     subjects = _subjects(draft, last)
@@ -61,7 +70,7 @@ def plan(fleet: Fleet, notes: Notes, now: float, last: Plan | None = None, most:
     if len(taken) == len(subjects):  # these look at whole pools: once nobody is left that may want their room
         consolidate(draft)
         load_ahead(draft)
-    told = {service.key: explain(draft, service) for service in draft.services()}
+    told = {service.key: explain(draft, service) for service in draft.services()} if explained else {}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
     seen = _seen(draft, last, begun, subjects[len(taken) :])
     return Plan(

@@ -97,7 +97,7 @@ class _Run:
         now = self._timeline.now
         fleet = self.world.fleet()
         self._notes = observe(self._notes, fleet, now)
-        decided = self._last = plan(fleet, self._notes, now, self._last)
+        decided = self._last = plan(fleet, self._notes, now, self._last, explained=False)
         self.world.write(decided.changes)
         if decided.next_at is not None and decided.next_at != self._next_at:
             self._timeline.at(decided.next_at, self._time_passed)

@@ -30,7 +30,7 @@ class Setting:
         power: of one host; `node_watts` is the whole node's own idle draw here.
         fixed_hosts: hosts (of each tenant) of the policies that keep a fixed number.
         delayed_percent: the objective that Lull is given; None leaves the shipped default.
-        idle_after_seconds, empty_after_seconds: what people set of services and pools; None leaves it to Lull.
+        idle_after_seconds, empty_after_seconds: what people set of services and pools; None leaves it open.
         seed: of whatever is random.
     """
 

@@ -123,10 +123,13 @@ def test_the_same_trace_and_setting_give_the_same_outcome(day, outcome_of_day):
     assert simulate_lull(day, SETTING) == outcome_of_day
 
 
-def test_plans_that_look_only_at_what_changed_keep_what_plans_from_nothing_keep(
+def test_plans_of_what_changed_that_say_nothing_keep_what_whole_and_explained_plans_keep(
     day, outcome_of_day, monkeypatch
 ):
-    monkeypatch.setattr("lull.simulate.lull.plan", lambda fleet, notes, now, _last: plan(fleet, notes, now))
+    def whole(fleet, notes, now, _last, *, explained):
+        return plan(fleet, notes, now)
+
+    monkeypatch.setattr("lull.simulate.lull.plan", whole)
     assert simulate_lull(day, SETTING) == outcome_of_day
 
 
