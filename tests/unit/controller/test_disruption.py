@@ -285,6 +285,23 @@ async def test_no_budget_keeps_a_host_that_has_not_been_ready_for_long(world):
     assert not events(world, "DisruptionForbidden")
 
 
+async def test_nothing_wakes_on_a_host_from_the_moment_that_it_may_go(world):
+    host = await served_on(world, "old")
+    seen = []
+
+    def look(verb, kind, _name):
+        if (verb, kind) in (("eviction", "pods"), ("delete", "modelhosts")):
+            seen.append((verb, host in world.parts.view.hosts))
+
+    world.api.before = look
+    world.idle.add("demo/digits")
+    await world.rest()
+    for _ in range(3):
+        await world.advance(400)
+        await world.rest()
+    assert seen == [("eviction", True), ("delete", False)]
+
+
 async def test_a_budget_is_asked_rarely(world):
     host = await served_on(world, "old")
     world.api.budgets[host] = "budget keep"
@@ -335,6 +352,7 @@ async def test_a_service_has_the_priority_of_its_class(world):
 async def test_a_class_of_no_priority_is_known_all_the_same(world):
     world.api.put(MODELSERVICES, service(priorityClassName="none", idleAfter="60s"))
     await world.until(lambda: "no PriorityClass none" in world.condition("Ready").get("message", ""))
+    await world.rest()
     world.api.put(PRIORITYCLASSES, class_("none", 0))
     await world.until(lambda: "PriorityClass" not in world.condition("Ready").get("message", ""))
 
