@@ -33,12 +33,10 @@ from lull.policy.prices import (
 from unit.policy.fleets import (
     NOW,
     Pod,
-    Report,
     State,
     fleet,
     host,
     placement,
-    pool,
     replace,
     reported,
     service,
@@ -243,6 +241,3 @@ def test_a_wake_costs_its_start_its_load_and_the_load_s_energy():
 def test_a_price_never_falls_below_break_even():
     notes = seen((0.0, counted(0, 0)), (1.0, counted(100_000, 0)))
     assert notes.learned.prices[("pool", 5)].worth_seconds == break_even_seconds(None, 20.0, 30.0)
-
-
-__all__ = ["Report", "pool"]
