@@ -181,14 +181,23 @@ def fleets(draw):
     ), setting
 
 
-@settings(max_examples=150, deadline=None)
-@given(fleets())
-def test_no_peer_goes_below_the_bound_at_its_own_share_of_delayed_requests(fleet):
-    of, setting = fleet
-    for name in PEERS:
+def assert_not_below_the_bound(names, of, setting):
+    for name in names:
         told = POLICIES[name](of, setting)
         bound = lower_bound_host_hours(of, setting, told.delayed_fraction, may_drop=told.dropped > 0)
         assert told.host_hours >= bound - 1e-9, name
+
+
+@settings(max_examples=150, deadline=None)
+@given(fleets())
+def test_no_peer_goes_below_the_bound_at_its_own_share_of_delayed_requests(fleet):
+    assert_not_below_the_bound(PEERS, *fleet)
+
+
+@settings(max_examples=20, deadline=None)
+@given(fleets())
+def test_lull_does_not_go_below_the_bound_either(fleet):
+    assert_not_below_the_bound(["lull"], *fleet)
 
 
 def test_the_bound_falls_the_more_may_wait_and_the_less_the_more_of_them_do():
