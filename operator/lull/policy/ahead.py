@@ -5,7 +5,9 @@ nowhere. A host of its own is made for them only where they are worth clearly mo
 """
 
 from collections.abc import Iterator
+from heapq import nsmallest
 from itertools import groupby
+from math import inf
 
 from lull.policy.changes import Draft
 from lull.policy.demand import backing_off, refusal
@@ -20,6 +22,9 @@ PAYS_WITHIN_SECONDS = 600.0
 NEW_HOST_COSTS = 1.5
 """How many times its cost a host that is made ahead has to be worth, as it is kept for a while then."""
 
+CONSIDERED = 100
+"""How many services at most are thought of in one plan: those worth most for their bytes."""
+
 Ranked = list[tuple[float, Service]]
 
 
@@ -28,24 +33,22 @@ def load_ahead(draft: Draft) -> None:
 
     Not while somebody waits for room, as it may come bit by bit.
     """
-    looked_at = {host.name for host in draft.each_host()}
     waiting = {draft.fleet.services[key].pool for key in draft.blocked}
     for pool in draft.fleet.pools.values():
         if pool.name in waiting:
             continue
         hosts = draft.of_pool(pool.name)
-        roomy = [host for host in hosts if host.name in looked_at and _takes_more(draft, host)]
         # Where people say how long an empty host stays, none is made that would be empty.
         growing = (
             pool.empty_after_seconds is None
             and len(hosts) < pool.max_hosts
             and all(host.pod is Pod.RUNNING for host in hosts)
         )
-        if not roomy and not growing:
-            continue
         ranked = _absent(draft, pool, hosts)
-        for host in roomy:
-            _fill(draft, host, ranked)
+        least = min((need_bytes(draft.fleet, service) for _, service in ranked), default=inf)
+        for host in hosts:
+            if room_bytes(draft, host) >= least and _takes_more(host):
+                _fill(draft, host, ranked)
         if growing:
             for group in _sharing(pool, ranked):
                 if _worth_of_host(draft, pool, group) >= NEW_HOST_COSTS:
@@ -53,18 +56,20 @@ def load_ahead(draft: Draft) -> None:
                     break
 
 
-def _takes_more(draft: Draft, host: Host) -> bool:
+def _takes_more(host: Host) -> bool:
     usable = host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING) and not host.cordoned and not host.tainted
-    return usable and not host.trouble and room_bytes(draft, host) > 0
+    return usable and not host.trouble
 
 
 def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
-    """Return the services that are on no host and worth a load, the most for their bytes first."""
+    """Return the services that are on no host and worth a load, those worth most for their bytes."""
     least = load_cost_seconds(pool.profile, USUAL_LOAD_SECONDS) / PAYS_WITHIN_SECONDS
     placed = set[str]().union(*(host.holds for host in hosts))
     there = (s for s in draft.fleet.services.values() if s.pool == pool.name and s.key not in placed)
     ranked = [(value, s) for s in there if (value := worth(draft, s)) > least and _may_come(draft, s)]
-    return sorted(ranked, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key))
+    return nsmallest(
+        CONSIDERED, ranked, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key)
+    )
 
 
 def _may_come(draft: Draft, service: Service) -> bool:

@@ -184,7 +184,8 @@ def _host_facts(host: Host) -> Iterator[Fact]:
 
 def _crowds(notes: Notes, fleet: Fleet, services: Iterable[str]) -> tuple[dict[str, int], list[Fact]]:
     """Return the replicas of the services that have several, and the facts of those that would be enough."""
-    replicas, facts = dict(notes.replicas), []
+    replicas = {key: count for key, count in notes.replicas.items() if key in fleet.services}
+    facts: list[Fact] = []
     for key in services:
         service, placed = fleet.services.get(key), fleet.of(key)
         known = replicas.pop(key, 0)
