@@ -50,6 +50,8 @@ class Kept:
     """What a watcher of ModelHosts saw of a pool, in seconds of `time.monotonic()`."""
 
     made: dict[str, float] = field(default_factory=dict)
+    leaving: dict[str, float] = field(default_factory=dict)
+    """When it was decided that each host goes; its Pod ends then, which the simulator takes for a moment."""
     gone: dict[str, float] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     """How long each host took until it could load: until its first model was ready, less the load."""
@@ -63,6 +65,8 @@ class Kept:
         if host["spec"]["pool"] != POOL:
             return
         self.made.setdefault(name, now)
+        if host["metadata"].get("deletionTimestamp"):
+            self.leaving.setdefault(name, now)
         if gone:
             self.gone[name] = now
         for model in host.get("status", {}).get("models", []):
@@ -187,6 +191,11 @@ def told(trace: Trace, kept: Kept, real: Steps, predicted: Outcome, tally: Tally
         f"({was / said - 1:+.1%}); most at once {max(n for _, n in real)}, predicted "
         f"{max(n for _, n in predicted.kept)}; hosts made {len(kept.made)}, predicted "
         f"{sum(b > a for (_, a), (_, b) in zip([(0, 0), *predicted.kept], predicted.kept, strict=False))}"
+    )
+    ends = sum(kept.gone[name] - at for name, at in kept.leaving.items() if name in kept.gone)
+    note(
+        f"  {ends:.0f} of the host-seconds are ends of Pods, which the simulator takes for moments; without them "
+        f"{(was - ends) / said - 1:+.1%}"
     )
     note(
         f"  {tally.failed} of {tally.total} requests failed; {len(trace.models)} models; measured: start "
