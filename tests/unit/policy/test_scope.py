@@ -1,0 +1,103 @@
+"""What a plan looks at, and the indices that it looks things up in."""
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from lull.policy import NOTHING_NOTED, Fleet, observe, plan
+from lull.policy.roster import Roster
+from unit.policy.fleets import GIB, NOW, fleet, host, placement, pool, replace, service
+
+NAMES = st.sampled_from(["h1", "h2", "h3"])
+POOLS = st.sampled_from(["pool", "other"])
+SERVICES = {s.key: s for s in (service("a/one"), service("a/two"), service("b/three"))}
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.one_of(st.none(), st.tuples(POOLS, st.sets(st.sampled_from([*SERVICES]))))))
+)
+def test_a_roster_finds_what_a_search_through_all_hosts_finds(history):
+    roster = Roster()
+    for name, shown in history:
+        if shown is None:
+            roster.hide(name)
+        else:
+            of, keys = shown
+            roster.show(host(name, *(placement(SERVICES[key]) for key in sorted(keys)), pool=of))
+        indexed = roster.fleet("seed")
+        searched = Fleet({}, {}, roster.hosts, {})
+        for key in SERVICES:
+            assert {h.name for h, _ in indexed.of(key)} == {h.name for h, _ in searched.of(key)}
+        for of in ("pool", "other"):
+            assert set(indexed.index.pools.get(of, ())) == set(searched.index.pools.get(of, ()))
+        assert indexed.index.homes.keys() == searched.index.homes.keys()
+        assert indexed.index.pools.keys() == searched.index.pools.keys()
+
+
+def test_a_fleet_stays_as_it_was_whatever_the_roster_hears():
+    roster = Roster()
+    roster.show(host("h1", placement(SERVICES["a/one"])))
+    before = roster.fleet("seed")
+    roster.hide("h1")
+    assert [h.name for h, _ in before.of("a/one")] == ["h1"]
+    assert not roster.fleet("seed").hosts
+
+
+def test_a_host_that_says_the_same_again_stays_the_same_object():
+    roster = Roster()
+    roster.show(host("h1", placement(SERVICES["a/one"])))
+    known = roster.hosts["h1"]
+    roster.show(replace(known))
+    assert roster.hosts["h1"] is known
+
+
+def of_three():
+    hosts = [host(f"h{n}", placement(one)) for n, one in enumerate(SERVICES.values())]
+    return fleet(*SERVICES.values(), *hosts, pools=[pool(max_hosts=9)])
+
+
+def test_where_nothing_has_changed_nothing_is_looked_at():
+    of = of_three()
+    first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW)
+    again = plan(of, observe(first.seen.notes, of, NOW), NOW, first)
+    assert first.looked_at == SERVICES.keys()
+    assert not again.looked_at
+    assert again.services == first.services
+
+
+def test_who_is_on_a_host_that_has_changed_is_looked_at_and_nobody_else():
+    before = of_three()
+    first = plan(before, observe(NOTHING_NOTED, before, NOW), NOW)
+    after = replace(before, hosts=before.hosts | {"h1": replace(before.hosts["h1"], trouble="no node")})
+    assert plan(after, observe(first.seen.notes, after, NOW), NOW, first).looked_at == {"a/two"}
+
+
+def test_a_slice_begins_with_who_waits_and_the_next_ones_go_on_until_nobody_is_left():
+    of = replace(of_three(), hosts={}, gateways=fleet(held=["b/three"]).gateways)
+    notes = observe(NOTHING_NOTED, of, NOW)
+    slices = [plan(of, notes, NOW, most=1)]
+    while slices[-1].seen.left:
+        assert slices[-1].next_at == NOW
+        slices.append(plan(of, notes, NOW, slices[-1], most=1))
+    assert slices[0].looked_at == {"b/three"}
+    assert set().union(*(one.looked_at for one in slices)) == SERVICES.keys()
+    assert slices[-1].services.keys() == SERVICES.keys()
+
+
+def test_a_slice_counts_the_services_that_a_host_brings():
+    of = fleet(
+        *SERVICES.values(), host("h1", *(placement(s) for s in SERVICES.values())), pools=[pool(gib=9)]
+    )
+    assert of.hosts["h1"].staying_bytes == 3 * GIB
+    first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW, most=2)
+    assert first.looked_at == SERVICES.keys(), "one subject at least, or it would never end"
+    assert not first.seen.left, "who was looked at with the host is not left"
+
+
+def test_what_is_gone_is_told_of_once_and_no_more():
+    before = of_three()
+    first = plan(before, observe(NOTHING_NOTED, before, NOW), NOW)
+    left = {key: s for key, s in SERVICES.items() if key != "a/one"}
+    after = replace(before, services=left)
+    second = plan(after, observe(first.seen.notes, after, NOW), NOW, first)
+    assert "a/one" in second.looked_at
+    assert second.services.keys() == left.keys()
