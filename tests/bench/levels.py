@@ -35,10 +35,13 @@ async def measure(lull: World) -> list[Figure]:
     keeper = await lull.service("level-keeper", model, pool=KEPT_POOL, replicas={"min": 1})
     await keeper.wait("Serving")
     sleeper = await lull.service("level-sleeper", model, pool=KEPT_POOL, idleAfter="1s")
+    await sleeper.wait("Asleep")
     turns["still loaded"] = await _turns(sleeper, lambda: _resident(sleeper))
     turns["from a serving host with room"] = await _turns(sleeper, lambda: _unloaded(sleeper))
     named = [f"level-rider-{n}" for n in range(RIDERS)]
     riders = [await lull.service(name, model, pool=KEPT_POOL, idleAfter="1s") for name in named]
+    for rider in riders:
+        await rider.wait("Asleep")
     turns["from a host that must evict"] = await _turns(sleeper, lambda: _crowded(sleeper, riders))
     order = sorted(turns, key=lambda level: median(turn.took for turn in turns[level]))
     return [figure for level in order for figure in _figures(level, turns[level])]

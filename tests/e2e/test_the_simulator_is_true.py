@@ -194,8 +194,8 @@ def told(trace: Trace, kept: Kept, real: Steps, predicted: Outcome, tally: Tally
     )
     ends = sum(kept.gone[name] - at for name, at in kept.leaving.items() if name in kept.gone)
     note(
-        f"  {ends:.0f} of the host-seconds are ends of Pods, which the simulator takes for moments; without them "
-        f"{(was - ends) / said - 1:+.1%}"
+        f"  {ends:.0f} of the host-seconds are ends of Pods, which the simulator takes for moments; without "
+        f"them {(was - ends) / said - 1:+.1%}"
     )
     note(
         f"  {tally.failed} of {tally.total} requests failed; {len(trace.models)} models; measured: start "
