@@ -5,14 +5,13 @@ by it is worth clearly less than the host costs. Its models move as from any cor
 ready before the original drains, and Residents go at once, to come back where there is room for them.
 """
 
-from heapq import nsmallest
 from itertools import islice
 from math import inf
 
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, State
 from lull.policy.hosts import cost
-from lull.policy.notes import kept, serves_nobody
+from lull.policy.notes import kept
 from lull.policy.packing import name_is_free, open_to, room_bytes
 from lull.policy.worth import cheapest, kept_worth, placement_worth, standing
 
@@ -22,10 +21,10 @@ SETTLED_SECONDS = 1800.0
 """… and a host has to have been there for this long: so moves are few, and each host pays for its start."""
 MOST_BUSY = 0.8
 """How busy a host may become by a move: beyond that its models would wait for each other."""
-TRIED = 3
-"""How many hosts are tried in one plan, those that serve the fewest first …"""
+TRIED = 10
+"""How many settled hosts are tried in one plan, those that serve the fewest first …"""
 TARGETS = 8
-"""… and how many others each of their models is tried on, the fullest first."""
+"""… and on how many others that take it each of their models is."""
 
 
 def consolidate(draft: Draft) -> None:
@@ -34,8 +33,8 @@ def consolidate(draft: Draft) -> None:
         hosts = draft.of_pool(pool.name)
         if len(hosts) <= max(1, pool.min_hosts) or not _calm(draft, pool, hosts):
             continue
-        movable = [host for host in hosts if not serves_nobody(host) and _settled(draft, host)]
-        for host in nsmallest(TRIED, movable, key=lambda host: (_serving(host), host.name)):
+        serving = sorted((host for host in hosts if host.serving), key=lambda h: (h.serving, h.name))
+        for host in islice((host for host in serving if _settled(draft, host)), TRIED):
             if _loss(draft, host, hosts) < SAVING * cost(draft, host):
                 draft.vacate(host, "its models fit on other hosts")
                 break
@@ -43,23 +42,18 @@ def consolidate(draft: Draft) -> None:
 
 def _calm(draft: Draft, pool: Pool, hosts: list[Host]) -> bool:
     """Tell whether nothing moves in a pool, and nobody waits in it."""
-    waiting = (*draft.blocked, *draft.held)
-    return all(
-        host.pod is Pod.RUNNING and not host.cordoned and not host.tainted for host in hosts
-    ) and not any(
-        key in draft.fleet.services and draft.fleet.services[key].pool == pool.name for key in waiting
-    )
+    services = draft.fleet.services
+    if any(key in services and services[key].pool == pool.name for key in (*draft.blocked, *draft.held)):
+        return False
+    return all(host.pod is Pod.RUNNING and not host.cordoned and not host.tainted for host in hosts)
 
 
 def _settled(draft: Draft, host: Host) -> bool:
-    ready = all(host.says(p, Report.READY) for p in host.placements if p.state is not State.RESIDENT)
-    draining = any(p.state is State.DRAINING for p in host.placements)
-    since = draft.notes.since.get(kept(host), draft.now)
-    return ready and not draining and draft.due(since + SETTLED_SECONDS)
-
-
-def _serving(host: Host) -> int:
-    return sum(p.state is State.LOADED for p in host.placements)
+    """Tell whether a host was there for long enough, and all that is not asleep on it serves."""
+    if not draft.due(draft.notes.since.get(kept(host), draft.now) + SETTLED_SECONDS):
+        return False
+    awake = [p for p in host.placements if p.state is not State.RESIDENT]
+    return all(p.state is State.LOADED and host.says(p, Report.READY) for p in awake)
 
 
 def _loss(draft: Draft, host: Host, hosts: list[Host]) -> float:
@@ -81,30 +75,36 @@ class _Elsewhere:
     def __init__(self, draft: Draft, hosts: list[Host]) -> None:
         self._draft = draft
         self._hosts = hosts
-        self._rooms = {host.name: room_bytes(draft, host) for host in hosts}
-        self._busy = {host.name: sum(r.busy for r in host.reports.values()) for host in hosts}
+        self._taken: dict[str, int] = {}
+        self._busy: dict[str, float] = {}
 
     def take(self, placement: Placement, busy: float) -> float:
         """Take a model that is in use; return the worth of what makes room, infinite if nothing can."""
         options = [
             (self._lost(host, placement), host.name)
             for host in self._open(placement)
-            if self._busy[host.name] + busy <= MOST_BUSY
+            if self._busy_of(host) + busy <= MOST_BUSY
         ]
         lost, name = min(options, default=(inf, ""))
         if lost < inf:
-            # Who makes room does so once: then nothing but free room is left of that host.
-            self._rooms[name] = max(0, self._rooms[name] - placement.memory_bytes)
-            self._busy[name] += busy
+            self._taken[name] = self._taken.get(name, 0) + placement.memory_bytes
+            self._busy[name] = self._busy.get(name, 0.0) + busy
         return lost
 
     def lose(self, placement: Placement) -> float:
         """Take a Resident where there is free room; return its worth where there is none."""
         for host in self._open(placement):
-            if self._rooms[host.name] >= placement.memory_bytes:
-                self._rooms[host.name] -= placement.memory_bytes
+            if self._room(host) >= placement.memory_bytes:
+                self._taken[host.name] = self._taken.get(host.name, 0) + placement.memory_bytes
                 return 0.0
         return placement_worth(self._draft, placement)
+
+    def _room(self, host: Host) -> int:
+        """Return the room that is left; negative where Residents go for what was taken."""
+        return room_bytes(self._draft, host) - self._taken.get(host.name, 0)
+
+    def _busy_of(self, host: Host) -> float:
+        return sum(r.busy for r in host.reports.values()) + self._busy.get(host.name, 0.0)
 
     def _open(self, placement: Placement) -> list[Host]:
         service = self._draft.fleet.services.get(placement.service)
@@ -114,7 +114,7 @@ class _Elsewhere:
         return list(islice(fit, TARGETS))
 
     def _lost(self, host: Host, placement: Placement) -> float:
-        missing = placement.memory_bytes - self._rooms[host.name]
+        missing = placement.memory_bytes - self._room(host)
         if missing <= 0:
             return 0.0
         chosen = cheapest(self._draft, host, missing)

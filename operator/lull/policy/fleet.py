@@ -224,6 +224,11 @@ class Host:
         return self.holds | {report.service for report in self.reports.values()}
 
     @cached_property
+    def serving(self) -> int:
+        """How many of its models are, or are to be, routed."""
+        return sum(p.state is State.LOADED for p in self.placements)
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """The wire names of what it should hold."""
         return frozenset(p.model.name for p in self.placements)
