@@ -20,6 +20,8 @@ SPARE_SECONDS = 300.0
 EARLY = 1.25
 """By how many wake times from no host at all a window opens early: learned times scatter, and this is free of
 what sleeps where."""
+AWAKE_LEAD_SECONDS = 120.0
+"""How long before its window opens a service is not put to sleep any more."""
 UNSCHEDULABLE_AFTER_SECONDS = 30.0
 """How long a Pod may wait for the scheduler before that is called a failure."""
 
@@ -33,10 +35,17 @@ def wanted(draft: Draft, service: Service) -> int:
 
 
 def opening_hours(draft: Draft, service: Service) -> Hours:
-    """Return what a service's windows say now: they open early, so that a wake is over in time."""
+    """Return what a service's windows say now.
+
+    They open early, so that a wake is over in time, and earlier where it is awake, which would only sleep
+    and wake again: what the wake itself taught of the time that it takes must not undo it.
+    """
     learned = draft.notes.learned
     coldest_wake_seconds = learned.start_seconds(service.pool) + learned.load_seconds(service.key)
-    return hours(service, draft.now, EARLY * coldest_wake_seconds)
+    lead_seconds = EARLY * coldest_wake_seconds
+    if service.schedule and any(p.state is State.LOADED for _, p in draft.of(service.key)):
+        lead_seconds = max(AWAKE_LEAD_SECONDS, 2 * lead_seconds)
+    return hours(service, draft.now, lead_seconds)
 
 
 def _wanted(draft: Draft, service: Service) -> int:

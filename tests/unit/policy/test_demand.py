@@ -11,6 +11,8 @@ from lull.policy import NOTHING_NOTED, observe, plan
 from lull.policy.changes import Draft
 from lull.policy.demand import SPARE_SECONDS, wanted
 from lull.policy.fleet import Window
+from lull.policy.habits import Crowd, Habit
+from lull.policy.learning import Learned
 from lull.policy.load import enough, more
 from lull.policy.schedule import broken, hours, trouble
 from unit.policy.fleets import (
@@ -313,6 +315,17 @@ def test_a_sleeping_service_is_awake_when_its_window_opens_and_may_sleep_when_it
     idle = fleet(kept, host("h1", p, reports=[reported(p, idle=True)]))
     assert decide(idle, seen_at=opens, now=closes - 1).next_at == closes
     assert [p.state for p in after(decide(idle, seen_at=opens, now=closes))] == [State.DRAINING]
+
+
+def test_what_its_wake_taught_puts_nobody_to_sleep_before_the_window_opens():
+    kept = service("a/one", schedule=(replace(BERLIN, min_replicas=1),), idle_after_seconds=1.0)
+    opens = at("2026-01-05 07:00:00")
+    p = placement(kept)
+    idle = fleet(kept, host("h1", p, reports=[reported(p, idle=True)]))
+    quick = Learned({"a/one": Habit(load_seconds=0.1)}, {"pool": Crowd(start_seconds=1.0)})
+    notes = observe(replace(NOTHING_NOTED, learned=quick), idle, opens - 100)
+    assert not plan(idle, notes, opens - 50).changes
+    assert plan(idle, notes, opens - 50).services["a/one"].next_action == "Stay"
 
 
 def test_a_suspended_service_has_no_windows():
