@@ -101,7 +101,10 @@ def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
         reserved = min(reserved, need_bytes(draft.fleet, service))
     if host.pool in draft.fleet.pools and _asks_for_more(host, placement) and room_bytes(draft, host) >= 0:
         reserved = host.reports[placement.id].memory_bytes
-    return replace(placement, memory_bytes=reserved, idle_after_seconds=idle_after_seconds(service))
+    idle_after = idle_after_seconds(service)
+    if (reserved, idle_after) == (placement.memory_bytes, placement.idle_after_seconds):
+        return placement
+    return replace(placement, memory_bytes=reserved, idle_after_seconds=idle_after)
 
 
 def _dispensable(draft: Draft, host: Host, placement: Placement, service: Service, target: int) -> bool:

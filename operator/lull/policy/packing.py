@@ -1,7 +1,7 @@
 """Where a placement fits: memory is hard, tenants and wire names keep apart."""
 
 from lull.policy.changes import Draft
-from lull.policy.fleet import DEFAULT_MODEL_BYTES, Fleet, Host, Pod, Pool, Service, namespace_of
+from lull.policy.fleet import DEFAULT_MODEL_BYTES, Fleet, Host, Pod, Pool, Service
 
 HOST_OVERHEAD_BYTES = 512 * 2**20
 """What Triton and its device context take of a host before any model."""
@@ -75,7 +75,8 @@ def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
         return False
     if any(_dedicated(fleet, key) for key in others):
         return False
-    foreign = {key for key in others if namespace_of(key) != service.namespace}
+    own = f"{service.namespace}/"
+    foreign = [key for key in others if not key.startswith(own)]
     if not foreign:
         return True
     return not pool.namespaced and not any(_is_code(fleet, pool, key) for key in (service.key, *foreign))
