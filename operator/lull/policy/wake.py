@@ -1,6 +1,7 @@
 """The wake: give every held service a placement. Called at once, so small; it never waits for a plan."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 from lull.api.reasons import Reason
@@ -136,7 +137,7 @@ def _fullest_with_room(draft: Draft, service: Service, need: int) -> Host | None
 
 def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
     """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them."""
-    hosts = sorted(hosts, key=lambda host: (-reach_bytes(draft, host), host.name))
+    hosts = sorted(hosts, key=lambda host: (-host.riding_bytes, host.name))
     options = [
         (
             max(host.says(p, Report.LOADING) for p in chosen),
@@ -163,9 +164,25 @@ def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, 
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
         return reason, f"host {waiting.name} does not start: {waiting.trouble}"
     if len(hosts) >= pool.max_hosts:
+        if _evict_namesake(draft, service, need):
+            return MAKING_ROOM, "a model of the same name is being unloaded to make room"
         return Reason.NO_CAPACITY, (
             f"all {pool.max_hosts} hosts of pool {pool.name} are in use; it waits until one has room "
             "(raise hosts.max of the pool to add more)"
         )
     draft.place(draft.create(pool.name), service, need)
     return None
+
+
+def _evict_namesake(draft: Draft, service: Service, need: int) -> bool:
+    """Unload a Resident of the same wire name, where that alone is in the way: two never share a host."""
+    for host in draft.of_pool(service.pool):
+        stay = [
+            p for p in host.placements if p.state is not State.RESIDENT or p.model.name != service.model.name
+        ]
+        gone = {p.id for p in host.placements} - {p.id for p in stay}
+        without = replace(host, placements=tuple(stay))
+        if gone and reach_bytes(draft, host) >= need and open_to(draft, without, service):
+            draft.evict(host, gone, service)
+            return True
+    return False

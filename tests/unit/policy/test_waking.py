@@ -251,3 +251,21 @@ def test_a_cordoned_host_takes_nothing_and_its_models_move():
     assert [p.state for p in after(decide(fleet(ONE, cordoned, arrived)))] == [State.DRAINING]
     riding = host("h1", placement(ONE, state=State.RESIDENT), cordoned=True)
     assert after(decide(fleet(ONE, riding))) == ()
+
+
+def test_a_rider_of_the_same_name_goes_where_its_host_is_the_last_that_may_be():
+    rider, busy, held = service("a/same"), service("a/busy"), service("b/same")
+    one = host("h1", placement(rider, state=State.RESIDENT), placement(busy))
+    there = fleet(rider, busy, held, one, held=["b/same"], pools=[pool(max_hosts=1)])
+
+    decided = decide(there)
+
+    assert [p.service for p in after(decided)] == ["a/busy"]
+    assert decided.services["b/same"].state == "Waking"
+
+
+def test_who_is_in_use_does_not_go_for_one_of_the_same_name():
+    busy, held = service("a/same"), service("b/same")
+    there = fleet(busy, held, host("h1", placement(busy)), held=["b/same"], pools=[pool(max_hosts=1)])
+
+    assert after(decide(there)) is None
