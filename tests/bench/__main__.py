@@ -8,7 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cold_start, few_hosts, hot_path, levels, packing, status_cost, triton_direct, wake
+from bench import (
+    cold_start,
+    few_hosts,
+    hot_path,
+    levels,
+    packing,
+    plan_speed,
+    status_cost,
+    triton_direct,
+    wake,
+)
 from bench.figures import Figure, show, write
 from e2e.world import lull_cluster, world
 from lull.cli.stack import ROOT
@@ -21,6 +31,8 @@ def main() -> int:
     figures: list[Figure] = []
     step("packing from scratch, beside first fit, best fit and the optimum")
     figures += packing.measure()
+    step("the planner's speed, in process")
+    figures += plan_speed.measure()
     step("hosts that Lull, its peers and perfect foresight keep on a trace")
     figures += few_hosts.measure()
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:

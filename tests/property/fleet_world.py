@@ -100,6 +100,7 @@ class FleetWorld:
         notes = observe(self.notes, fleet, self.now)
         anew = observe(replace(self.notes, seen=None), fleet, self.now)
         assert replace(notes, learned=anew.learned) == anew
+        assert replace(self._bit_by_bit(fleet), learned=anew.learned) == anew
         decided, whole = plan(fleet, notes, self.now, self.last), plan(fleet, notes, self.now)
         assert decided.changes == whole.changes
         assert decided.services == whole.services
@@ -107,6 +108,12 @@ class FleetWorld:
         times = [at for at in (decided.next_at, whole.next_at) if at is not None]
         assert decided.next_at == min(times, default=None), "it would come too late"
         return notes, decided
+
+    def _bit_by_bit(self, fleet):
+        notes = observe(self.notes, fleet, self.now, most=1)
+        while notes.seen is not fleet:
+            notes = observe(notes, fleet, self.now, most=1)
+        return notes
 
     def restart(self):
         self.notes = NOTHING_NOTED
@@ -139,6 +146,7 @@ class FleetWorld:
                 self._check_eviction(host, change)
                 new = [p for p in change.after if p.id not in {old.id for old in change.before}]
                 self._check_neighbours(change.host, new, change.after)
+                assert not (new and host.cordoned), f"{host.name} is to be emptied, and is given {new}"
                 self.hosts[change.host] = replace(host, placements=change.after)
         elif isinstance(change, DeleteHost):
             self._check_deletion(host)

@@ -17,7 +17,7 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import Object
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import NOTHING_NOTED, Failure, Plan, observe, plan, wake
+from lull.policy import NOTHING_NOTED, Failure, Plan, observe, over_again, plan, wake
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ LONGEST_WINDOW_SECONDS = 0.2
 """… but no longer than this."""
 SERVICES_AT_ONCE = 100
 """How many services a plan begins with at most: then the loop gets its turn, and wakes theirs."""
+LOOK_OVER_SECONDS = 300.0
+"""So often everything is looked at again, bit by bit: the estimates of what sleeps grow old in silence."""
 LONGEST_SILENCE_SECONDS = 30.0
 """A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 
@@ -59,6 +61,8 @@ class Planner:
         self._started = False
         self._next_at: float | None = None
         self._last: Plan | None = None
+        self._addresses: list[str] = []
+        self._looked_over_at = float("-inf")
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event; where it may concern a held request, wake at once."""
@@ -113,8 +117,9 @@ class Planner:
         """Plan what has changed, as much of it as the loop has time for, and start to write what follows."""
         self._changed.clear()
         now = self._clock()
+        self._look_over(now)
         fleet = self._view.fleet(self._seed())
-        self._notes = observe(self._notes, fleet, now)
+        self._notes = observe(self._notes, fleet, now, SERVICES_AT_ONCE)
         with PLAN_SECONDS.time():
             decided = self._last = plan(fleet, self._notes, now, self._last, SERVICES_AT_ONCE)
         self._on_planned(decided)
@@ -126,8 +131,16 @@ class Planner:
             self._wakes.began(decided.changes, served)
         for change in decided.changes:
             self._executor.submit(change)
-        times = [at for at in (decided.next_at, self._executor.rest_until()) if at is not None]
+        unseen_at = None if self._notes.seen is fleet else now
+        times = [at for at in (decided.next_at, self._executor.rest_until(), unseen_at) if at is not None]
         self._next_at = min(times, default=None)
+
+    def _look_over(self, now: float) -> None:
+        """Have everything looked at again where all statuses may say something else."""
+        addresses = sorted(self._view.gateway_addresses())
+        if addresses != self._addresses or now >= self._looked_over_at + LOOK_OVER_SECONDS:
+            self._addresses, self._looked_over_at = addresses, now
+            self._last = over_again(self._last) if self._last else None
 
     @property
     def started(self) -> bool:

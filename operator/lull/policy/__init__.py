@@ -20,7 +20,7 @@ from lull.policy.fleet import (
     State,
 )
 from lull.policy.notes import NOTHING_NOTED, Failure, Notes, observe
-from lull.policy.plan import Plan, plan
+from lull.policy.plan import Plan, over_again, plan
 from lull.policy.wake import wake
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "State",
     "Vacate",
     "observe",
+    "over_again",
     "plan",
     "wake",
 ]

@@ -145,10 +145,6 @@ class Draft:
         """Take it that what is asked from here on is asked for this subject; empty: for all of them."""
         self._subject = subject
 
-    def again(self, subject: Subject) -> None:
-        """Have a subject looked at in the next plan too, as its answer hangs on more than itself."""
-        self.restless.add(subject)
-
     def of_pool(self, pool: str) -> list[Host]:
         """Return all hosts of a pool."""
         names = (*self.fleet.index.pools.get(pool, ()), *self._made.get(pool, ()))

@@ -6,6 +6,7 @@ follows is only that something waits once more.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from lull.api.reasons import Reason
 from lull.policy.fleet import (
@@ -25,6 +26,8 @@ from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
+
+T = TypeVar("T")
 
 Fact = tuple[str, str]
 """What is observed, and of whom."""
@@ -71,10 +74,17 @@ class Notes:
 NOTHING_NOTED = Notes()
 
 
-def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
-    """Return the notes after a look at the fleet, at what has changed in it: bounded by what is there now."""
+def observe(notes: Notes, fleet: Fleet, now: float, most: int | None = None) -> Notes:
+    """Return the notes after a look at the fleet, at what has changed in it: bounded by what is there now.
+
+    It looks at about `most` services at most; the next looks go on, until `seen` is the fleet itself.
+    """
     seen = notes.seen if now >= notes.seen_at else None  # after a jump of the clock, all times are doubtful
     hosts, services = _news(seen, fleet)
+    looked_at = fleet
+    if most is not None and len(services) > most:
+        hosts, services = _first_of(seen, fleet, hosts, services, most)
+        looked_at = _with_news(seen, fleet, hosts, services)
     replicas, spares = _crowds(notes, fleet, services)
     facts = [*_gateway_facts(fleet), *spares]
     facts += [fact for name in hosts if name in fleet.hosts for fact in _host_facts(fleet.hosts[name])]
@@ -82,7 +92,7 @@ def observe(notes: Notes, fleet: Fleet, now: float) -> Notes:
     since |= {fact: min(now, notes.since.get(fact, now)) for fact in facts}
     failures = _failures(notes, fleet, services, now)
     learned = learn(notes.learned, fleet, notes.since, now, services)
-    return Notes(since, failures, replicas, learned, fleet, now)
+    return Notes(since, failures, replicas, learned, looked_at, now)
 
 
 def renewed(gateway: Gateway) -> Fact:
@@ -144,6 +154,36 @@ def _news(seen: Fleet | None, fleet: Fleet) -> tuple[set[str], set[str]]:
     for of in (seen, fleet):
         services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
     return hosts, services | (_held(seen) ^ _held(fleet))
+
+
+def _first_of(
+    seen: Fleet | None, fleet: Fleet, hosts: set[str], services: set[str], most: int
+) -> tuple[set[str], set[str]]:
+    """Return some of the hosts and services that have changed: hosts go with all that is on them."""
+    first, brought = set[str](), _held(fleet) ^ (_held(seen) if seen else set())
+    for name in sorted(hosts):
+        if len(brought) >= most and first:
+            return first, brought & services
+        first.add(name)
+        brought |= {key for of in (seen, fleet) if of and name in of.hosts for key in of.hosts[name].holds}
+    return first, (brought & services) | set(sorted(services - brought)[: max(1, most - len(brought))])
+
+
+def _with_news(seen: Fleet | None, fleet: Fleet, hosts: set[str], services: set[str]) -> Fleet:
+    """Return the fleet as it was seen before, but for these hosts and services."""
+    before = Fleet({}, {}, {}, {}) if seen is None else seen
+    return Fleet(
+        _mixed(before.services, fleet.services, services),
+        fleet.pools,
+        _mixed(before.hosts, fleet.hosts, hosts),
+        fleet.gateways,
+        counts=_mixed(before.counts, fleet.counts, services),
+    )
+
+
+def _mixed(old: Mapping[str, T], new: Mapping[str, T], fresh: set[str]) -> dict[str, T]:
+    kept = {key: value for key, value in old.items() if key not in fresh}
+    return kept | {key: new[key] for key in fresh if key in new}
 
 
 def _held(fleet: Fleet) -> set[str]:

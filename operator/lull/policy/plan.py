@@ -1,7 +1,7 @@
 """The plan: everything that should change now, why, and when time alone changes the answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lull.policy.ahead import load_ahead
 from lull.policy.changes import Change, Draft
@@ -81,6 +81,12 @@ def plan(
         looked_at=frozenset(draft.scope.services.names),
         seen=seen,
     )
+
+
+def over_again(last: Plan) -> Plan:
+    """Return a plan after which everything is looked at again, bit by bit."""
+    left = everything(last.seen.fleet, last.seen.held)
+    return replace(last, seen=replace(last.seen, left=tuple(left)))
 
 
 def _subjects(draft: Draft, last: Plan | None) -> list[Subject]:

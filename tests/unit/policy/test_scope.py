@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
-from lull.policy import NOTHING_NOTED, Fleet, observe, plan
+from lull.policy import NOTHING_NOTED, Fleet, observe, over_again, plan
 from lull.policy.roster import Roster
 from unit.policy.fleets import GIB, NOW, fleet, host, placement, pool, replace, service
 
@@ -48,6 +48,8 @@ def test_a_host_that_says_the_same_again_stays_the_same_object():
     known = roster.hosts["h1"]
     roster.show(replace(known))
     assert roster.hosts["h1"] is known
+    roster.show(replace(known, trouble="no node"))
+    assert roster.hosts["h1"].trouble
 
 
 def of_three():
@@ -62,6 +64,12 @@ def test_where_nothing_has_changed_nothing_is_looked_at():
     assert first.looked_at == SERVICES.keys()
     assert not again.looked_at
     assert again.services == first.services
+
+
+def test_all_is_looked_at_again_after_a_look_over():
+    of = of_three()
+    first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW)
+    assert plan(of, first.seen.notes, NOW, over_again(first)).looked_at == SERVICES.keys()
 
 
 def test_who_is_on_a_host_that_has_changed_is_looked_at_and_nobody_else():
