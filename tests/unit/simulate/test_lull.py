@@ -106,7 +106,7 @@ def test_progress_is_told_to_the_end():
 
 @pytest.fixture(scope="module")
 def day():
-    return synthetic(7, tenants=2, days=1.0, models=20, requests=800)
+    return synthetic(7, tenants=2, days=0.3, models=10, requests=200)
 
 
 @pytest.fixture(scope="module")
@@ -168,4 +168,4 @@ def test_hosts_hold_what_fits_and_are_kept_as_long_as_the_meter_says(monkeypatch
     assert len(lives) > 3
 
 
-OF = synthetic(7, days=1.0, models=20, requests=800, memory_bytes=30 * GIB)
+OF = synthetic(7, days=0.3, models=10, requests=200, memory_bytes=30 * GIB)
