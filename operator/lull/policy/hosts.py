@@ -47,7 +47,7 @@ def missing_pods(draft: Draft) -> list[CreatePod]:
 def cost(draft: Draft, host: Host) -> float:
     """Return what a host costs, in host-seconds per second: more where its node could be off without it."""
     pool = draft.fleet.pools.get(host.pool)
-    if pool is None or pool.profile is None or not pool.profile.kept_watts or not host.node:
+    if pool is None or pool.profile is None or not pool.profile.node_watts or not host.node:
         return 1.0
     if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
         return 1.0
@@ -76,10 +76,16 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
     if pool and pool.empty_after_seconds is not None:
         if _empty_for(draft, host, pool.empty_after_seconds):
             draft.delete(host, "it served nobody for its pool's emptyAfter")
-    elif _may_go(draft, host) and kept_worth(draft, host.placements) < cost(draft, host):
+    elif _may_go(draft, host) and not _pays(draft, host):
         draft.delete(host, "what it holds is not likely enough to be asked for soon")
     else:
         _look_again(draft, host)
+
+
+def _pays(draft: Draft, host: Host) -> bool:
+    """Tell whether what a host holds is worth its cost; its node is only looked at if that counts."""
+    value = kept_worth(draft, host.placements)
+    return value >= 1.0 and value >= cost(draft, host)
 
 
 def _may_go(draft: Draft, host: Host) -> bool:

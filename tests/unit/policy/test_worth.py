@@ -132,6 +132,16 @@ def test_the_last_host_of_a_node_costs_its_node_too():
     assert cost(draft(of, NOTHING_NOTED), replace(last, node="")) == 1.0
 
 
+def test_a_host_that_keeps_a_node_on_goes_sooner():
+    profile = PowerProfile(50.0, 50.0, 700.0, 100.0)
+    last = host("h1", *riding(ONE), node="n1")
+    notes = knowing({"a/one": 100}, hazards={"a/one": 0.0012}, since=served())
+    alone = fleet(ONE, last, pools=[pool(profile=profile)])
+    assert deleted(decide(alone, notes=notes)) == ["h1"]
+    beside = fleet(ONE, TWO, last, host("h2", placement(TWO), node="n1"), pools=[pool(profile=profile)])
+    assert not deleted(decide(beside, notes=notes))
+
+
 def test_an_idle_host_gives_way_to_who_waits_for_one():
     mine, other = service("a/one"), service("b/two")
     kept = [host("h1", *riding(mine)), host("h2", placement(service("a/x", gib=4)))]
