@@ -9,7 +9,7 @@ from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, name
 from lull.policy.packing import need_bytes, open_to, reach_bytes, room_bytes
 from lull.policy.wake import lives
 
-HOP_SECONDS = 0.03
+HOP_SECONDS = 0.02
 """From the gateway's word to the routed model, where it is in memory; measured on one machine."""
 UNLOAD_SECONDS = 1.0
 """Until the memory of models that make room is free; assumed."""

@@ -75,13 +75,18 @@ def learn(
             student.look_at(fleet.services[key])
     for host in fleet.hosts.values():
         born = since.get(starting(host))
-        if born is not None and host.pod is Pod.RUNNING:
+        if born is not None and (host.reports or host.pod is Pod.RUNNING):
             student.started(host.pool, now - born)
     return student.learned()
 
 
+def starts(host: Host) -> bool:
+    """Tell whether a host cannot load yet. Its agent may well load before its Pod is called ready."""
+    return host.pod in (Pod.MISSING, Pod.STARTING) and not host.reports
+
+
 def starting(host: Host) -> tuple[str, str]:
-    """The fact that a host is wished for, and does not run yet."""
+    """The fact that a host is wished for, and cannot load yet."""
     return "Starting", host.name
 
 

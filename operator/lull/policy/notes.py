@@ -21,7 +21,7 @@ from lull.policy.fleet import (
     State,
     changed,
 )
-from lull.policy.learning import Learned, learn, starting
+from lull.policy.learning import Learned, learn, starting, starts
 from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
@@ -211,7 +211,7 @@ def _gateway_facts(fleet: Fleet) -> Iterator[Fact]:
 
 def _host_facts(host: Host) -> Iterator[Fact]:
     yield kept(host)
-    if host.pod in (Pod.MISSING, Pod.STARTING):
+    if starts(host):
         yield starting(host)
     if serves_nobody(host):
         yield ending(host) if host.pod is Pod.TERMINATING else empty(host)

@@ -4,7 +4,7 @@ from math import exp
 
 import pytest
 
-from lull.policy.fleet import Count
+from lull.policy.fleet import Count, Report
 from lull.policy.habits import (
     BINS,
     EDGES_SECONDS,
@@ -135,6 +135,15 @@ def test_what_was_loaded_unasked_neither_ends_a_silence_nor_hides_one():
 
 def test_who_was_never_seen_in_use_has_no_silence():
     assert habit(seen((0.0, fleet(ONE)))).silent_since is None
+
+
+def test_a_host_has_started_once_its_agent_loads_though_its_pod_is_not_called_ready_yet():
+    p = placement(ONE)
+    starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
+    loads = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)], pod=Pod.STARTING))
+    ready = fleet(ONE, host("h1", p))
+    notes = seen((0.0, starts), (2.0, loads), (3.0, loads), (5.0, ready))
+    assert notes.learned.start_seconds("pool") == 2.0
 
 
 def test_load_and_start_times_are_learned_each_once():
