@@ -269,3 +269,16 @@ def test_who_is_in_use_does_not_go_for_one_of_the_same_name():
     there = fleet(busy, held, host("h1", placement(busy)), held=["b/same"], pools=[pool(max_hosts=1)])
 
     assert after(decide(there)) is None
+
+
+def test_where_several_need_a_place_the_largest_choose_first_and_fewer_hosts_are_made():
+    wanted = [
+        service(f"a/{key}", gib=gib, min_replicas=1) for key, gib in zip("abcd", (1, 1, 3, 3), strict=True)
+    ]
+
+    made = created(decide(fleet(*wanted, pools=[pool(gib=4, max_hosts=4)])))
+
+    assert sorted(sorted(p.service for p in host.placements) for host in made) == [
+        ["a/a", "a/c"],
+        ["a/b", "a/d"],
+    ]
