@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from lull.policy.changes import Draft, Prospect, same_model
-from lull.policy.demand import lost, refusal
+from lull.policy.demand import refusal
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, namespace_of
 from lull.policy.packing import need_bytes, open_to, reach_bytes, room_bytes
 from lull.policy.wake import lives
@@ -65,7 +65,7 @@ def _elsewhere(draft: Draft, service: Service) -> list[Expected]:
             if not found.wait_seconds + unload:
                 break  # there is none better
     pool = draft.fleet.pools[service.pool]
-    if ways or sum(not lost(draft, host) for host in draft.of_pool(pool.name)) >= pool.max_hosts:
+    if ways or len(draft.of_pool(pool.name)) >= pool.max_hosts:
         return ways
     return [Expected(HOP_SECONDS + draft.notes.learned.start_seconds(pool.name) + load, "NewHost")]
 
