@@ -25,7 +25,7 @@ IDLE_WINDOW_SECONDS = 0.02
 """A plan waits until nothing has changed for this long …"""
 LONGEST_WINDOW_SECONDS = 0.2
 """… but no longer than this."""
-SERVICES_AT_ONCE = 100
+SERVICES_AT_ONCE = 40
 """How many services a plan begins with at most: then the loop gets its turn, and wakes theirs."""
 LOOK_OVER_SECONDS = 300.0
 """So often everything is looked at again, bit by bit: the estimates of what sleeps grow old in silence."""

@@ -13,7 +13,7 @@ from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, 
 from lull.policy.scope import Scope
 from lull.policy.worth import cheapest, kept_worth, standing
 
-LOOKED_AT = 32
+LOOKED_AT = 24
 """Among the Residents of how many hosts it is chosen who goes: there may be a thousand."""
 MAKING_ROOM = "MakingRoom"
 """Why a service waits that will be placed without anybody's doing."""
