@@ -1,0 +1,57 @@
+"""Guards that are easily lost: each test fails when a word of one condition goes."""
+
+from lull.policy import NOTHING_NOTED, CreatePod, Pod, Report, State, wake
+from lull.policy.fleet import Window
+
+from .fleets import NOW, after, created, decide, fleet, host, placement, pool, reported, service
+
+
+def test_an_old_revision_that_fails_does_not_hold_up_the_new_one():
+    old, new = service("a/one", revision="r1"), service("a/one", revision="r2")
+    failed = placement(old)
+    there = fleet(new, host("h1", failed, reports=[reported(failed, Report.FAILED)]), held=["a/one"])
+
+    (change,) = wake(there, NOTHING_NOTED, NOW)
+
+    assert "r2" in [p.model.revision for p in getattr(change, "placements", getattr(change, "after", ()))]
+
+
+def test_who_sleeps_is_woken_for_its_window_no_earlier_than_a_wake_takes():
+    sleeper = service(schedule=(Window("0 * * * *", "UTC", 600.0),))
+    opens = 3600.0
+
+    assert created(decide(fleet(sleeper), now=opens - 80)) == []
+    assert len(created(decide(fleet(sleeper), now=opens - 60))) == 1
+
+
+def test_requests_for_who_is_gone_keep_nobody_from_planning():
+    one, two = service("a/one"), service("a/two")
+    hosts = host("h1", placement(one)), host("h2", placement(two))
+
+    assert decide(fleet(one, two, *hosts, held=["a/gone"], pools=[pool()])).services.keys() == {
+        "a/one",
+        "a/two",
+    }
+
+
+def test_of_two_hosts_the_one_is_raided_whose_most_important_rider_is_the_less_important():
+    held = service("a/held", gib=4)
+    riders = {
+        name: service(f"a/{name}", gib=2, priority=priority)
+        for name, priority in (("low", -1), ("high", 5), ("plain", 0), ("usual", 0))
+    }
+    hosts = (
+        host("h1", *(placement(riders[name], state=State.RESIDENT) for name in ("low", "high"))),
+        host("h2", *(placement(riders[name], state=State.RESIDENT) for name in ("plain", "usual"))),
+    )
+
+    decided = decide(fleet(held, *riders.values(), *hosts, held=["a/held"]))
+
+    assert after(decided, "h1") is None
+    assert after(decided, "h2") == ()
+
+
+def test_a_host_of_a_pool_that_is_gone_gets_no_pod():
+    changes = decide(fleet(host("h1", pod=Pod.MISSING), pools=[])).changes
+
+    assert not any(isinstance(change, CreatePod) for change in changes)
