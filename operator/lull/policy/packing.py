@@ -46,8 +46,8 @@ def reach_bytes(draft: Draft, host: Host) -> int:
 
 
 def _own_bytes(draft: Draft, host: Host) -> int:
-    most = draft.fleet.pools[host.pool].capacity_bytes
-    return min(most, host.capacity_bytes or most) - HOST_OVERHEAD_BYTES
+    most, own = draft.fleet.pools[host.pool].capacity_bytes, host.capacity_bytes
+    return (own if own and own < most else most) - HOST_OVERHEAD_BYTES
 
 
 def open_to(draft: Draft, host: Host, service: Service) -> bool:
