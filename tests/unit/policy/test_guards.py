@@ -55,3 +55,11 @@ def test_a_host_of_a_pool_that_is_gone_gets_no_pod():
     changes = decide(fleet(host("h1", pod=Pod.MISSING), pools=[])).changes
 
     assert not any(isinstance(change, CreatePod) for change in changes)
+
+
+def test_a_drain_from_a_host_that_is_emptied_is_never_given_up():
+    one = service("a/one")
+    leaving = host("h1", placement(one, state=State.DRAINING), cordoned=True)
+    there = fleet(one, leaving, host("h2", placement(one, id_="there")))
+
+    assert after(decide(there, seen_at=NOW - 400)) is None
