@@ -1,6 +1,8 @@
 """Guards that are easily lost: each test fails when a word of one condition goes."""
 
-from lull.policy import NOTHING_NOTED, CreatePod, Pod, Report, State, wake
+import pytest
+
+from lull.policy import NOTHING_NOTED, CreatePod, Pod, Report, State, Vacate, wake
 from lull.policy.fleet import Window
 
 from .fleets import NOW, after, created, decide, fleet, host, placement, pool, reported, service
@@ -63,3 +65,15 @@ def test_a_drain_from_a_host_that_is_emptied_is_never_given_up():
     there = fleet(one, leaving, host("h2", placement(one, id_="there")))
 
     assert after(decide(there, seen_at=NOW - 400)) is None
+
+
+@pytest.mark.parametrize(("busy", "emptied"), [(0.1, 1), (0.5, 0)])
+def test_two_busy_models_are_not_both_counted_on_to_fit_one_host(busy, emptied):
+    one, two, three = (service(f"a/{name}", gib=1) for name in ("one", "two", "three"))
+    pair = [placement(one), placement(two)]
+    busy_pair = host("h1", *pair, reports=[reported(p, busy=busy) for p in pair])
+    there = fleet(one, two, three, busy_pair, host("h2", placement(three)))
+
+    changes = decide(there, seen_at=NOW - 2000).changes
+
+    assert sum(isinstance(change, Vacate) for change in changes) == emptied
