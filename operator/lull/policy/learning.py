@@ -75,14 +75,15 @@ def learn(
             student.look_at(fleet.services[key])
     for host in fleet.hosts.values():
         born = since.get(starting(host))
-        if born is not None and (host.reports or host.pod is Pod.RUNNING):
+        if born is not None and not starts(host) and host.pod in (Pod.STARTING, Pod.RUNNING):
             student.started(host.pool, now - born)
     return student.learned()
 
 
 def starts(host: Host) -> bool:
-    """Tell whether a host cannot load yet. Its agent may well load before its Pod is called ready."""
-    return host.pod in (Pod.MISSING, Pod.STARTING) and not host.reports
+    """Tell whether a host cannot load yet. It may well load before its Pod is called ready."""
+    loads = any(report.state is not Report.FETCHING for report in host.reports.values())
+    return host.pod in (Pod.MISSING, Pod.STARTING) and not loads
 
 
 def starting(host: Host) -> tuple[str, str]:

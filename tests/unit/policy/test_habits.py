@@ -140,9 +140,10 @@ def test_who_was_never_seen_in_use_has_no_silence():
 def test_a_host_has_started_once_its_agent_loads_though_its_pod_is_not_called_ready_yet():
     p = placement(ONE)
     starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
+    fetches = fleet(ONE, host("h1", p, reports=[reported(p, Report.FETCHING)], pod=Pod.STARTING))
     loads = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)], pod=Pod.STARTING))
     ready = fleet(ONE, host("h1", p))
-    notes = seen((0.0, starts), (2.0, loads), (3.0, loads), (5.0, ready))
+    notes = seen((0.0, starts), (1.0, fetches), (2.0, loads), (3.0, loads), (5.0, ready))
     assert notes.learned.start_seconds("pool") == 2.0
 
 
