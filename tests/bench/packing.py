@@ -1,5 +1,8 @@
 """Packing from scratch beside first fit, best fit, the proven optimum and a lower bound, over random fleets.
 
+It is the planner that packs: all replicas are on hosts that are being emptied, so it knows how busy
+they are, and its plan makes the hosts that they move to.
+
 Also what stickiness costs: a fleet that drifted for long, the hosts that a new packing would save, and how
 many replicas would have to move for them. Nothing is started; it takes some minutes of one core.
 """
@@ -7,11 +10,28 @@ many replicas would have to move for them. Nothing is started; it takes some min
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from ortools.sat.python import cp_model
 
 from bench.figures import Figure
+from lull.controller.planner import SERVICES_AT_ONCE
+from lull.policy import (
+    NOTHING_NOTED,
+    CreateHost,
+    Fleet,
+    Host,
+    Model,
+    Placement,
+    Pod,
+    Pool,
+    Report,
+    Reported,
+    Service,
+    SetModels,
+    plan,
+)
 from lull.policy.pack import TARGET_BUSY, Item, Load, Room, lower_bound, pack
 from lull.policy.packing import HOST_OVERHEAD_BYTES
 
@@ -89,8 +109,56 @@ def fleet(shape: str, replicas: int, dice: Dice) -> list[Item]:
         key, tenant = f"s{len(items)}", str(dice.randrange(TENANTS)) if shape == "tenants" else ""
         copies = min(dice.choice([1] * 8 + [2, 3]), replicas - len(items))
         memory = min(int(gib * GIB), HOST_BYTES)
-        items += [Item(f"{key}-{copy}", memory, busy, key, tenant) for copy in range(copies)]
+        items += [Item(f"{key}-{copy}", memory, busy, f"{tenant}/{key}") for copy in range(copies)]
     return items
+
+
+def tenant_of(item: Item) -> str:
+    """Return whose an item is: only items of one tenant share a host."""
+    return item.kin.partition("/")[0]
+
+
+def by_tenant(items: Sequence[Item]) -> list[list[Item]]:
+    """Return the items of each tenant."""
+    return [list(some) for _, some in groupby(sorted(items, key=tenant_of), key=tenant_of)]
+
+
+def moving(items: Sequence[Item]) -> Fleet:
+    """Return a fleet in which each item is a replica on a host of its own that should be emptied."""
+    services, hosts = {}, {}
+    for item in items:
+        tenant, _, name = item.kin.partition("/")
+        key = f"{tenant or 'all'}/{name}"
+        replicas = sum(other.kin == item.kin for other in items)
+        model = Model("r1", name, "file:///model")
+        services[key] = Service(
+            key,
+            model,
+            "pool",
+            memory_bytes=item.memory_bytes,
+            code=False,
+            min_replicas=replicas,
+            max_replicas=replicas,
+        )
+        placement = Placement(item.id, key, model, item.memory_bytes, 60.0)
+        report = Reported(item.id, key, name, Report.READY, item.memory_bytes, busy=item.busy)
+        hosts[item.id] = Host(item.id, "pool", (placement,), {item.id: report}, Pod.RUNNING, cordoned=True)
+    pool = Pool("pool", 80 * GIB, 2 * len(items), namespaced=any(map(tenant_of, items)))
+    return Fleet(services, {"pool": pool}, hosts, {}, "0")
+
+
+def made(fleet: Fleet, most: int | None = None) -> int:
+    """Return how many hosts the planner makes for a fleet, looking at `most` services at once."""
+    hosts, decided = dict(fleet.hosts), None
+    while decided is None or decided.seen.left:
+        now = replace(fleet, hosts=dict(hosts), seed=str(len(hosts)))
+        decided = plan(now, NOTHING_NOTED, 0.0, decided, most, explained=False)
+        for change in decided.changes:
+            if isinstance(change, CreateHost):
+                hosts[change.host] = Host(change.host, change.pool, change.placements, pod=Pod.STARTING)
+            elif isinstance(change, SetModels):
+                hosts[change.host] = replace(hosts[change.host], placements=change.after)
+    return len(hosts) - len(fleet.hosts)
 
 
 def fits(host: Sequence[Item], item: Item) -> bool:
@@ -99,7 +167,9 @@ def fits(host: Sequence[Item], item: Item) -> bool:
     return (
         sum(other.memory_bytes for other in host) + item.memory_bytes <= HOST_BYTES
         and busy <= TARGET_BUSY + 1e-5
-        and all(other.group == item.group and (other.kin != item.kin or not item.kin) for other in host)
+        and all(
+            tenant_of(other) == tenant_of(item) and (other.kin != item.kin or not item.kin) for other in host
+        )
     )
 
 
@@ -132,12 +202,11 @@ def _greedy(items: Sequence[Item], choose: Callable[[Hosts], list[Item]]) -> Hos
 def optimum(items: Sequence[Item], most: int, *, seconds: float = PROOF_SECONDS) -> int | None:
     """Return the fewest hosts by CP-SAT, given a number that is enough; None where it proves nothing in time.
 
-    Groups are solved one by one.
+    Tenants are solved one by one.
     """
     total = 0
-    ordered = sorted(items, key=lambda item: item.group)
-    for _, group in groupby(ordered, key=lambda item: item.group):
-        found = _fewest(list(group), most, seconds)
+    for group in by_tenant(items):
+        found = _fewest(group, most, seconds)
         if found is None:
             return None
         total += found
@@ -194,7 +263,7 @@ def _proven(items: list[Item], most: int) -> int | None:
 
 
 def _bounded(items: list[Item], _most: int) -> int | None:
-    return lower_bound(items, HOST_BYTES)
+    return sum(lower_bound(some, HOST_BYTES) for some in by_tenant(items))
 
 
 def _beside(
@@ -205,27 +274,33 @@ def _beside(
     bar: float,
 ) -> list[Figure]:
     """Return the hosts of ours, first fit and best fit: for all shapes together, and ours for each."""
-    figures, totals, left_out = [], [0, 0, 0, 0], 0
+    figures, totals, left_out = [], [0] * 5, 0
     for shape, some in fleets.items():
-        sums = [0, 0, 0, 0]
+        sums = [0] * 5
         for items in some:
-            hosts = [len(pack(items, HOST_BYTES)), len(first_fit(items)), len(best_fit(items))]
+            there = moving(items)
+            hosts = [made(there), made(there, SERVICES_AT_ONCE), len(first_fit(items)), len(best_fit(items))]
             least = refer(items, min(hosts))
             if least is None:
                 left_out += 1
                 continue
             sums = [a + b for a, b in zip(sums, [*hosts, least], strict=True)]
         totals = [a + b for a, b in zip(totals, sums, strict=True)]
-        figures.append(Figure(f"packing, {what}, {shape}", sums[0], "hosts", reference, sums[3]))
+        figures.append(Figure(f"packing, {what}, {shape}", sums[0], "hosts", reference, sums[4]))
     note = f", {left_out} not proven" if left_out else ""
-    names = ("packing", "first fit decreasing", "best fit decreasing")
+    names = (
+        "packing",
+        f"packing {SERVICES_AT_ONCE} services at once",
+        "first fit decreasing",
+        "best fit decreasing",
+    )
     together = [
         Figure(
             f"{name}, {what}, all{note}",
             totals[k],
             "hosts",
             reference,
-            totals[3],
+            totals[4],
             bar if k == 0 else None,
             True,
         )
@@ -297,7 +372,7 @@ def _empty_lightest(hosts: Hosts) -> int | None:
 def _room(name: str, host: list[Item]) -> Room:
     memory = HOST_BYTES - sum(item.memory_bytes for item in host)
     busy = TARGET_BUSY - sum(min(item.busy, TARGET_BUSY) for item in host)
-    return Room(name, memory, max(0.0, busy - 1e-5), frozenset(item.kin for item in host), host[0].group)
+    return Room(name, memory, max(0.0, busy - 1e-5), frozenset(item.kin for item in host))
 
 
 def _moved(old: Hosts, new: list[Load]) -> int:

@@ -15,8 +15,9 @@ from itertools import accumulate
 
 TARGET_BUSY = 0.8
 """Busy share up to which a host is filled; one replica that needs more has a host without other busy ones."""
-LOOKS = 400_000
-"""How many places are looked at, at most, to save hosts: some 0.2 s."""
+LOOKS_EACH = 100
+"""How many places are looked at for each replica, at most, to save hosts: some 0.1 ms: the planner must not
+hold up its loop. With 200 times as many, small fleets need 0.4 % fewer hosts, and large ones as many."""
 
 _PARTS = 1_000_000
 """Busy shares are counted in parts of a million, so that sums are exact."""
@@ -37,8 +38,6 @@ class Item:
     busy: float = 0.0
     kin: str = ""
     """Two of one kin never share a host: replicas of a service, models of one wire name. Empty: no kin."""
-    group: str = ""
-    """Only items of one group share a host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,6 @@ class Room:
     busy: float = TARGET_BUSY
     kin: frozenset[str] = frozenset()
     """Of what is on it."""
-    group: str | None = None
-    """Of what is on it; None where it is empty, and takes any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ class _Bin:
 
 
 def pack(
-    items: Iterable[Item], host_bytes: int, rooms: Iterable[Room] = (), *, looks: int = LOOKS
+    items: Iterable[Item], host_bytes: int, rooms: Iterable[Room] = (), *, looks_each: int = LOOKS_EACH
 ) -> list[Load]:
     """Give every item a place: in `rooms` as far as they go, and on as few new hosts as can be found.
 
@@ -116,7 +113,7 @@ def pack(
         items: what needs a place; a busy share above the target counts as the target.
         host_bytes: what models may share of a new host.
         rooms: hosts that are there; what is on them stays.
-        looks: bound on the work that is spent to save hosts.
+        looks_each: bound on the work that is spent to save hosts, for each item.
 
     Returns:
         The hosts that are given something, each with what.
@@ -124,36 +121,27 @@ def pack(
     Raises:
         ValueError: an item does not even fit an empty host.
     """
-    groups: dict[str, list[Item]] = {}
-    for item in items:
+    waiting = list(items)
+    for item in waiting:
         if item.memory_bytes > host_bytes:
             raise ValueError(f"{item.id} needs {item.memory_bytes} bytes, and a host has {host_bytes}")
-        groups.setdefault(item.group, []).append(item)
-    left = list(rooms)
-    loads: list[Load] = []
-    for group, members in sorted(groups.items()):
-        usable = [room for room in left if room.group in (None, group)]
-        packed = _Packer(members, host_bytes, usable, max(1, looks // len(groups))).pack()
-        loads += [Load(b.room, tuple(piece.item for piece in b.pieces)) for b in packed if b.pieces]
-        used = {load.room for load in loads}
-        left = [room for room in left if room.id not in used]
-    return loads
+    if not waiting:
+        return []
+    packed = _Packer(waiting, host_bytes, list(rooms), looks_each * len(waiting)).pack()
+    return [Load(bin_.room, tuple(piece.item for piece in bin_.pieces)) for bin_ in packed if bin_.pieces]
 
 
 def lower_bound(items: Iterable[Item], host_bytes: int) -> int:
-    """Return how many empty hosts are needed at least: by memory, by busy share, and by kin, group by group.
+    """Return how many empty hosts are needed at least: by memory, by busy share, and by kin.
 
     Each dimension by itself is bin packing, bounded by L2 (Martello and Toth, "Knapsack Problems", 1990,
     section 8.3); each kin needs as many hosts as it has items.
     """
-    groups: dict[str, list[_Piece]] = {}
-    for item in items:
-        groups.setdefault(item.group, []).append(_piece(item))
-    return sum(_bound(pieces, host_bytes) for pieces in groups.values())
+    return _bound([_piece(item) for item in items], host_bytes)
 
 
 class _Packer:
-    """One group of items, and the hosts that it may be put on."""
+    """The items, and the hosts that they may be put on."""
 
     def __init__(self, items: Sequence[Item], host_bytes: int, rooms: Sequence[Room], looks: int) -> None:
         self._host_bytes = host_bytes

@@ -52,12 +52,16 @@ def _own_bytes(draft: Draft, host: Host) -> int:
 
 def open_to(draft: Draft, host: Host, service: Service) -> bool:
     """Tell whether a host takes placements of a service at all, memory apart."""
+    return service.model.name not in host.names and admits(draft, host, service)
+
+
+def admits(draft: Draft, host: Host, service: Service) -> bool:
+    """Tell whether a host takes anything, and a service may share it, whatever its wire name."""
     return (
         host.pool == service.pool
         and host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING)
         and not host.tainted
         and not host.cordoned
-        and service.model.name not in host.names
         and _tenants_agree(draft.fleet, host, service)
     )
 
@@ -65,6 +69,18 @@ def open_to(draft: Draft, host: Host, service: Service) -> bool:
 def name_is_free(host: Host, service: Service) -> bool:
     """Tell whether no model of this wire name is still being unloaded."""
     return all(report.name != service.model.name for report in host.reports.values())
+
+
+def circle(fleet: Fleet, service: Service) -> str:
+    """Return with whom a service may share a host for sure: those of one pool and circle agree.
+
+    That is its namespace where code or the pool keeps to itself, and itself where it is dedicated.
+    """
+    pool = fleet.pools.get(service.pool)
+    if service.dedicated:
+        return service.key
+    apart = pool is not None and (pool.namespaced or _is_code(fleet, pool, service.key))
+    return service.namespace if apart else ""
 
 
 def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:

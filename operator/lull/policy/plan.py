@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from lull.policy.ahead import load_ahead
 from lull.policy.changes import Change, Draft
 from lull.policy.consolidate import consolidate
-from lull.policy.demand import wanted
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
 from lull.policy.fleet import Fleet, Host, Pod
 from lull.policy.hosts import keep_minimum, let_go, missing_pods
-from lull.policy.idling import give_up, good, refresh, relieve, retire
+from lull.policy.idling import give_up, refresh, relieve, retire
 from lull.policy.notes import Notes, serves_nobody
-from lull.policy.packing import need_bytes
+from lull.policy.provide import provide
 from lull.policy.scope import NOTHING_SEEN, Scope, Seen, Subject, everything, first_of, scope_of, stirred
-from lull.policy.wake import wake_held, wake_one
+from lull.policy.wake import wake_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +118,3 @@ def _carried(
     for key in before.keys() - fleet.services.keys():
         del said[key]
     return said
-
-
-def provide(draft: Draft) -> None:
-    """Give every service the replicas it wants: the new ones before any old one goes.
-
-    Where several need a place at once, the largest choose first, as small ones fit into what is left.
-    """
-    missing: list[tuple[int, int, str, int]] = []
-    for service in draft.services():
-        target = wanted(draft, service)
-        have = sum(good(draft, host, p, service) for host, p in draft.of(service.key)) if target else 0
-        if target > have:
-            missing.append((-service.priority, -need_bytes(draft.fleet, service), service.key, target - have))
-    for _, _, key, replicas in sorted(missing):
-        draft.look_at(key)
-        for _ in range(replicas):
-            if not wake_one(draft, draft.fleet.services[key]):
-                break
-    draft.look_at("")

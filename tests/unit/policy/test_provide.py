@@ -1,0 +1,203 @@
+"""Those that need a place at once: together they get the fewest hosts, and nobody more than there is."""
+
+import random
+
+import pytest
+
+from bench.packing import HOST_BYTES, SHAPES, by_tenant, made, moving
+from bench.packing import fleet as random_items
+from lull.policy.pack import pack
+
+from .fleets import (
+    GIB,
+    Pod,
+    Report,
+    State,
+    after,
+    created,
+    decide,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
+
+
+def asking(sizes, **fields):
+    """Return services that want a replica each, named by their size in GiB and a number."""
+    return [service(f"a/m{gib}-{n}", gib=gib, min_replicas=1, **fields) for n, gib in enumerate(sizes)]
+
+
+def on(hosts):
+    """Return the sizes in GiB of what new hosts are given."""
+    return sorted(sorted((p.memory_bytes // GIB for p in new.placements), reverse=True) for new in hosts)
+
+
+def waits_for(told):
+    """Return the reason why a service has to wait, if it has to."""
+    return told.stalled and str(told.stalled[0])
+
+
+def emptied(*models, busy):
+    """Return a host for each model that should be emptied, and on which that is busy."""
+    placed = [placement(model, id_=f"old-{n}") for n, model in enumerate(models)]
+    return [host(f"{p.id}-host", p, reports=[reported(p, busy=busy)], cordoned=True) for p in placed]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_plan_needs_as_many_hosts_as_packing_by_itself(shape):
+    items = random_items(shape, 60, random.Random(1))
+    quiet = [replace(item, busy=0.0) for item in items]
+
+    moved, anew = moving(items), replace(moving(items), hosts={})
+
+    assert made(moved) == sum(len(pack(some, HOST_BYTES)) for some in by_tenant(items))
+    assert made(anew) == sum(len(pack(some, HOST_BYTES)) for some in by_tenant(quiet))
+
+
+def test_several_share_new_hosts_so_that_one_less_is_made_than_if_the_largest_chose_first():
+    wanted = asking([5, 4, 4, 3, 2, 2])
+
+    new = created(decide(fleet(*wanted, pools=[pool(gib=10, max_hosts=9)])))
+
+    assert on(new) == [[4, 4, 2], [5, 3, 2]]
+
+
+def test_models_that_move_together_are_not_put_where_they_would_wait_for_each_other():
+    models = asking([1, 1, 1])
+    there = fleet(*models, *emptied(*models, busy=0.5), pools=[pool(max_hosts=9)])
+
+    assert on(created(decide(there))) == [[1], [1], [1]]
+
+
+def test_a_busy_model_moves_to_the_host_that_is_not_busy():
+    mover, works = asking([1]), service("a/works")
+    loaded = placement(works)
+    busy = host("h1", loaded, reports=[reported(loaded, busy=0.6)])
+    there = fleet(*mover, works, busy, host("h2"), *emptied(*mover, busy=0.3))
+
+    assert after(decide(there), "h1") is None
+    assert len(after(decide(there), "h2")) == 1
+
+
+def test_what_still_loads_counts_as_busy_as_it_was_elsewhere():
+    first, second = asking([1, 1])
+    coming = placement(first, id_="coming")
+    starting = host("h1", coming, reports=[], pod=Pod.STARTING)
+    there = fleet(first, second, starting, *emptied(first, second, busy=0.5), pools=[pool(max_hosts=9)])
+
+    assert on(created(decide(there))) == [[1]]
+
+
+def test_who_has_no_busy_share_takes_the_room_of_a_host_that_is_too_busy():
+    quiet, works = asking([1]), service("a/works")
+    loaded = placement(works)
+
+    decided = decide(fleet(*quiet, works, host("h1", loaded, reports=[reported(loaded, busy=0.95)])))
+
+    assert len(after(decided)) == 2
+
+
+def test_free_room_is_taken_before_a_host_is_made():
+    works = service("a/works", gib=2)
+
+    decided = decide(
+        fleet(*asking([2, 3, 1]), works, host("h1", placement(works)), pools=[pool(max_hosts=9)])
+    )
+
+    assert sum(p.memory_bytes for p in after(decided)) == 4 * GIB
+    assert on(created(decided)) == [[3, 1]]
+
+
+def test_no_host_is_made_for_whom_a_sleeper_can_make_room():
+    sleeper = service("a/sleeper", gib=3)
+    there = fleet(*asking([2, 2]), sleeper, host("h1", placement(sleeper, state=State.RESIDENT)))
+
+    decided = decide(there)
+
+    assert created(decided) == []
+    assert after(decided) == ()
+
+
+def test_no_more_hosts_are_made_than_the_pool_may_have_and_the_others_wait():
+    decided = decide(fleet(*asking([3, 3, 3]), pools=[pool(max_hosts=2)]))
+
+    assert on(created(decided)) == [[3], [3]]
+    assert (
+        sum("all 2 hosts of pool pool are in use" in told.message for told in decided.services.values()) == 1
+    )
+
+
+def test_beside_a_host_that_does_not_start_none_is_made():
+    stuck = host("h1", pod=Pod.STARTING, trouble="no node is left", capacity_bytes=GIB)
+
+    assert created(decide(fleet(*asking([3, 3]), stuck, pools=[pool(max_hosts=9)]))) == []
+
+
+def test_a_host_that_is_lost_does_not_count_towards_those_that_a_pool_may_have():
+    gone = host("h1", pod=Pod.GONE)
+
+    assert on(created(decide(fleet(*asking([3, 3]), gone, pools=[pool(max_hosts=2)])))) == [[3], [3]]
+
+
+def test_the_highest_priority_chooses_first_whatever_its_size():
+    low, high = asking([3]), asking([1], priority=5)
+
+    decided = decide(fleet(*low, *high, pools=[pool(gib=3, max_hosts=1)]))
+
+    assert on(created(decided)) == [[1]]
+
+
+def test_replicas_of_one_service_and_models_of_one_wire_name_get_hosts_of_their_own():
+    twice = service("a/twice", min_replicas=2, max_replicas=2, name="same")
+    other = service("b/other", min_replicas=1, name="same", code=False)
+
+    new = created(decide(fleet(twice, other, pools=[pool(max_hosts=9)])))
+
+    assert on(new) == [[1], [1], [1]]
+
+
+def test_a_name_that_is_being_unloaded_keeps_its_host_closed():
+    old = service("b/old", name="m1-0")
+    unloading = host("h1", reports=[reported(placement(old), Report.UNLOADING)])
+
+    assert after(decide(fleet(*asking([1]), unloading))) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "allows", "hosts"),
+    [
+        ({"code": False}, {"allow_code": True}, 1),
+        ({"code": None}, {"allow_code": True}, 2),
+        ({"code": None}, {}, 1),
+        ({"code": True}, {"allow_code": True}, 2),
+        ({"code": False}, {"namespaced": True}, 2),
+        ({"code": False, "dedicated": True}, {}, 4),
+    ],
+)
+def test_tenants_that_must_not_meet_get_hosts_of_their_own(fields, allows, hosts):
+    wanted = [service(key, min_replicas=1, **fields) for key in ("a/one", "a/two", "b/three", "b/four")]
+
+    assert len(created(decide(fleet(*wanted, pools=[pool(max_hosts=9, **allows)])))) == hosts
+
+
+def test_who_can_be_turned_back_is_while_the_others_find_a_place():
+    sleeper = service("a/sleeper", min_replicas=1)
+    riding = host("h1", placement(sleeper, state=State.RESIDENT))
+
+    decided = decide(fleet(sleeper, *asking([1, 2]), riding))
+
+    assert [p.state for p in after(decided)] == [State.LOADED] * 3
+
+
+def test_who_cannot_be_placed_at_all_is_told_why_and_keeps_nobody_waiting():
+    giant, lost_one = asking([9]), service("a/lost", min_replicas=1, pool="nowhere")
+
+    decided = decide(fleet(*giant, lost_one, *asking([1, 2])))
+
+    assert on(created(decided)) == [[2, 1]]
+    assert waits_for(decided.services["a/m9-0"]) == "TooLarge"
+    assert waits_for(decided.services["a/lost"]) == "NoSuchPool"
