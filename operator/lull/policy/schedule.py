@@ -10,6 +10,8 @@ from cronsim import CronSim, CronSimError
 from lull.policy.fleet import Service, Window
 
 _MINUTE_SECONDS = 60
+_APART_SECONDS = 2 * 3600
+"""More than clocks are ever changed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,11 @@ def _around(cron: str, time_zone: str, minute: int) -> tuple[float, float]:
     """Return the last opening up to the end of a minute, and the first one after it.
 
     There are both: CronSim refuses days that never come. Near a change of the clocks it may begin on the
-    wrong side: what is not on the asked one is skipped.
+    wrong side, and leave out what is close: so it begins earlier than asked, and what comes too early is skipped.
     """
     now = minute * _MINUTE_SECONDS
-    here = datetime.fromtimestamp(now + 1, ZoneInfo(time_zone))
-    before = (at.timestamp() for at in CronSim(cron, here, reverse=True))
-    after = (at.timestamp() for at in CronSim(cron, here))
+    zone = ZoneInfo(time_zone)
+    later, earlier = (datetime.fromtimestamp(now + sign * _APART_SECONDS, zone) for sign in (1, -1))
+    before = (at.timestamp() for at in CronSim(cron, later, reverse=True))
+    after = (at.timestamp() for at in CronSim(cron, earlier))
     return next(at for at in before if at <= now), next(at for at in after if at > now)

@@ -278,6 +278,16 @@ def test_the_hour_in_which_clocks_change_spoils_nothing(now):
     assert told.opens_at > at(now)
 
 
+@pytest.mark.parametrize("minutes", range(0, 60, 10))
+def test_a_window_in_the_hour_that_comes_twice_opens_in_the_first(minutes):
+    window = Window("30 2 * * *", "Europe/Berlin", 3600.0)
+    opened = at("2026-10-25 00:30:00")
+    told = hours(service("a/one", schedule=(window,)), opened + 60 * minutes, 0.0)
+    assert (told.replicas, told.closes_at) == (1, opened + 3600)
+    early = hours(service("a/one", schedule=(window,)), opened - 60 - 60 * minutes, 0.0)
+    assert (early.replicas, early.opens_at) == (0, opened)
+
+
 @pytest.mark.parametrize(
     ("window", "says"),
     [
