@@ -186,7 +186,7 @@ class _Student:
 
     def _counted(self, habit: Habit, service: Service, count: Count) -> Habit:
         requests, delayed = count.requests - habit.count.requests, count.delayed - habit.count.delayed
-        if requests > 0 and delayed >= 0:
+        if count != habit.count and min(requests, delayed) >= 0:  # either may be told before the other
             market = market_of(service)
             before = self._sums.get(market, (0, 0))
             self._sums[market] = before[0] + requests, before[1] + delayed

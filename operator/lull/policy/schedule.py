@@ -77,7 +77,7 @@ def _around(cron: str, time_zone: str, minute: int) -> tuple[float, float]:
     """Return the last opening up to the end of a minute, and the first one after it.
 
     There are both: CronSim refuses days that never come. Near a change of the clocks it may begin on the
-    wrong side, and leave out what is close: so it begins earlier than asked, and what comes too early is skipped.
+    wrong side, and leave out what is close: so it begins far off, and what comes too early is skipped.
     """
     now = minute * _MINUTE_SECONDS
     zone = ZoneInfo(time_zone)

@@ -220,6 +220,13 @@ def test_totals_that_fell_are_those_of_another_and_change_no_price():
     assert seen((0.0, counted(100, 10)), (1.0, counted(3, 3))).learned.prices == {}
 
 
+def test_a_delay_counts_though_its_request_is_told_only_later():
+    apart = seen((0.0, counted(0, 0)), (1.0, counted(0, 20)), (31.0, counted(20, 20))).learned.prices
+    together = seen((0.0, counted(0, 0)), (1.0, counted(20, 20))).learned.prices
+    worth = apart[("pool", 5)].worth_seconds
+    assert worth == pytest.approx(together[("pool", 5)].worth_seconds, rel=0.1)
+
+
 def test_services_of_one_objective_share_a_price_and_others_have_their_own():
     strict = replace(ONE, delayed_percent=0)
     assert (market_of(ONE), market_of(strict)) == (("pool", 5), ("pool", 0))
