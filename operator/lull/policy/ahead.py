@@ -10,8 +10,9 @@ from itertools import groupby
 from math import inf
 
 from lull.policy.changes import Draft
-from lull.policy.demand import backing_off, refusal
+from lull.policy.demand import refusal
 from lull.policy.fleet import Host, Pod, Pool, Service, State
+from lull.policy.hosts import cost_alone
 from lull.policy.learning import USUAL_LOAD_SECONDS
 from lull.policy.packing import capacity_bytes, name_is_free, need_bytes, open_to, room_bytes
 from lull.policy.prices import load_cost_seconds
@@ -73,7 +74,9 @@ def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
 
 
 def _may_come(draft: Draft, service: Service) -> bool:
-    return not (service.dedicated or refusal(draft, service) or backing_off(draft, service))
+    """Tell whether a service may be loaded unasked; what has failed is only tried again for who asks."""
+    failed = draft.notes.failure(service.key, service.generation)
+    return not (service.dedicated or refusal(draft, service) or failed)
 
 
 def _fill(draft: Draft, host: Host, ranked: Ranked) -> None:
@@ -97,11 +100,12 @@ def _sharing(pool: Pool, ranked: Ranked) -> Iterator[Ranked]:
 
 
 def _worth_of_host(draft: Draft, pool: Pool, ranked: Ranked) -> float:
-    """Return what a host full of the most worthy would be worth."""
-    room, total = capacity_bytes(draft.fleet, pool), 0.0
+    """Return how many times its cost a host full of the most worthy would be worth, alone on its node."""
+    room, total, names = capacity_bytes(draft.fleet, pool), 0.0, set[str]()
     for value, service in ranked:
         need = need_bytes(draft.fleet, service)
-        if need <= room:
+        if need <= room and service.model.name not in names:
             room -= need
             total += value
-    return total
+            names.add(service.model.name)
+    return total / cost_alone(pool)

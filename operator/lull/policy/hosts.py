@@ -4,12 +4,14 @@ The currency is host-seconds: to keep a host costs 1 a second, and what its Resi
 worth `kept_worth` a second. As hazards fall with age, the best time to go is when that falls below the cost.
 """
 
+from math import inf
+
 from lull.api.reasons import Reason
 from lull.policy.changes import CreatePod, Draft
 from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
 from lull.policy.notes import empty, ending, kept, serves_nobody
-from lull.policy.worth import kept_worth, less_from
+from lull.policy.worth import kept_worth, less_from, standing
 
 BARE_SECONDS = 60.0
 """How long a host that holds nothing is kept: who failed on it may be tried again there."""
@@ -51,6 +53,13 @@ def cost(draft: Draft, host: Host) -> float:
         return 1.0
     if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
         return 1.0
+    return cost_alone(pool)
+
+
+def cost_alone(pool: Pool) -> float:
+    """Return what a host costs that has a node of its own, in host-seconds per second."""
+    if pool.profile is None or not pool.profile.node_watts:
+        return 1.0
     return 1.0 + pool.profile.node_watts / pool.profile.kept_watts
 
 
@@ -60,8 +69,16 @@ def _make_way(draft: Draft) -> None:
         pool = draft.fleet.services[key].pool
         idle = [h for h in draft.of_pool(pool) if serves_nobody(h) and h.pod is not Pod.TERMINATING]
         if reason == Reason.NO_CAPACITY and idle:
-            least = min(idle, key=lambda host: (kept_worth(draft, host.placements), host.name))
-            draft.delete(least, f"{key} waits for a host, and this one serves nobody")
+            draft.delete(
+                min(idle, key=lambda host: _standing(draft, host)),
+                f"{key} waits for a host, and this one serves nobody",
+            )
+
+
+def _standing(draft: Draft, host: Host) -> tuple[float, float, str]:
+    """Return by what an idle host is kept before others: the highest priority there, then all worth."""
+    highest = max((standing(draft, p)[0] for p in host.placements), default=-inf)
+    return highest, kept_worth(draft, host.placements), host.name
 
 
 def _let_go_of_idle(draft: Draft, host: Host) -> None:

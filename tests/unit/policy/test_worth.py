@@ -21,6 +21,7 @@ from unit.policy.fleets import (
     created,
     decide,
     deleted,
+    failing,
     fleet,
     host,
     placement,
@@ -272,6 +273,39 @@ def test_hosts_are_made_ahead_one_at_a_time_and_within_the_pool(pods):
     hosts = [host(f"h{i}", placement(s), pod=pod) for i, (s, pod) in enumerate(zip(full, pods, strict=True))]
     notes = knowing({"a/one": 100}, hazards={"a/one": 1.0})
     assert not created(decide(fleet(ONE, *full, *hosts), notes=notes))
+
+
+def test_what_failed_is_not_loaded_again_before_somebody_asks():
+    of = fleet(ONE, TWO, host("h1", placement(ONE)))
+    notes = replace(knowing({"a/two": 60}), failures=failing("a/two", at=NOW - 9000).failures)
+    assert after(decide(of, notes=notes)) is None
+    healed = replace(of, services={**of.services, "a/two": replace(TWO, generation=2)})
+    assert after(decide(healed, notes=notes)) is not None
+
+
+def test_a_host_is_made_ahead_only_for_more_than_it_costs_with_its_node():
+    of = fleet(ONE, pools=[pool(profile=PowerProfile(50.0, 50.0, 700.0, 100.0))])  # costs 2 alone
+    assert not created(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0022})))
+    assert created(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0024})))
+
+
+def test_namesakes_are_not_both_counted_on_for_a_host_made_ahead():
+    both = [service("a/one", name="same"), service("a/two", name="same")]
+    ages = {"a/one": 100, "a/two": 100}
+    assert not created(decide(fleet(*both), notes=knowing(ages, hazards=dict.fromkeys(ages, 0.0008))))
+
+
+def test_the_lower_priority_gives_way_first_whatever_it_is_worth():
+    high, low = service("a/high", priority=1), service("a/low")
+    other = service("b/two", dedicated=True)
+    hosts = [host("h1", *riding(high)), host("h2", *riding(low))]
+    notes = knowing({"a/high": 6000, "a/low": 60}, since=served("h1") | served("h2"))
+    assert deleted(decide(fleet(high, low, other, *hosts, held=["b/two"]), notes=notes)) == ["h2"]
+    bare = [host("h1", *riding(high)), host("h2")]
+    gone = service("a/gone", gib=4)
+    unloads = [reported(placement(gone), Report.UNLOADING, memory_bytes=4 * GIB)]
+    bare[1] = replace(bare[1], reports={r.id: r for r in unloads})
+    assert deleted(decide(fleet(high, other, *bare, held=["b/two"]), notes=notes)) == ["h2"]
 
 
 def vacated(told):
