@@ -16,11 +16,12 @@ class Figure:
     """One measured value.
 
     Attributes:
+        value: None where nothing could be measured: its bar is missed then.
         bar: the most that `value` (or `ratio`, where `of_ratio`) may be; None where it is only reported.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     reference: str = ""
     reference_value: float | None = None
@@ -29,7 +30,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        return self.value / self.reference_value if self.reference_value else None
+        return self.value / self.reference_value if self.reference_value and self.value is not None else None
 
     @property
     def holds(self) -> bool | None:
@@ -68,7 +69,7 @@ def show(figures: Sequence[Figure]) -> None:
         verdict = {None: "", True: "yes", False: "[bold red]NO[/bold red]"}[figure.holds]
         table.add_row(
             figure.name,
-            f"{figure.value:,.3f} {figure.unit}",
+            "none" if figure.value is None else f"{figure.value:,.3f} {figure.unit}",
             figure.reference,
             "" if figure.reference_value is None else f"{figure.reference_value:,.3f} {figure.unit}",
             "" if figure.ratio is None else f"{figure.ratio:.3f}",

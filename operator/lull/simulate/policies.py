@@ -10,7 +10,9 @@ from lull.simulate.peers.pods import keda, keda_shared, knative, knative_shared
 from lull.simulate.setting import Setting
 from lull.simulate.trace import Trace
 
-POLICIES: Mapping[str, Callable[[Trace, Setting], Outcome]] = {
+Simulate = Callable[[Trace, Setting], Outcome]
+
+POLICIES: Mapping[str, Simulate] = {
     "lull": simulate_lull,
     "always-on": always_on,
     "packed-always-on": packed_always_on,
@@ -22,3 +24,5 @@ POLICIES: Mapping[str, Callable[[Trace, Setting], Outcome]] = {
     "seldon": seldon,
 }
 """Without `clairvoyant`, which is no run but a bound (lull.simulate.bound)."""
+FIXED = ("modelmesh", "seldon")
+"""Policies that keep a number of hosts that somebody chose."""
