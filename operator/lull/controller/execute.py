@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE, LABEL_POOL, SYSTEM_NAMESPACE
 from lull.controller.hostpod import host_pod
-from lull.controller.pods import pod_state
 from lull.controller.view import View
 from lull.controller.wire import Object, gateway_from, placement_to, placements_of
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, PODS, ApiError, Kube
@@ -33,6 +32,7 @@ LONGEST_REST_SECONDS = 300.0
 """… up to this."""
 LONGEST_REASON = 1024
 """As many characters as the API takes for a reason."""
+_LEAVE = "leave/"
 
 
 class StaleError(Exception):
@@ -40,7 +40,7 @@ class StaleError(Exception):
 
 
 class ForbiddenError(Exception):
-    """A PodDisruptionBudget forbids to let a host go by choice."""
+    """A host may not be let go by choice: a PodDisruptionBudget forbids it, or nobody could tell."""
 
 
 class Executor:
@@ -67,6 +67,7 @@ class Executor:
         self._gateways = FreshGateways(kube)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._rests: dict[str, tuple[int, float]] = {}
+        self._overtaken: set[str] = set()
 
     @property
     def pending(self) -> int:
@@ -79,12 +80,21 @@ class Executor:
         return min((until for _, until in self._rests.values() if until > now), default=None)
 
     def end_rests(self) -> None:
-        """Try at once what was refused, as somebody has changed something about it."""
-        self._rests.clear()
+        """Try at once what was refused, as somebody has changed a pool; budgets hang on none."""
+        self._rests = {who: rest for who, rest in self._rests.items() if who.startswith(_LEAVE)}
+
+    def ask_again(self) -> None:
+        """Ask whether those hosts may go by now that had to be kept, and have rested since."""
+        for name in self._view.kept - self._tasks.keys():
+            leave = _leave_rest(name)
+            if leave not in self._tasks and not self._rests_now(leave):
+                self._tasks[leave] = asyncio.get_running_loop().create_task(self._ask_once_more(name))
 
     def submit(self, change: Change) -> None:
         """Assume a change and start to write it, unless its host is being written, or who is asked rests."""
         name = change.host
+        if name in self._tasks and isinstance(change, SetModels):
+            self._overtaken.add(name)
         if name in self._tasks or any(self._rests_now(who) for who in self._asked(change)):
             return
         self._assume(change)
@@ -125,6 +135,7 @@ class Executor:
             log.exception("host %s", name)
         finally:
             self._tasks.pop(name, None)
+            self._overtaken.discard(name)
             self._view.settle(name)
             if name not in self._view.hosts:
                 self._rests.pop(name, None)
@@ -154,7 +165,22 @@ class Executor:
         if _leave_rest(name) not in self._rests:
             self._on_forbidden(name, why)
         self._let_rest(_leave_rest(name), definite=True)
+        self._view.keep(name, kept=True)
         log.info("host %s is kept: %s", name, why)
+
+    async def _ask_once_more(self, name: str) -> None:
+        """Let the next decision have a host go again as soon as nothing forbids it any more."""
+        try:
+            await self._ask_budgets(name)
+            self._rests.pop(_leave_rest(name), None)
+            self._view.keep(name, kept=False)
+        except ForbiddenError as error:
+            self._forbidden(name, str(error))
+        except StaleError as error:
+            log.info("%s changed under a question: %s", name, error)
+        finally:
+            self._tasks.pop(_leave_rest(name), None)
+            self._on_done()
 
     def _asked(self, change: Change) -> tuple[str, ...]:
         """Return who must not rest for a change to be written."""
@@ -165,9 +191,11 @@ class Executor:
         return (change.host,)
 
     def _serves(self, name: str) -> bool:
-        """Tell whether a host's Pod is ready: to let go of it is a choice, which budgets may forbid."""
-        host, pod = self._view.raw[MODELHOSTS].get(name), self._view.raw[PODS].get(name)
-        return host is not None and pod_state(host, pod) is Pod.RUNNING
+        """Tell whether a host can be used: to let go of it is a choice, which budgets may forbid."""
+        host = self._view.hosts.get(name)
+        if host is None or host.pool not in self._view.raw[MODELPOOLS]:
+            return False
+        return host.pod is Pod.RUNNING and not host.tainted
 
     async def _apply(self, change: Change) -> None:
         match change:
@@ -317,10 +345,12 @@ class Executor:
     async def _ask_budgets(self, name: str) -> None:
         """Ask the API server whether a ready Pod may be evicted now, as `kubectl drain` would.
 
-        It says so for this moment only: a disruption that comes between this and the write is not seen.
+        It says so for this moment only: a disruption that comes between this and the write is not seen. It is
+        asked once: the host could be woken on meanwhile, and to go it has time.
 
         Raises:
-            ForbiddenError: a PodDisruptionBudget forbids it.
+            ForbiddenError: a PodDisruptionBudget forbids it, or the answer was another error.
+            StaleError: its models were to change meanwhile, as for a wake.
         """
         if not self._serves(name):
             return
@@ -330,12 +360,14 @@ class Executor:
             "metadata": {"name": name, "namespace": HOSTS_NAMESPACE},
         }
         try:
-            await _insist(lambda: self._kube.create(PODS, eviction, "eviction", dry_run=True))
+            await self._kube.create(PODS, eviction, "eviction", dry_run=True)
         except ApiError as error:
-            if why := _budget(error):
-                raise ForbiddenError(why) from error
             if error.status != 404:
-                raise
+                raise ForbiddenError(
+                    _budget(error) or f"nobody could tell whether it may go: {error}"
+                ) from error
+        if name in self._overtaken:
+            raise StaleError("its models were to change while the budgets were asked")
 
     def _seen(self, name: str, before: tuple[Placement, ...] | None = None) -> Object:
         """Return a host as the API last showed it.
@@ -402,7 +434,7 @@ async def _insist(call: Callable[[], Coroutine[None, None, T]]) -> T:
 
 def _indefinite(error: ApiError) -> bool:
     """Tell whether an error says nothing about the write itself: no answer, or a server in trouble."""
-    return (error.status in (0, 429) or error.status >= 500) and not _budget(error)
+    return error.status in (0, 429) or error.status >= 500
 
 
 def _budget(error: ApiError) -> str:
@@ -419,4 +451,4 @@ def _pool_rest(pool: str) -> str:
 
 def _leave_rest(host: str) -> str:
     """Return the key under which the letting go of a host rests, while it is written in all other ways."""
-    return f"leave/{host}"
+    return _LEAVE + host

@@ -118,6 +118,7 @@ class Planner:
         self._changed.clear()
         now = self._clock()
         self._look_over(now)
+        self._executor.ask_again()
         fleet = self._view.fleet(self._seed())
         self._notes = observe(self._notes, fleet, now, SERVICES_AT_ONCE)
         with PLAN_SECONDS.time():

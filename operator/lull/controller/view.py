@@ -57,6 +57,7 @@ class View:
         on_news: called with kind and key after each change of `raw`, whoever brought it.
         counts: requests by service, as its status says when it is first seen and then as its ledger does.
         cordons: why a Node is to be emptied, of those that are.
+        kept: the hosts that may not be let go.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class View:
         self.gateways = self._roster.gateways
         self.counts: dict[str, Count] = {}
         self.cordons: dict[str, str] = {}
+        self.kept: set[str] = set()
         self._assumed: dict[str, Host | None] = {}
         self._refused: dict[str, str] = {}
         self._measured: dict[str, Measured] = {}
@@ -146,6 +148,11 @@ class View:
             self._refused[name] = why
         else:
             self._refused.pop(name, None)
+        self._read_host(name)
+
+    def keep(self, name: str, *, kept: bool) -> None:
+        """Note whether a host may not be let go."""
+        (self.kept.add if kept else self.kept.discard)(name)
         self._read_host(name)
 
     def cordon(self, node: str, why: str) -> bool:
@@ -231,6 +238,7 @@ class View:
         if key not in self.raw[MODELHOSTS]:
             self._refused.pop(key, None)
             self._known.pop(key, None)
+            self.kept.discard(key)
 
     def _show_host(self, name: str) -> None:
         """Show a host as it is assumed or reported; one that is being deleted is none of the fleet's."""
@@ -272,6 +280,7 @@ class View:
             trouble=self._refused.get(name, "") or pod_trouble(pod),
             capacity_bytes=parse_bytes(total) if total else None,
             cordoned=_asked_to_empty(item) or node in self.cordons,
+            kept=name in self.kept,
         )
 
     def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:

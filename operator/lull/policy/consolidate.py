@@ -34,7 +34,7 @@ def consolidate(draft: Draft) -> None:
         if len(hosts) <= max(1, pool.min_hosts) or not _calm(draft, pool, hosts):
             continue
         serving = sorted((host for host in hosts if host.serving), key=lambda h: (h.serving, h.name))
-        for host in islice((host for host in serving if _settled(draft, host)), TRIED):
+        for host in islice((host for host in serving if not host.kept and _settled(draft, host)), TRIED):
             if _loss(draft, host, hosts) < SAVING * cost(draft, host):
                 draft.vacate(host, "its models fit on other hosts")
                 break

@@ -180,6 +180,8 @@ def _message(draft: Draft, service: Service, state: str, placements: list[tuple[
 def _why_kept(hosts: list[Host]) -> str:
     """Say what keeps a model in memory that nobody asks for. No numbers: each change is written."""
     where = f"still in memory on {_names(hosts)}"
+    if any(host.kept for host in hosts):
+        return f"{where}, which may not be evicted; unloaded when its memory is needed"
     if all(serves_nobody(host) for host in hosts):
         return f"{where}, which is kept for those that sleep on it"
     return f"{where}, which others keep awake; unloaded when its memory is needed"

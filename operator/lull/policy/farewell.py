@@ -23,7 +23,7 @@ def goes_at(draft: Draft, host: Host) -> float | None:
 def _goes_at(draft: Draft, host: Host) -> float | None:
     pool = draft.fleet.pools.get(host.pool)
     since = draft.notes.since.get(empty(host))
-    if pool is None or since is None or not serves_nobody(host):
+    if pool is None or since is None or host.kept or not serves_nobody(host):
         return None
     if len(draft.of_pool(pool.name)) <= pool.min_hosts:
         return None

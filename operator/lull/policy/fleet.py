@@ -185,6 +185,8 @@ class Host:
     """What the accelerator itself says, where it does."""
     cordoned: bool = False
     """An admin wants it emptied: its models move to other hosts, and it takes no new ones."""
+    kept: bool = False
+    """It may not be let go by choice, as a PodDisruptionBudget forbids it."""
 
     def report(self, placement: Placement) -> Reported | None:
         """Return what the agent says of a placement; None where it said nothing, or is not believed."""

@@ -67,7 +67,8 @@ def _make_way(draft: Draft) -> None:
     """Let the least worthy idle host go for each service that waits for one in a full pool."""
     for key, (reason, _) in draft.blocked.items():
         pool = draft.fleet.services[key].pool
-        idle = [h for h in draft.of_pool(pool) if serves_nobody(h) and h.pod is not Pod.TERMINATING]
+        ready_to_go = (h for h in draft.of_pool(pool) if not h.kept and h.pod is not Pod.TERMINATING)
+        idle = [h for h in ready_to_go if serves_nobody(h)]
         if reason == Reason.NO_CAPACITY and idle:
             draft.delete(
                 min(idle, key=lambda host: _standing(draft, host)),
@@ -86,7 +87,7 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
         draft.delete(host, "a load passed its deadline, and its memory is only had back with the Pod")
         return
     pool = draft.fleet.pools.get(host.pool)
-    if pool and _count(draft, pool) <= pool.min_hosts:
+    if pool and (host.kept or _count(draft, pool) <= pool.min_hosts):
         return
     if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
         return  # somebody waits for this very room

@@ -9,7 +9,7 @@ from lull.controller.nodes import cordoned
 from lull.kube import EVENTS, MODELHOSTS, MODELPOOLS, MODELSERVICES, NODES, PODS, PRIORITYCLASSES
 from lull.policy import Pod, Vacate
 
-from .world import World, pool, service, unready
+from .world import DEADLINE_SECONDS, World, pool, service, unready
 
 POLL_SECONDS = 0.01
 
@@ -329,6 +329,99 @@ async def test_a_pod_with_two_budgets_is_kept_as_the_server_cannot_tell(world):
     await vacate(world, host)
     told = await world.until(lambda: events(world, "DisruptionForbidden"))
     assert "more than one PodDisruptionBudget" in told[0]["note"]
+
+
+async def unasked(world, until):
+    """Let time pass in which nobody asks for anything."""
+    world.idle.add("demo/digits")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not until():
+            await world.advance(20)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(403, "Forbidden"), (400, "BadRequest"), (500, "InternalError"), (0, "Timeout")]
+)
+async def test_a_host_of_which_nobody_can_tell_whether_it_may_go_is_kept_and_wakes_at_once(
+    world, status, reason
+):
+    host, tries = await served_on(world, "old"), []
+
+    def refuse(verb, _kind, _name):
+        if verb == "eviction":
+            tries.append(1)
+            raise nodes_module.ApiError(status, reason, "the webhook says no")
+
+    world.api.before = refuse
+    await unasked(world, lambda: events(world, "DisruptionForbidden"))
+    assert "the webhook says no" in events(world, "DisruptionForbidden")[0]["note"]
+    await world.rest()
+    assert len(tries) == 1
+    world.idle.clear()
+    world.hold()
+    await world.until(lambda: host_of(world) == [host] and world.routed())  # no time passes
+
+
+@pytest.mark.parametrize("by_choice", ["let go", "vacated"])
+async def test_a_wake_while_the_budgets_are_asked_keeps_its_host(world, by_choice):
+    host = await served_on(world, "old")
+    await unasked(world, lambda: world.state() == ["Resident"])
+    create, asked, answer = world.api.create, asyncio.Event(), asyncio.Event()
+
+    async def slow(kind, body, subresource=None, *, dry_run=False):
+        if subresource == "eviction":
+            asked.set()
+            await answer.wait()
+        return await create(kind, body, subresource, dry_run=dry_run)
+
+    world.api.create = slow
+    if by_choice == "vacated":
+        await vacate(world, host)
+    await unasked(world, asked.is_set)
+    world.hold()
+    await world.until(lambda: "demo/digits" in world.parts.view.gateways["gw-a"].held)
+    world.idle.clear()
+    answer.set()
+    await world.until(world.routed)
+    assert host_of(world) == [host]
+    assert "vacate" not in world.hosts()[0]["spec"]
+
+
+async def test_who_sleeps_on_a_host_that_a_budget_keeps_is_told_that_it_is_there(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    await unasked(world, lambda: events(world, "DisruptionForbidden"))
+    await world.rest()
+    assert f"still in memory on {host}" in world.condition("Active")["message"]
+    assert world.pool_status()["hosts"] == {"total": 1, "ready": 1}
+    writes = world.api.writes["apply", "modelservices"]
+    for _ in range(3):
+        await world.advance(301)
+        await world.rest()
+    assert world.api.writes["apply", "modelservices"] == writes
+
+
+async def test_an_edit_of_a_pool_asks_no_budget_again(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    await vacate(world, host)
+    await world.until(lambda: events(world, "DisruptionForbidden"))
+    asked = []
+    world.api.before = lambda verb, _kind, name: verb == "eviction" and asked.append(name)
+    world.api.put(MODELPOOLS, pool(emptyAfter="61s"))
+    await world.until(lambda: world.parts.view.pools["default"].empty_after_seconds == 61)
+    await vacate(world, host)
+    await world.rest()
+    assert asked == []
+    assert len(events(world, "DisruptionForbidden")) == 1
+
+
+async def test_no_budget_is_asked_about_a_host_whose_pool_is_deleted(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "budget keep"
+    await unasked(world, lambda: world.state() == ["Resident"])
+    world.api.remove("modelpools", "", "default")
+    await unasked(world, lambda: not world.hosts())
 
 
 def class_(name, value, **more):
