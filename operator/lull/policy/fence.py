@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from lull.policy.changes import Draft, same_model
 from lull.policy.fleet import Gateway, Host, Placement, Pod, Service, State
 from lull.policy.notes import placed
+from lull.policy.packing import may_share
 
 GIVE_UP_DRAIN_SECONDS = 60.0
 """How long a drain to sleep may be blocked by something long before it is given up and tried later."""
@@ -25,20 +26,24 @@ def close_fences(draft: Draft) -> None:
     for host in draft.each_host():
         for placement in host.placements:
             service = draft.fleet.services.get(placement.service)
-            if placement.state is State.RESIDENT and not welcome(host, placement, service):
+            if placement.state is State.RESIDENT and not welcome(draft, host, placement, service):
                 draft.remove(host, placement)
             elif placement.state is State.DRAINING:
                 _advance(draft, host, placement, service)
 
 
-def welcome(host: Host, placement: Placement, service: Service | None) -> bool:
-    """Tell whether a placement that serves nobody may ride along."""
+def welcome(draft: Draft, host: Host, placement: Placement, service: Service | None) -> bool:
+    """Tell whether a placement that serves nobody may ride along, with those that are there."""
     return (
         service is not None
         and not service.suspend
         and not host.cordoned
         and same_model(placement, service.model)
         and host.pool == service.pool
+        and (
+            host.pool not in draft.fleet.pools
+            or may_share(draft.fleet, service, draft.hosts[host.name].holds)
+        )
     )
 
 
@@ -46,7 +51,7 @@ def _advance(draft: Draft, host: Host, placement: Placement, service: Service | 
     since = draft.notes.since.get(placed(placement), draft.now)
     if fenced(placement, draft.fleet.gateways.values()):
         draft.prove(placement)
-        if welcome(host, placement, service):
+        if welcome(draft, host, placement, service):
             draft.turn(host, placement, State.RESIDENT)
         else:
             draft.remove(host, placement)
@@ -61,4 +66,4 @@ def _advance(draft: Draft, host: Host, placement: Placement, service: Service | 
 def _went_to_sleep(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
     """Tell whether a drain was nobody's wish but idleness: nothing took its place."""
     others = (p for _, p in draft.of(service.key) if p.state is State.LOADED)
-    return welcome(host, placement, service) and not host.tainted and not any(others)
+    return welcome(draft, host, placement, service) and not host.tainted and not any(others)

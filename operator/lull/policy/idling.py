@@ -19,8 +19,13 @@ def good(draft: Draft, host: Host, placement: Placement, service: Service) -> bo
         and host.pool == service.pool
         and sound(draft, host)
         and not host.says(placement, Report.FAILED)
-        and not (service.dedicated and any(p.service != service.key for p in host.placements))
+        and not (service.dedicated and any(_disturbs(p, service) for p in host.placements))
     )
+
+
+def _disturbs(placement: Placement, service: Service) -> bool:
+    """Tell whether a placement keeps another service from being alone: a free rider goes at once."""
+    return placement.service != service.key and placement.state is not State.RESIDENT
 
 
 def retire(draft: Draft) -> None:

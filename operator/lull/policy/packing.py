@@ -62,7 +62,7 @@ def admits(draft: Draft, host: Host, service: Service) -> bool:
         and host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING)
         and not host.tainted
         and not host.cordoned
-        and _tenants_agree(draft.fleet, host, service)
+        and may_share(draft.fleet, service, host.tenants)
     )
 
 
@@ -83,10 +83,10 @@ def circle(fleet: Fleet, service: Service) -> str:
     return service.namespace if apart else ""
 
 
-def _tenants_agree(fleet: Fleet, host: Host, service: Service) -> bool:
-    """Tell whether a service may share a host with those whose models are on it, even if they unload."""
-    pool = fleet.pools[host.pool]
-    others = host.tenants - {service.key}
+def may_share(fleet: Fleet, service: Service, tenants: frozenset[str]) -> bool:
+    """Tell whether a service may be on a host of its pool with these others."""
+    pool = fleet.pools[service.pool]
+    others = tenants - {service.key}
     if others and service.dedicated:
         return False
     if any(_dedicated(fleet, key) for key in others):

@@ -81,7 +81,7 @@ def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: f
 
     Last come all of a pool that has its first running host, or none any more: wakes take another time then.
     """
-    pools = changed(seen.fleet.pools, fleet.pools) | changed(seen.fleet.told_bytes, fleet.told_bytes)
+    pools = changed(seen.fleet.pools, fleet.pools) | _told_anew(seen.fleet, fleet)
     news = [
         *sorted(held ^ seen.held),
         *sorted(changed(seen.fleet.hosts, fleet.hosts)),
@@ -118,6 +118,11 @@ def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
     for fleet in fleets:
         hosts.update(*(fleet.index.homes.get(key, ()) for key in services))
     return Scope(Subjects(services), Subjects(hosts))
+
+
+def _told_anew(old: Fleet, new: Fleet) -> set[str]:
+    """Return the pools whose accelerators say another size."""
+    return {pool for pool, _ in old.told_bytes.items() ^ new.told_bytes.items()}
 
 
 def _residents(old: Fleet, new: Fleet, pools: set[str]) -> Iterator[Subject]:

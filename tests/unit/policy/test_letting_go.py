@@ -377,3 +377,30 @@ def test_a_pool_s_sums_are_said():
 def test_a_host_made_by_this_very_plan_is_not_deleted_again():
     told = decide(fleet(ONE, held=["a/one"]))
     assert not [c for c in told.changes if not isinstance(c, SetModels) and c not in created(told)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shared", "code"),
+    [
+        ({"dedicated": True}, {}, None),
+        ({}, {"namespaced": True}, None),
+        ({"code": True}, {}, None),
+        ({"code": False}, {"allow_code": True}, True),
+    ],
+)
+def test_a_free_rider_goes_from_where_it_may_not_be_any_more(fields, shared, code):
+    one, rides = replace(ONE, **fields), service("b/rides", code=code)
+    rider = placement(rides, state=State.RESIDENT)
+    decided = decide(fleet(one, rides, host("h1", placement(one), rider), pools=[pool(**PATIENT, **shared)]))
+    assert [p.service for p in after(decided)] == [one.key]
+    assert len(decided.changes) == 1  # it needs no other host to be alone
+
+
+PATIENT = {"empty_after_seconds": 1e9}  # no host is made ahead then
+
+
+def test_of_two_free_riders_that_may_not_share_one_stays():
+    others = [service("a/rides"), service("b/rides", name="other")]
+    riders = [placement(s, state=State.RESIDENT) for s in others]
+    decided = decide(fleet(*others, host("h1", *riders), pools=[pool(namespaced=True)]))
+    assert len(after(decided)) == 1

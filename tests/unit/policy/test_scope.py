@@ -109,3 +109,12 @@ def test_what_is_gone_is_told_of_once_and_no_more():
     second = plan(after, observe(first.seen.notes, after, NOW), NOW, first)
     assert "a/one" in second.looked_at
     assert second.services.keys() == left.keys()
+
+
+def test_a_size_that_is_told_again_is_no_news():
+    of, told = of_three(), int("5000000000")
+    of = replace(of, hosts={**of.hosts, "h0": replace(of.hosts["h0"], capacity_bytes=told)})
+    first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW)
+    same = replace(of.hosts["h0"], capacity_bytes=int("5000000000"))
+    again = replace(of, hosts={**of.hosts, "h0": same})
+    assert plan(again, observe(first.seen.notes, again, NOW), NOW, first).looked_at == {"a/one"}
