@@ -41,6 +41,7 @@ def service_from(item: Object) -> Service:
         max_replicas=spec.replicas.max,
         idle_after_seconds=_seconds(spec.idle_after),
         suspend=spec.suspend,
+        hold_seconds=parse_duration_seconds(spec.hold.timeout),
         drain_deadline_seconds=parse_duration_seconds(spec.drain_deadline),
         schedule=tuple(
             Window(entry.cron, entry.time_zone, parse_duration_seconds(entry.duration), entry.min)

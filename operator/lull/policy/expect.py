@@ -5,8 +5,9 @@ from heapq import nsmallest
 
 from lull.policy.changes import Draft, Prospect, same_model
 from lull.policy.demand import refusal
-from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, namespace_of
+from lull.policy.fleet import Host, Pod, Report, Service, State, namespace_of
 from lull.policy.packing import need_bytes, open_to, reach_bytes, room_bytes
+from lull.policy.queue import load_seconds, wait_seconds
 from lull.policy.wake import lives
 
 HOP_SECONDS = 0.02
@@ -45,7 +46,7 @@ def expected_wake(draft: Draft, service: Service) -> Expected | None:
     if in_memory:
         return AWAKE if State.LOADED in in_memory else RESIDENT
     under_way = [
-        _on(host, _wait_seconds(draft, host, host.placements.index(p)) + _load_seconds(draft, service))
+        _on(host, wait_seconds(draft, host, p) + load_seconds(draft, host, p))
         for host, p in current
         if not host.says(p, Report.FAILED)
     ]
@@ -92,26 +93,12 @@ def _prospects(draft: Draft, service: Service) -> list[Prospect]:
                 host,
                 reach_bytes(draft, host),
                 room_bytes(draft, host),
-                _wait_seconds(draft, host, len(host.placements)),
+                wait_seconds(draft, host),
             )
             for host in most
         ]
         draft.prospects[pool.name, owner] = found
     return found
-
-
-def _wait_seconds(draft: Draft, host: Host, place: int) -> float:
-    """Return how long a load waits on a host behind the first `place` of its placements: one at a time."""
-    learned = draft.notes.learned
-    start = 0.0 if host.pod is Pod.RUNNING else learned.start_seconds(host.pool)
-    before = (p for p in host.placements[:place] if _is_to_load(host, p))
-    return start + sum(learned.load_seconds(p.service) for p in before)
-
-
-def _is_to_load(host: Host, placement: Placement) -> bool:
-    """Tell whether a placement is still to be loaded for somebody who asks."""
-    done = host.says(placement, Report.READY) or host.says(placement, Report.FAILED)
-    return placement.state is State.LOADED and not done
 
 
 def _load_seconds(draft: Draft, service: Service) -> float:

@@ -94,6 +94,8 @@ class Service:
     max_replicas: int = 1
     idle_after_seconds: float | None = None
     suspend: bool = False
+    hold_seconds: float = 60.0
+    """How long a gateway holds a request of it."""
     drain_deadline_seconds: float = 300.0
     priority: int = 0
     """Of its PriorityClass: the lower one is evicted first and waits longer."""
@@ -229,6 +231,13 @@ class Host:
     def serving(self) -> int:
         """How many of its models are, or are to be, routed."""
         return sum(p.state is State.LOADED for p in self.placements)
+
+    @cached_property
+    def queue(self) -> tuple[Placement, ...]:
+        """What is loaded before one more that somebody waits for: the load that has begun comes first."""
+        said = [(p, report.state if (report := self.report(p)) else None) for p in self.placements]
+        waiting = (p for p, state in said if p.state is State.LOADED and state in (None, Report.FETCHING))
+        return (*(p for p, state in said if state is Report.LOADING), *waiting)
 
     @cached_property
     def names(self) -> frozenset[str]:

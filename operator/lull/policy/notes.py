@@ -130,6 +130,11 @@ def placed(placement: Placement) -> Fact:
     return placement.state, placement.claim
 
 
+def loading(placement: Placement) -> Fact:
+    """The fact that a placement is being loaded."""
+    return "Loading", placement.id
+
+
 def waits(service: str) -> Fact:
     """The fact that a gateway holds requests for a service."""
     return "Waits", service
@@ -220,6 +225,7 @@ def _host_facts(host: Host) -> Iterator[Fact]:
     if host.trouble:
         yield troubled(host)
     yield from (placed(placement) for placement in host.placements)
+    yield from (loading(placement) for placement in host.placements if host.says(placement, Report.LOADING))
 
 
 def _crowds(notes: Notes, fleet: Fleet, services: Iterable[str]) -> tuple[dict[str, int], list[Fact]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from math import inf
 
 from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
@@ -10,6 +11,7 @@ from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, waits
 from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes, room_soon_bytes
+from lull.policy.queue import patience_seconds, wait_seconds
 from lull.policy.scope import Scope
 from lull.policy.worth import cheapest, kept_worth, standing
 
@@ -72,9 +74,11 @@ def lives(draft: Draft, host: Host) -> bool:
 def wake_one(draft: Draft, service: Service) -> bool:
     """Turn a placement back to Loaded, or make one; tell whether that was possible.
 
-    Without room elsewhere, one on a host that should be emptied is better than none.
+    Without room elsewhere, one that is late is better than none, or one on a host that should be emptied.
     """
-    if _turn_back(draft, service, sound) or add_replica(draft, service):
+    if _turn_back(draft, service, sound, _wait_at_most(draft, service)) or add_replica(draft, service):
+        return True
+    if _turn_back(draft, service, sound):
         return True
     full = draft.blocked.get(service.key, ("",))[0] == Reason.NO_CAPACITY
     return full and _turn_back(draft, service, lives)
@@ -88,19 +92,28 @@ def add_replica(draft: Draft, service: Service) -> bool:
     """
     if backing_off(draft, service):
         return False
-    why = refusal(draft, service) or _place(draft, service)
+    why = refusal(draft, service) or _place(draft, service, patience_seconds(draft, service))
     if why:
         draft.blocked[service.key] = why
     return why is None
 
 
-def _turn_back(draft: Draft, service: Service, fit: Callable[[Draft, Host], bool]) -> bool:
-    """Turn a placement on a fit host back to Loaded; tell whether there was one."""
+def _wait_at_most(draft: Draft, service: Service) -> float:
+    """Return how long what is put ahead for a service may still wait for its load, rather than a new host."""
+    return max(patience_seconds(draft, service), draft.notes.learned.start_seconds(service.pool))
+
+
+def _turn_back(
+    draft: Draft, service: Service, fit: Callable[[Draft, Host], bool], within_seconds: float = inf
+) -> bool:
+    """Turn a placement on a fit host back to Loaded that is there soon enough; tell whether there was one."""
     for state in (State.DRAINING, State.RESIDENT):
         for host, placement in draft.of(service.key):
             if placement.state is state and fit(draft, host) and _is_current(host, placement, service):
-                draft.turn(host, placement, State.LOADED)
-                return True
+                ready = host.says(placement, Report.READY)
+                if ready or wait_seconds(draft, host, placement) <= within_seconds:
+                    draft.turn(host, placement, State.LOADED)
+                    return True
     return False
 
 
@@ -112,32 +125,58 @@ def _is_current(host: Host, placement: Placement, service: Service) -> bool:
     )
 
 
-def _place(draft: Draft, service: Service) -> tuple[str, str] | None:
-    """Place a replica and return None, or return why that has to wait."""
+def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, str] | None:
+    """Place a replica where its load waits no longer than this, and return None, or return why that waits.
+
+    Where it would wait longer on all hosts, a new one is made for it, unless that would be even later.
+    """
     need = need_bytes(draft.fleet, service)
-    best = _fullest_with_room(draft, service, need)
+    best = _fullest_with_room(draft, service, need, within_seconds)
     if best:
         draft.place(best, service, need)
         return None
     hosts = [host for host in draft.of_pool(service.pool) if reach_bytes(draft, host) >= need]
-    if any(room_soon_bytes(draft, host) >= need and open_to(draft, host, service) for host in hosts):
+    soon = (h for h in hosts if room_soon_bytes(draft, h) >= need and open_to(draft, h, service))
+    if any(_is_near(draft, host, within_seconds) for host in soon):
         return MAKING_ROOM, "another model is being unloaded to make room"
-    if _evict(draft, hosts, need, service):
-        return _place(draft, service)
-    return _place_on_new_host(draft, service, need)
+    if _evict(draft, hosts, need, service, within_seconds):
+        return _place(draft, service, within_seconds)
+    refused = _no_new_host(draft, service)
+    soonest = _soonest_seconds(draft, hosts, service, within_seconds)
+    if soonest < inf and (refused or soonest <= draft.notes.learned.start_seconds(service.pool)):
+        return _place(draft, service, soonest)
+    if refused is None:
+        draft.place(draft.create(service.pool), service, need)
+    elif refused[0] == Reason.NO_CAPACITY and _evict_namesake(draft, service, need):
+        return MAKING_ROOM, "a model of the same name is being unloaded to make room"
+    return refused
 
 
-def _fullest_with_room(draft: Draft, service: Service, need: int) -> Host | None:
-    """Return the host that fits best; who may share it is asked last, as it takes longest to tell."""
+def _is_near(draft: Draft, host: Host, within_seconds: float) -> bool:
+    return within_seconds == inf or wait_seconds(draft, host) <= within_seconds
+
+
+def _soonest_seconds(draft: Draft, hosts: list[Host], service: Service, beyond_seconds: float) -> float:
+    """Return how long a load waits where it waits the least of all hosts that were too late for it."""
+    if beyond_seconds == inf:
+        return inf
+    waits = (wait_seconds(draft, host) for host in hosts if open_to(draft, host, service))
+    return min((seconds for seconds in waits if seconds > beyond_seconds), default=inf)
+
+
+def _fullest_with_room(draft: Draft, service: Service, need: int, within_seconds: float) -> Host | None:
+    """Return the host that fits best; who may share it, and when it can load, takes longest: asked last."""
     rooms = ((room_bytes(draft, host), host) for host in draft.of_pool(service.pool))
     fit = [(host.pod is not Pod.RUNNING, room, host.name) for room, host in rooms if room >= need]
     hosts = (draft.hosts[name] for _, _, name in sorted(fit))
-    return next((h for h in hosts if open_to(draft, h, service) and name_is_free(h, service)), None)
+    free = (h for h in hosts if open_to(draft, h, service) and name_is_free(h, service))
+    return next((host for host in free if _is_near(draft, host, within_seconds)), None)
 
 
-def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool:
+def _evict(draft: Draft, hosts: list[Host], need: int, service: Service, within_seconds: float) -> bool:
     """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them."""
     hosts = sorted(hosts, key=lambda host: (-host.riding_bytes, host.name))
+    near = (h for h in hosts if open_to(draft, h, service) and _is_near(draft, h, within_seconds))
     options = [
         (
             max(host.says(p, Report.LOADING) for p in chosen),
@@ -146,7 +185,7 @@ def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool
             host.name,
             [p.id for p in chosen],
         )
-        for host in islice((host for host in hosts if open_to(draft, host, service)), LOOKED_AT)
+        for host in islice(near, LOOKED_AT)
         if (chosen := cheapest(draft, host, need - room_soon_bytes(draft, host)))
     ]
     if not options:
@@ -156,7 +195,8 @@ def _evict(draft: Draft, hosts: list[Host], need: int, service: Service) -> bool
     return True
 
 
-def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
+def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
+    """Return why no host is made for a service; None where there may be one more."""
     pool = draft.fleet.pools[service.pool]
     hosts = [host for host in draft.of_pool(pool.name) if not lost(draft, host)]
     waiting = next((host for host in hosts if host.trouble), None)
@@ -164,19 +204,18 @@ def _place_on_new_host(draft: Draft, service: Service, need: int) -> tuple[str, 
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
         return reason, f"host {waiting.name} does not start: {waiting.trouble}"
     if len(hosts) >= pool.max_hosts:
-        if _evict_namesake(draft, service, need):
-            return MAKING_ROOM, "a model of the same name is being unloaded to make room"
         return Reason.NO_CAPACITY, (
             f"all {pool.max_hosts} hosts of pool {pool.name} are in use; it waits until one has room "
             "(raise hosts.max of the pool to add more)"
         )
-    draft.place(draft.create(pool.name), service, need)
     return None
 
 
 def _evict_namesake(draft: Draft, service: Service, need: int) -> bool:
     """Unload a Resident of the same wire name, where that alone is in the way: two never share a host."""
     for host in draft.of_pool(service.pool):
+        if service.key in host.holds:
+            continue
         stay = [
             p for p in host.placements if p.state is not State.RESIDENT or p.model.name != service.model.name
         ]

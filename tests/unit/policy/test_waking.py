@@ -282,3 +282,88 @@ def test_where_several_need_a_place_the_largest_choose_first_and_fewer_hosts_are
         ["a/a", "a/c"],
         ["a/b", "a/d"],
     ]
+
+
+# ── In time: requests are held for so long and no longer ──
+
+THREE = service("a/three")
+ROOMY = pool(max_hosts=3)
+
+
+def starting(*placements, name="h1", left=30.0):
+    """A host that is expected to have started in `left` seconds, with notes that say so."""
+    made = host(name, *placements, reports=[], pod=Pod.STARTING)
+    return made, observe(NOTHING_NOTED, fleet(ONE, TWO, THREE, made), NOW - (30.0 - left))
+
+
+def where(of, notes=NOTHING_NOTED):
+    """Return the host that the one service that is held goes to, or `new`."""
+    (change,) = woken(of, notes)
+    return change.host if change.host in of.hosts else "new"
+
+
+@pytest.mark.parametrize(("left", "goes"), [(14.0, "h1"), (15.0, "new")])
+def test_a_load_that_would_be_late_behind_another_gets_a_host_of_its_own(left, goes):
+    """54 of 60 s are planned with: two loads of 20 s each leave 14 s of a start."""
+    h, notes = starting(placement(TWO), left=left)
+    assert where(fleet(ONE, TWO, h, held=["a/one"], pools=[ROOMY]), notes) == goes
+
+
+@pytest.mark.parametrize(("hold", "goes"), [(100.0, "h1"), (40.0, "new")])
+def test_a_service_says_for_how_long_its_requests_are_held(hold, goes):
+    one = service(hold_seconds=hold)
+    h, notes = starting(placement(TWO))
+    assert where(fleet(one, TWO, h, held=["a/one"], pools=[ROOMY]), notes) == goes
+
+
+def test_without_one_in_time_it_goes_where_it_is_ready_soonest():
+    one = service(hold_seconds=10.0)
+    busy = host("h1", placement(TWO), reports=[])  # 20 s: less than a start
+    assert where(fleet(one, TWO, busy, held=["a/one"], pools=[ROOMY])) == "h1"
+    busier = host("h1", placement(TWO), placement(THREE), reports=[])
+    assert where(fleet(one, TWO, THREE, busier, held=["a/one"], pools=[ROOMY])) == "new"
+    other = host("h2", placement(TWO), reports=[], pod=Pod.STARTING)
+    full = fleet(one, TWO, THREE, busier, other, held=["a/one"])
+    assert where(full) == "h1"
+
+
+def test_who_is_not_waited_for_goes_where_it_fits_best():
+    h, _ = starting(placement(TWO), placement(THREE))
+    kept = service(min_replicas=1)
+    assert not created(decide(fleet(kept, TWO, THREE, h, held=["a/two", "a/three"], pools=[ROOMY])))
+
+
+def test_what_unloads_or_could_on_a_host_that_is_late_makes_no_room_in_time():
+    queue = [placement(service(f"a/{n}")) for n in range(3)]
+    asleep = placement(TWO, state=State.RESIDENT)
+    late = host("h1", *queue, asleep, reports=[reported(asleep)])
+    assert where(fleet(ONE, TWO, late, held=["a/one"], pools=[ROOMY])) == "new"
+    going = host("h1", *queue, reports=[reported(asleep, Report.UNLOADING, memory_bytes=GIB)])
+    assert where(fleet(ONE, TWO, going, held=["a/one"], pools=[ROOMY])) == "new"
+
+
+@pytest.mark.parametrize(("state", "goes"), [(State.LOADED, "new"), (State.RESIDENT, "h1")])
+def test_only_what_is_asked_for_is_loaded_before(state, goes):
+    behind = [placement(TWO, state=state), placement(THREE, state=state)]
+    h = host("h1", *behind, reports=[])
+    assert where(fleet(ONE, TWO, THREE, h, held=["a/one"], pools=[ROOMY])) == goes
+
+
+@pytest.mark.parametrize(("ago", "goes"), [(5.0, "new"), (7.0, "h1"), (34.0, "h1"), (35.0, "new")])
+def test_of_a_load_that_has_begun_what_is_left_counts_and_what_is_overdue_may_last(ago, goes):
+    """Even of one for which nobody waits: it is not stopped."""
+    loading, next_one = placement(TWO, state=State.RESIDENT), placement(THREE)
+    h = host("h1", loading, next_one, reports=[reported(loading, Report.LOADING)])
+    of = fleet(ONE, TWO, THREE, h, held=["a/one"], pools=[ROOMY])
+    before = replace(of, gateways={"g": Gateway("g", "before")})
+    assert where(of, observe(NOTHING_NOTED, before, NOW - ago)) == goes
+
+
+def test_what_was_put_ahead_but_would_be_late_is_loaded_elsewhere_if_it_can_be():
+    ahead = placement(ONE, state=State.RESIDENT)
+    h, notes = starting(placement(TWO), ahead)
+    assert where(fleet(ONE, TWO, h, held=["a/one"], pools=[ROOMY]), notes) == "new"
+    (change,) = woken(fleet(ONE, TWO, h, held=["a/one"], pools=[pool(max_hosts=1)]), notes)
+    assert [p.state for p in change.after] == [State.LOADED, State.LOADED]
+    h, notes = starting(ahead)
+    assert where(fleet(ONE, h, held=["a/one"], pools=[ROOMY]), notes) == "h1"
