@@ -23,6 +23,12 @@ TENANT = "default"
 """Of models that are named without one."""
 LARGEST_REQUESTS = 20_000_000
 """Half a gigabyte of columns."""
+LONGEST_REQUEST_SECONDS = 86_400.0
+LONGEST_TRACE_SECONDS = 400 * 86_400.0
+LATEST_SECONDS = 1e11
+"""Beyond these it is milliseconds: a request of a day, a trace of a year, arrivals after the year 5000."""
+LARGEST_MODEL_GIB = 1e6
+NOT_SECONDS = "these are seconds, not milliseconds?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,8 @@ class _Rows:
             raise ValueError(f"more than {LARGEST_REQUESTS:,} requests are too many; cut the trace")
         if not model:
             raise ValueError("no model; say which one was asked")
+        if duration > LONGEST_REQUEST_SECONDS:
+            raise ValueError(f"a request that computes for {duration:g} s, over a day: {NOT_SECONDS}")
         key = model if "/" in model else f"{TENANT}/{model}"
         self._size(key, memory_gib)
         self.at.append(self._seconds(timestamp))
@@ -148,12 +156,21 @@ class _Rows:
         if self.dated not in (None, dated):
             raise ValueError("some timestamps are seconds and some are dates; write all of them in one form")
         self.dated = dated
+        begun = self.at[0] if self.at else seconds
+        if seconds > LATEST_SECONDS or abs(seconds - begun) > LONGEST_TRACE_SECONDS:
+            days = LONGEST_TRACE_SECONDS / 86_400
+            raise ValueError(
+                f"timestamp {timestamp!r} is after the year 5000, or over {days:g} days from the first one: "
+                f"{NOT_SECONDS}"
+            )
         return seconds
 
     def _size(self, key: str, memory_gib: str) -> None:
         if not memory_gib:
             return
-        memory_bytes = round(_positive(memory_gib, "memory_gib") * GIB)
+        memory_bytes = round(min(_positive(memory_gib, "memory_gib"), LARGEST_MODEL_GIB) * GIB)
+        if not memory_bytes:
+            raise ValueError(f"memory_gib {memory_gib!r} of {key}: a model takes some memory")
         if self.memory.setdefault(key, memory_bytes) != memory_bytes:
             raise ValueError(f"another memory_gib of {key} than before; a model has one size")
 

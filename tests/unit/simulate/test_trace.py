@@ -100,6 +100,15 @@ def test_a_trace_may_be_packed_and_begin_with_a_byte_order_mark(tmp_path):
         (PLAIN + "0,a,1\n2026-01-01,a,1\n", r":3: some timestamps are seconds and some are dates"),
         ("timestamp,model,duration,memory_gib\n0,a,1,1\n0,a,1,2\n", r":3: another memory_gib of default/a"),
         ("timestamp,model,duration,memory_gib\n0,a,1,big\n", r":2: memory_gib 'big'"),
+        (
+            "timestamp,model,duration,memory_gib\n0,a,1,0\n",
+            r":2: memory_gib '0' of default/a: a model takes some",
+        ),
+        ("timestamp,model,duration,memory_gib\n0,a,1,1e-12\n", r":2: memory_gib '1e-12' of default/a"),
+        (PLAIN + "0,a,86401\n", r":2: a request that computes for 86401 s, over a day: .* not milliseconds"),
+        (PLAIN + "0,a,1\n34560001,a,1\n", r":3: timestamp '34560001' is .* not milliseconds"),
+        (PLAIN + "1790000000000,a,1\n", r":2: timestamp '1790000000000' is .* not milliseconds"),
+        (PLAIN + "2026-01-01,a,1\n2028-01-01,a,1\n", r":3: timestamp '2028-01-01' is .* from the first one"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n0,x,1\n", r":2: ContextTokens 'x'"),
         ("time,model\n0,a\n", r":1: the header line is 'time,model'; it has to name timestamp"),
         ("", r":1: the header line"),
@@ -110,6 +119,11 @@ def test_a_trace_may_be_packed_and_begin_with_a_byte_order_mark(tmp_path):
 def test_a_line_that_is_no_request_is_named_with_what_should_stand_there(file, text, said):
     with pytest.raises(TraceError, match=said):
         read(file(text))
+
+
+def test_a_size_beyond_all_bounds_is_a_number_still(file):
+    trace = read(file("timestamp,model,duration,memory_gib\n0,a,1,1e308\n"))
+    assert trace.models[0].memory_bytes > 10**14  # no GPU has room for it, which the command says
 
 
 @pytest.mark.parametrize(
