@@ -6,8 +6,8 @@ from copy import copy
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host
 from lull.policy.habits import EDGES_SECONDS, Habit
-from lull.policy.hosts import AHEAD_SECONDS, cost
-from lull.policy.notes import empty, kept, serves_nobody
+from lull.policy.hosts import cost, stay_seconds
+from lull.policy.notes import empty, serves_nobody
 from lull.policy.worth import kept_worth
 
 _NO_HABIT = Habit()
@@ -29,8 +29,7 @@ def _goes_at(draft: Draft, host: Host) -> float | None:
         return None
     if pool.empty_after_seconds is not None:
         return since + pool.empty_after_seconds
-    made_ahead = since <= draft.notes.since.get(kept(host), draft.now)
-    first = since + AHEAD_SECONDS if made_ahead else draft.now
+    first = max(draft.now, since + stay_seconds(draft, host))
     moments = _moments(draft, host, first)
     # Found by halves: hazards that rise again with age are rare, and this is an estimate.
     place = bisect_left(moments, True, key=lambda at: _is_worth_less(draft, host, at))

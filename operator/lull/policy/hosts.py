@@ -10,6 +10,7 @@ from lull.api.reasons import Reason
 from lull.policy.changes import CreatePod, Draft
 from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
+from lull.policy.learning import BEGUN
 from lull.policy.notes import empty, ending, kept, serves_nobody
 from lull.policy.worth import kept_worth, less_from, standing
 
@@ -17,6 +18,8 @@ BARE_SECONDS = 60.0
 """How long a host that holds nothing is kept: who failed on it may be tried again there."""
 AHEAD_SECONDS = 1800.0
 """How long a host that was made ahead of all requests is kept for them, so that none comes and goes."""
+UNKNOWN_SECONDS = 60.0
+"""How long an idle host is kept that was there before anybody looked, so that there is time to look."""
 ENDING_SECONDS = 60.0
 """How long the Pod of a host that serves nobody may take to end; on a dead node it never does."""
 
@@ -107,12 +110,17 @@ def _pays(draft: Draft, host: Host) -> bool:
 
 
 def _may_go(draft: Draft, host: Host) -> bool:
-    """Tell whether an idle host was there long enough: one that was made ahead waits for requests."""
-    if not host.placements:
-        return _empty_for(draft, host, BARE_SECONDS)
+    """Tell whether an idle host was there long enough."""
+    return _empty_for(draft, host, stay_seconds(draft, host) if host.placements else BARE_SECONDS)
+
+
+def stay_seconds(draft: Draft, host: Host) -> float:
+    """Return how long a host that serves nobody stays at least: one made ahead waits for requests."""
     since = draft.notes.since
-    served = since.get(empty(host), draft.now) > since.get(kept(host), draft.now)
-    return served or _empty_for(draft, host, AHEAD_SECONDS)
+    born = since.get(kept(host), draft.now)
+    if since.get(empty(host), draft.now) > born:
+        return 0.0  # it has served
+    return AHEAD_SECONDS if born > since.get(BEGUN, draft.now) else UNKNOWN_SECONDS
 
 
 def _empty_for(draft: Draft, host: Host, seconds: float) -> bool:

@@ -63,19 +63,26 @@ def remembered(
 
 
 def learn(
-    learned: Learned, fleet: Fleet, since: Mapping[tuple[str, str], float], now: float, keys: Iterable[str]
+    learned: Learned,
+    fleet: Fleet,
+    since: Mapping[tuple[str, str], float],
+    now: float,
+    keys: Iterable[str],
+    hosts: Iterable[str] = (),
 ) -> Learned:
-    """Return what is known after a look at the services `keys`: those that changed; bounded by the fleet.
+    """Return what is known after a look at the services `keys` and `hosts`: those that changed.
 
     `since` are the facts as of the look before: since when hosts start, and placements are in their state.
+    What began before anybody looked, nobody knows.
     """
     student = _Student(learned, fleet, since, now)
     for key in keys:
         if key in fleet.services:
             student.look_at(fleet.services[key])
-    for host in fleet.hosts.values():
-        born = since.get(starting(host))
-        if born is not None and not starts(host) and host.pod in (Pod.STARTING, Pod.RUNNING):
+    begun = since.get(BEGUN, now)
+    for host in (fleet.hosts[name] for name in sorted(hosts) if name in fleet.hosts):
+        born = since.get(starting(host), begun)
+        if born > begun and not starts(host) and host.pod in (Pod.STARTING, Pod.RUNNING):
             student.started(host.pool, now - born)
     return student.learned()
 
@@ -86,8 +93,12 @@ def starts(host: Host) -> bool:
     return host.pod in (Pod.MISSING, Pod.STARTING) and not loads
 
 
+BEGUN = "Begun", ""
+"""The fact that somebody looks."""
+
+
 def starting(host: Host) -> tuple[str, str]:
-    """The fact that a host is wished for, and cannot load yet."""
+    """The fact that a host is wished for, and cannot load yet, with nothing in its way."""
     return "Starting", host.name
 
 

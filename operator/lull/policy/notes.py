@@ -21,7 +21,7 @@ from lull.policy.fleet import (
     State,
     changed,
 )
-from lull.policy.learning import Learned, learn, starting, starts
+from lull.policy.learning import BEGUN, Learned, learn, starting, starts
 from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
@@ -86,12 +86,12 @@ def observe(notes: Notes, fleet: Fleet, now: float, most: int | None = None) -> 
         hosts, services = _first_of(seen, fleet, hosts, services, most)
         looked_at = _with_news(seen, fleet, hosts, services)
     replicas, spares = _crowds(notes, fleet, services)
-    facts = [*_gateway_facts(fleet), *spares]
+    facts = [BEGUN, *_gateway_facts(fleet), *spares]
     facts += [fact for name in hosts if name in fleet.hosts for fact in _host_facts(fleet.hosts[name])]
     since = _kept(notes, seen, hosts, services)
     since |= {fact: min(now, notes.since.get(fact, now)) for fact in facts}
     failures = _failures(notes, fleet, services, now)
-    learned = learn(notes.learned, fleet, notes.since, now, services)
+    learned = learn(notes.learned, fleet, notes.since, now, services, hosts)
     return Notes(since, failures, replicas, learned, looked_at, now)
 
 
@@ -216,7 +216,7 @@ def _gateway_facts(fleet: Fleet) -> Iterator[Fact]:
 
 def _host_facts(host: Host) -> Iterator[Fact]:
     yield kept(host)
-    if starts(host):
+    if starts(host) and not host.trouble:
         yield starting(host)
     if serves_nobody(host):
         yield ending(host) if host.pod is Pod.TERMINATING else empty(host)

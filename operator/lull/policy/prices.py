@@ -8,7 +8,7 @@ bounds, the share differs from the objective by `log(price / first price) / (RAT
 """
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 
 from lull.policy.fleet import Service
 from lull.policy.power import PowerProfile
@@ -44,7 +44,8 @@ def market_of(service: Service) -> Market:
 def repriced(price: Price, market: Market, requests: int, delayed: int, floor_seconds: float) -> Price:
     """Return the price after `requests` more, `delayed` of them delayed."""
     over = delayed - requests * market[1] / 100
-    worth = price.worth_seconds * exp(RATE * over)
+    most = log(MOST_WORTH_SECONDS / price.worth_seconds)
+    worth = price.worth_seconds * exp(min(most, RATE * over))
     return Price(min(MOST_WORTH_SECONDS, max(floor_seconds, worth)))
 
 

@@ -143,15 +143,35 @@ def test_a_host_has_started_once_its_agent_loads_though_its_pod_is_not_called_re
     fetches = fleet(ONE, host("h1", p, reports=[reported(p, Report.FETCHING)], pod=Pod.STARTING))
     loads = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)], pod=Pod.STARTING))
     ready = fleet(ONE, host("h1", p))
-    notes = seen((0.0, starts), (1.0, fetches), (2.0, loads), (3.0, loads), (5.0, ready))
+    notes = seen((-1.0, fleet()), (0.0, starts), (1.0, fetches), (2.0, loads), (3.0, loads), (5.0, ready))
     assert notes.learned.start_seconds("pool") == 2.0
+
+
+def test_a_start_that_began_before_anybody_looked_or_was_hindered_teaches_nothing():
+    starts, runs = fleet(host("h1", pod=Pod.STARTING)), fleet(host("h1"))
+    assert seen((0.0, starts), (1.0, runs)).learned.start_seconds("pool") == 30.0
+    hindered = fleet(host("h1", pod=Pod.STARTING, trouble="no node has room"))
+    assert seen((-1.0, fleet()), (0.0, hindered), (9.0, runs)).learned.start_seconds("pool") == 30.0
+    notes = seen((-1.0, fleet()), (0.0, hindered), (7.0, starts), (9.0, runs))
+    assert notes.learned.start_seconds("pool") == 2.0
+
+
+def test_a_start_counts_once_in_however_many_looks():
+    first = replace(fleet(host("h0", pod=Pod.STARTING)), seed="1")
+    second = fleet(host("h0"), host("h1", pod=Pod.STARTING))
+    notes = seen((-1.0, fleet()), (0.0, first), (10.0, second))
+    ends = fleet(ONE, TWO, host("h0", placement(ONE)), host("h1", placement(TWO)))
+    whole = observe(notes, ends, 110.0)
+    while notes.seen is not ends:
+        notes = observe(notes, ends, 110.0, most=1)
+    assert notes.learned.start_seconds("pool") == whole.learned.start_seconds("pool") == 37.0
 
 
 def test_load_and_start_times_are_learned_each_once():
     p = placement(ONE)
     starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
     runs = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=8.0)]))
-    notes = seen((0.0, starts), (40.0, runs), (50.0, runs))
+    notes = seen((-1.0, fleet()), (0.0, starts), (40.0, runs), (50.0, runs))
     assert notes.learned.load_seconds("a/one") == 8.0
     assert notes.learned.start_seconds("pool") == 40.0
     second = placement(ONE, id_="second")
@@ -237,6 +257,7 @@ def test_services_of_one_objective_share_a_price_and_others_have_their_own():
 def test_a_price_has_bounds():
     assert repriced(Price(), ("pool", 5), 10_000, 10_000, 60.0).worth_seconds == MOST_WORTH_SECONDS
     assert repriced(Price(), ("pool", 5), 100_000, 0, 60.0).worth_seconds == 60.0
+    assert repriced(Price(), ("pool", 5), 40_000, 40_000, 60.0).worth_seconds == MOST_WORTH_SECONDS
 
 
 def test_the_share_of_delayed_requests_comes_to_the_objective():

@@ -8,7 +8,7 @@ from lull.policy.expect import HOP_SECONDS, UNLOAD_SECONDS, Expected, expected_w
 from lull.policy.fleet import Window
 from lull.policy.habits import Crowd, Habit
 from lull.policy.hosts import AHEAD_SECONDS
-from lull.policy.learning import Learned
+from lull.policy.learning import BEGUN, Learned
 from lull.policy.prices import Price
 from unit.policy.fleets import (
     NOW,
@@ -184,6 +184,7 @@ def test_a_rider_is_told_when_its_host_will_not_be_worth_its_cost_any_more():
 
 def test_a_host_that_was_made_ahead_is_told_to_stay_for_half_an_hour():
     of, notes = silent(SILENT)
+    notes = replace(notes, since={**notes.since, BEGUN: NOW - 9000})
     assert plan(of, notes, NOW).services["a/one"].next_at >= NOW + AHEAD_SECONDS
 
 

@@ -7,7 +7,7 @@ from lull.policy.changes import Draft
 from lull.policy.consolidate import consolidate
 from lull.policy.habits import BINS, EDGES_SECONDS, Crowd, Habit
 from lull.policy.hosts import cost
-from lull.policy.learning import Learned
+from lull.policy.learning import BEGUN, Learned
 from lull.policy.power import PowerProfile
 from lull.policy.prices import Price
 from lull.policy.worth import cheapest, less_from, worth
@@ -111,10 +111,17 @@ def test_an_empty_host_is_kept_a_moment_for_who_failed_on_it():
 
 def test_a_host_made_ahead_waits_for_requests():
     of = fleet(ONE, host("h1", *riding(ONE)))
-    notes = knowing({"a/one": 1e6})
+    notes = knowing({"a/one": 1e6}, since={BEGUN: NOW - 9000})
     told = decide(of, notes=notes, seen_at=NOW - 1799)
     assert (deleted(told), told.next_at) == ([], NOW + 1)
     assert deleted(decide(of, notes=notes, seen_at=NOW - 1800)) == ["h1"]
+
+
+def test_an_idle_host_from_before_a_restart_is_not_kept_as_if_it_was_made_ahead():
+    of = fleet(ONE, host("h1", *riding(ONE)))
+    notes = knowing({"a/one": 1e6})
+    assert not deleted(decide(of, notes=notes, seen_at=NOW - 59))
+    assert deleted(decide(of, notes=notes, seen_at=NOW - 60)) == ["h1"]
 
 
 def test_the_last_host_of_a_node_costs_its_node_too():
