@@ -126,6 +126,13 @@ async def _resident(service: Service) -> None:
 
 async def _unloaded(service: Service) -> None:
     """Have a service asleep, and not loaded."""
+    await _suspended(service)
+    await service.patch(suspend=False)
+    await service.wait("Asleep")
+
+
+async def _suspended(service: Service) -> None:
+    """Have a service not loaded, and nobody able to wake it."""
     await service.patch(suspend=True)
 
     async def so() -> bool:
@@ -134,12 +141,15 @@ async def _unloaded(service: Service) -> None:
         return all(m["service"] != key for host in hosts for m in host.get("status", {}).get("models", []))
 
     await service.world.until(so, f"{service.name} is unloaded")
-    await service.patch(suspend=False)
-    await service.wait("Asleep")
 
 
 async def _crowded(service: Service, riders: list[Service]) -> None:
-    """Have a service not loaded, and its host full of others that are asleep."""
-    await _unloaded(service)
+    """Have a service not loaded, and its host full of others that are asleep.
+
+    It may be woken again only then: what is expected is told of the moment when it falls asleep.
+    """
+    await _suspended(service)
     for rider in riders:
         await _resident(rider)
+    await service.patch(suspend=False)
+    await service.wait("Asleep")

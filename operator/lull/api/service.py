@@ -224,7 +224,9 @@ class PlacementStatus(Model):
 class WakeStatus(Model):
     """How long the last wake took, and what a wake from here would take."""
 
-    expected: Duration | None = Field(None, description="What a wake from here would take.")
+    expected: Duration | None = Field(
+        None, description="What a wake from here would take, as things were when this status was written."
+    )
     last: Duration | None = Field(None, description="How long the last wake took.")
     from_: Literal["Loaded", "Host", "NewHost", "NewNode"] | None = Field(
         None, alias="from", description="What the last wake started from: still loaded, a host, or none."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
-from lull.api.quantities import format_bytes, format_duration, parse_duration_seconds
+from lull.api.quantities import format_bytes, format_duration
 from lull.api.reasons import SERVED_ALL_THE_SAME
 from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339, seconds_of
@@ -218,7 +218,7 @@ class StatusWriter:
     def _want_state(self, kind: Resource, key: str, item: Object, state: Object) -> None:
         """Write a state with fresh figures, unless it is what the status says already."""
         told = self._told(item) or {}
-        if _stateful(told) == state and not self._worth.rates(kind, key, told):
+        if _state_of(told) == _state_of(state) and not self._worth.rates(kind, key, told):
             self._written[_mark(item)] = told
             return
         self._want(kind, key, item, state | self._figures(kind, key, told))
@@ -282,14 +282,13 @@ class StatusWriter:
         return step | {"time": rfc3339(told.next_at)}
 
     def _wake(self, item: Object, key: str, told: Explanation) -> Object:
-        """Return how the last wake went and the next one would; what is nearly as before stays as it was."""
+        """Return how the last wake went, and how the next one would as things are now."""
         before = (self._told(item) or {}).get("wake") or {}
         wake = {name: before[name] for name in ("last", "from") if name in before}
         if woken := self._woken.get(key):
             wake = {"last": format_duration(woken.seconds), "from": woken.source}
         if told.wake is not None:
-            expected = format_duration(two_digits(told.wake.seconds))
-            wake["expected"] = steady(before.get("expected"), expected)
+            wake["expected"] = format_duration(two_digits(told.wake.seconds))
         return wake
 
     def _ranked(
@@ -387,14 +386,6 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def steady(before: str | None, now: str) -> str:
-    """Return a duration as it was told before, unless it has changed by a quarter."""
-    if before is None:
-        return now
-    told, fresh = parse_duration_seconds(before), parse_duration_seconds(now)
-    return before if abs(fresh - told) <= STEADY * told else now
-
-
 def _revision(service: Service, told: Explanation) -> Object:
     revision = {
         "name": service.model.revision,
@@ -425,6 +416,15 @@ def _placement_status(host: Host, placement: Placement) -> Object:
 def _stateful(status: Object) -> Object:
     """Return a status without its figures."""
     return {name: value for name, value in status.items() if name not in FIGURES}
+
+
+def _state_of(status: Object) -> Object:
+    """Return what of a status is written as soon as it is another.
+
+    Not the wake that is to be expected: as a host comes or goes, it is another one for all that sleeps.
+    """
+    wake = {name: value for name, value in (status.get("wake") or {}).items() if name != "expected"}
+    return _stateful(status) | {"wake": wake}
 
 
 def _rounded(status: Object) -> Object:

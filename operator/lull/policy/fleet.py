@@ -311,11 +311,6 @@ class Fleet:
         )
 
     @cached_property
-    def running(self) -> frozenset[str]:
-        """The pools with a host that runs."""
-        return frozenset(host.pool for host in self.hosts.values() if host.pod is Pod.RUNNING)
-
-    @cached_property
     def told_bytes(self) -> Mapping[str, int]:
         """The memory of the largest accelerator that says its own, by pool."""
         told: dict[str, int] = {}

@@ -77,10 +77,7 @@ def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
 
 
 def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
-    """Return the subjects that have to be looked at since the last plan, the most urgent first.
-
-    Last come all of a pool that has its first running host, or none any more: wakes take another time then.
-    """
+    """Return the subjects that have to be looked at since the last plan, the most urgent first."""
     pools = changed(seen.fleet.pools, fleet.pools) | _told_anew(seen.fleet, fleet)
     news = [
         *sorted(held ^ seen.held),
@@ -92,9 +89,7 @@ def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: f
     ]
     calm = not news and not changed(seen.fleet.gateways, fleet.gateways)
     again = () if calm and seen.left else sorted(seen.again)
-    other_wakes = seen.fleet.running ^ fleet.running
-    told_anew = _residents(seen.fleet, fleet, set(other_wakes)) if other_wakes else ()
-    return list(dict.fromkeys((*news, *seen.left, *again, *told_anew)))
+    return list(dict.fromkeys((*news, *seen.left, *again)))
 
 
 def first_of(subjects: list[Subject], fleet: Fleet, most: int) -> list[Subject]:

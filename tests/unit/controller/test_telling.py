@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from lull.api.quantities import parse_duration_seconds
-from lull.controller.status import steady
-from lull.controller.wire import reported_from, service_from
+from lull.api.quantities import format_duration, parse_duration_seconds
+from lull.controller.wire import reported_from, service_from, two_digits
 from lull.kube import EVENTS, MODELHOSTS, MODELPOOLS, MODELSERVICES
 from lull.policy import Vacate
+from lull.policy.expect import HOP_SECONDS
 from lull.policy.fleet import Window
 
 from .world import World, pool, service
@@ -45,23 +45,31 @@ async def test_a_service_says_how_long_a_wake_would_take_and_forgets_no_last_one
     world.idle.add(DEMO)
     await world.advance(400)
     await world.until(lambda: world.state() == ["Resident"])
-    await world.until(lambda: world.status()["wake"]["expected"] == "30ms")
+    resident = format_duration(two_digits(HOP_SECONDS))
+    await world.until(lambda: world.status()["wake"]["expected"] == resident)
     assert world.status()["wake"]["last"] == awake["last"]
     assert cold > 1
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "written"),
-    [
-        (None, "10s", "10s"),
-        ("10s", "12s", "10s"),
-        ("10s", "13s", "13s"),
-        ("10s", "7s", "7s"),
-        ("0ms", "1s", "1s"),
-    ],
-)
-def test_an_expected_wake_is_written_again_only_when_it_changes_by_a_quarter(before, now, written):
-    assert steady(before, now) == written
+async def test_one_service_s_nap_writes_nothing_of_those_that_sleep_on(world):
+    names = [f"sleeper-{n}" for n in range(3)]
+    for name in ("digits", *names):
+        world.api.put(MODELSERVICES, service(name))
+    await world.until(lambda: all(world.asleep(name) for name in ("digits", *names)))
+    await world.rest()
+    written = []
+    world.api.before = lambda verb, _kind, name: verb == "apply" and written.append(name)
+    await served(world)
+    world.idle.add(DEMO)
+    await world.rest()
+    for _ in range(5):
+        await world.advance(200)
+        await world.rest()
+    assert not world.hosts()
+    assert "digits" in written
+    assert not set(written) & set(names)
+    cold = parse_duration_seconds(world.status()["wake"]["expected"])
+    assert cold > 1, "whose host went is told what a wake takes without"
 
 
 async def test_a_schedule_that_cannot_be_kept_is_told_while_the_service_stays_ready(world):

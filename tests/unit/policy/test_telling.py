@@ -118,17 +118,6 @@ def test_among_many_hosts_that_are_anothers_one_s_own_is_found():
     assert rounded(expected(fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)]))) == (LOAD, "Host")
 
 
-@pytest.mark.parametrize("back", [False, True])
-def test_who_sleeps_is_told_anew_when_its_pool_has_its_first_host_or_none_any_more(back):
-    none, one = fleet(ONE, TWO), fleet(ONE, TWO, host("h1", placement(TWO)))
-    before, after_ = (one, none) if back else (none, one)
-    notes = observe(NOTHING_NOTED, before, NOW)
-    last = plan(before, notes, NOW)
-    now = plan(after_, observe(notes, after_, NOW + 1), NOW + 1, last)
-    assert now.services["a/one"].wake == plan(after_, notes, NOW + 1).services["a/one"].wake
-    assert now.services["a/one"].wake != last.services["a/one"].wake
-
-
 # In words.
 
 
