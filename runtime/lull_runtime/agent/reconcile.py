@@ -57,13 +57,17 @@ def step(
         local: the placements that the agent knows, by id.
         triton: state by wire name, from Triton's index; None while Triton does not answer.
         loaded_for: the placement id, by wire name, for which this agent or the one before it loaded a model.
-        ahead: the ids of those for which nobody waits: they are fetched and loaded behind all others.
+        ahead: the ids of those for which nobody waits: they are fetched and loaded behind all others, and
+            fetched one by one, so that there is a slot for who comes meanwhile.
     """
     pressing = {key: name for key, name in desired.items() if key not in ahead}
     on_its_way = any(key not in local or local[key].phase in _ON_ITS_WAY for key in pressing)
+    fetching = any(known.phase is Phase.FETCHING for known in local.values())
+    behind = [key for key in desired if key in ahead and key not in local][: not fetching]
     now = pressing if on_its_way else desired
+    fetched = pressing if on_its_way else {*pressing, *behind}
     return [
-        *_arrivals(desired, now, local, triton or {}, loaded_for),
+        *_arrivals(desired, fetched, local, triton or {}, loaded_for),
         *_load(now, local, triton),
         *_departures(desired, local),
         *_strangers(desired, local, triton or {}, loaded_for),
@@ -72,7 +76,7 @@ def step(
 
 def _arrivals(
     desired: Mapping[str, str],
-    now: Collection[str],
+    fetched: Collection[str],
     local: Mapping[str, Local],
     triton: Mapping[str, str],
     loaded_for: Mapping[str, str],
@@ -82,7 +86,7 @@ def _arrivals(
         if known is None or known.phase is Phase.WAITING:
             if loaded_for.get(name) == placement and triton.get(name) == "READY":
                 yield Action("adopt", placement)
-            elif known is None and placement in now:
+            elif known is None and placement in fetched:
                 yield Action("fetch", placement)
 
 

@@ -57,6 +57,18 @@ def test_a_model_that_is_loaded_ahead_waits_for_those_that_somebody_waits_for():
     ]
 
 
+def test_models_that_are_loaded_ahead_are_fetched_one_by_one_so_that_a_wake_finds_a_slot():
+    desired = {f"{name}-1": name for name in "abcd"}
+    ahead, local = set(desired), {}
+    assert step(desired, local, {}, {}, ahead) == [Action("fetch", "a-1")]
+    local["a-1"] = Local("a", Phase.FETCHING, False)
+    assert step(desired, local, {}, {}, ahead) == []
+    local["a-1"] = Local("a", Phase.WAITING, False)
+    assert step(desired, local, {}, {}, ahead) == [Action("fetch", "b-1"), Action("load", "a-1")]
+    local["b-1"] = Local("b", Phase.FETCHING, False)
+    assert step(desired, local, {}, {}, ahead - {"d-1"}) == [Action("fetch", "d-1")]
+
+
 def test_a_failure_holds_up_nothing_that_is_loaded_ahead():
     local = {"a-1": Local("a", Phase.WAITING, False), "b-1": Local("b", Phase.FAILED, False)}
     assert step({"a-1": "a", "b-1": "b"}, local, {}, {}, {"a-1"}) == [Action("load", "a-1")]
