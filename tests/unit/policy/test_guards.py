@@ -2,10 +2,10 @@
 
 import pytest
 
-from lull.policy import NOTHING_NOTED, CreatePod, Pod, Report, State, Vacate, wake
+from lull.policy import NOTHING_NOTED, CreateHost, CreatePod, Pod, Report, State, Vacate, wake
 from lull.policy.fleet import Window
 
-from .fleets import NOW, after, created, decide, fleet, host, placement, pool, reported, service
+from .fleets import GIB, NOW, after, created, decide, fleet, host, placement, pool, replace, reported, service
 
 
 def test_an_old_revision_that_fails_does_not_hold_up_the_new_one():
@@ -77,3 +77,51 @@ def test_two_busy_models_are_not_both_counted_on_to_fit_one_host(busy, emptied):
     changes = decide(there, seen_at=NOW - 2000).changes
 
     assert sum(isinstance(change, Vacate) for change in changes) == emptied
+
+
+def test_nobody_is_woken_or_placed_on_a_host_that_should_be_emptied_or_whose_load_hangs():
+    one, culprit = service("a/one"), service("a/culprit")
+    hung = placement(culprit)
+    closed = (
+        host("h1", cordoned=True),
+        host("h2", hung, reports=[reported(hung, Report.FAILED, reason="LoadTimeout")]),
+    )
+    held = fleet(one, culprit, *closed, held=["a/one"], pools=[pool(max_hosts=9)])
+    wanted = fleet(replace(one, min_replicas=1), culprit, *closed, pools=[pool(max_hosts=9)])
+
+    for changes in (wake(held, NOTHING_NOTED, NOW), decide(wanted).changes):
+        given = [p for c in changes for p in getattr(c, "after", ()) if p.service == "a/one"]
+        assert given == []
+        assert any(isinstance(c, CreateHost) for c in changes)
+
+
+def test_who_is_in_use_is_never_unloaded_for_another():
+    works, sleeper, held = (service(f"a/{name}", gib=2) for name in ("works", "sleeper", "held"))
+    there = host("h1", placement(works), placement(sleeper, state=State.RESIDENT))
+
+    (change,) = wake(fleet(works, sleeper, held, there, held=["a/held"]), NOTHING_NOTED, NOW)
+
+    assert [p.service for p in change.after] == ["a/works"]
+    held = replace(held, memory_bytes=3 * GIB)
+    (change,) = wake(fleet(works, sleeper, held, there, held=["a/held"]), NOTHING_NOTED, NOW)
+    assert isinstance(change, CreateHost)
+
+
+def test_no_replica_drains_before_as_many_others_are_ready_as_are_wanted():
+    one = service("a/one", min_replicas=1, max_replicas=2)
+    leaving, coming = placement(one, id_="leaving"), placement(one, id_="coming")
+    hosts = host("h1", leaving, cordoned=True), host("h2", coming, reports=[reported(coming, Report.LOADING)])
+
+    assert after(decide(fleet(one, *hosts))) is None
+    ready = host("h2", coming)
+    (drained,) = after(decide(fleet(one, hosts[0], ready)))
+    assert drained.state is State.DRAINING
+
+
+def test_a_wire_name_that_still_unloads_keeps_a_wake_away():
+    held, old = service("a/held", name="same"), service("b/old", name="same")
+    unloading = host("h1", reports=[reported(placement(old), Report.UNLOADING)])
+
+    changes = wake(fleet(held, old, unloading, held=["a/held"]), NOTHING_NOTED, NOW)
+
+    assert all(isinstance(change, CreateHost) or change.after == () for change in changes)

@@ -139,8 +139,9 @@ def test_beside_a_host_that_does_not_start_none_is_made():
 
 def test_a_host_that_is_lost_does_not_count_towards_those_that_a_pool_may_have():
     gone = host("h1", pod=Pod.GONE)
+    there = fleet(*asking([5, 4, 4, 3, 2, 2]), gone, pools=[pool(gib=10, max_hosts=2)])
 
-    assert on(created(decide(fleet(*asking([3, 3]), gone, pools=[pool(max_hosts=2)])))) == [[3], [3]]
+    assert on(created(decide(there))) == [[4, 4, 2], [5, 3, 2]]
 
 
 def test_the_highest_priority_chooses_first_whatever_its_size():
@@ -160,11 +161,15 @@ def test_replicas_of_one_service_and_models_of_one_wire_name_get_hosts_of_their_
     assert on(new) == [[1], [1], [1]]
 
 
-def test_a_name_that_is_being_unloaded_keeps_its_host_closed():
-    old = service("b/old", name="m1-0")
-    unloading = host("h1", reports=[reported(placement(old), Report.UNLOADING)])
+def test_a_name_that_is_on_a_host_or_still_being_unloaded_keeps_it_closed():
+    old = placement(service("b/old", name="m1-0"))
 
-    assert after(decide(fleet(*asking([1]), unloading))) is None
+    for there in (
+        host("h1", reports=[reported(old, Report.UNLOADING)]),
+        host("h1", old, reports=[], pod=Pod.STARTING),
+    ):
+        decided = decide(fleet(*asking([1]), service("b/old", name="m1-0"), there))
+        assert "a/m1-0" not in [p.service for p in after(decided) or ()]
 
 
 @pytest.mark.parametrize(
