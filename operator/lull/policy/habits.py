@@ -45,7 +45,9 @@ class Habit:
     Attributes:
         gaps: its silences, by bin.
         hazards: per second, by bin; empty until a silence of its own has ended.
-        silent_since: its last request, on the observer's clock; None while it is in use, or nobody knows.
+        silent_since: its last request, on the observer's clock, or, where nobody knows, when it was first seen
+            asleep; None while it is in use.
+        asked: whether it was ever seen in use: no silence before that was seen to begin.
         count: its totals when they were last looked at.
         load_seconds: how long a load of it takes; None before the first.
         loaded: the placement whose load was learned from last.
@@ -54,6 +56,7 @@ class Habit:
     gaps: Gaps = NO_GAPS
     hazards: tuple[float, ...] = ()
     silent_since: float | None = None
+    asked: bool = False
     count: Count = Count()  # noqa: RUF009  frozen
     load_seconds: float | None = None
     loaded: str = ""

@@ -166,7 +166,7 @@ class _Student:
     def _heard(self, habit: Habit, service: Service, placed: list[tuple[Host, Placement]]) -> Habit:
         """Let a silence begin, go on or end."""
         if used(self._fleet, service, placed):
-            return habit if habit.silent_since is None else self._ended(habit, service)
+            return habit if habit.asked and habit.silent_since is None else self._ended(habit, service)
         if habit.silent_since is not None:
             return habit
         quiet = [p for host, p in placed if self._quiet(host, p)]
@@ -187,13 +187,17 @@ class _Student:
         )
 
     def _ended(self, habit: Habit, service: Service) -> Habit:
-        seconds = self._now - (self._now if habit.silent_since is None else habit.silent_since)
+        """End a silence, and count it if it was seen to begin."""
+        asked = replace(habit, silent_since=None, asked=True)
+        if habit.silent_since is None or not habit.asked:
+            return asked
+        seconds = self._now - habit.silent_since
         crowd = self._crowds.get(service.pool, Crowd())
         crowd = _crowd(crowd, with_silence(crowd.gaps, seconds))
         if service.pool in self._fleet.pools:
             self._crowds[service.pool] = crowd
         gaps = with_silence(habit.gaps, seconds)
-        return replace(habit, gaps=gaps, hazards=hazards(gaps, crowd.hazards), silent_since=None)
+        return replace(asked, gaps=gaps, hazards=hazards(gaps, crowd.hazards))
 
     def _counted(self, habit: Habit, service: Service, count: Count) -> Habit:
         requests, delayed = count.requests - habit.count.requests, count.delayed - habit.count.delayed

@@ -236,6 +236,16 @@ def test_a_delay_is_worth_more_the_more_of_them_there_are():
     assert cheaper.worth_seconds == pytest.approx(1800 * exp(-0.02 * 5))
 
 
+def test_a_price_moves_in_steps_and_forgets_nothing_between_them():
+    price, steps = Price(), set()
+    for _ in range(100):
+        price = repriced(price, ("pool", 5), 20, 2, 60.0)
+        steps.add(price.worth_seconds)
+    assert len(steps) == 21  # one for each five delayed requests too many
+    told = price.worth_seconds * exp(0.02 * price.over)
+    assert told == pytest.approx(1800 * exp(0.02 * 100))
+
+
 def test_totals_that_fell_are_those_of_another_and_change_no_price():
     assert seen((0.0, counted(100, 10)), (1.0, counted(3, 3))).learned.prices == {}
 
@@ -279,3 +289,13 @@ def test_a_wake_costs_its_start_its_load_and_the_load_s_energy():
 def test_a_price_never_falls_below_break_even():
     notes = seen((0.0, counted(0, 0)), (1.0, counted(100_000, 0)))
     assert notes.learned.prices[("pool", 5)].worth_seconds == break_even_seconds(None, 20.0, 30.0)
+
+
+@pytest.mark.parametrize("state", [State.RESIDENT, State.LOADED])
+def test_a_silence_that_was_under_way_at_a_restart_is_not_counted_but_the_next_one_is(state):
+    p = placement(ONE, state=state)
+    asleep, asked = fleet(ONE, idle_host(p)), fleet(ONE, idle_host(p), held=["a/one"])
+    notes = seen((0.0, asleep), (400.0, asleep), (410.0, asked))
+    assert (habit(notes).gaps, habit(notes).silent_since) == (NO_GAPS, None)
+    notes = seen((800.0, asleep), (1300.0, asleep), (1400.0, asked), notes=notes)
+    assert sum(habit(notes).gaps) == 1
