@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import invariant, rule
 
 from lull.policy import NOTHING_NOTED, Pod, plan
+from lull.policy.power import PowerProfile
+from lull.policy.prices import Price
 
 from .fleet_world import GIB, SERVICES, FleetWorld, make_service
 from .test_policy_invariants import KEYS, Fleets
@@ -58,8 +60,46 @@ class ManyHosts(Fleets):
         """Not here: it comes to rest where `Fleets` does."""
 
 
+class NodesWorld(FleetWorld):
+    """One whose hosts share nodes, which could be off, and stay as long as what sleeps there is worth it."""
+
+    def __init__(self):
+        super().__init__(max_hosts=4)
+        self.pool = replace(self.pool, empty_after_seconds=None, profile=PowerProfile(70, 50, 700, 200))
+
+    def pod_starts(self, name):
+        super().pod_starts(name)
+        self.hosts[name] = replace(self.hosts[name], node=f"node-{int(name[-1], 16) % 2}")
+
+
+class WorthyHosts(ManyHosts):
+    """The same, where prices and habits decide on who goes, over days."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = NodesWorld()
+
+    @rule(worth=st.sampled_from([50.0, 500.0, 5000.0, 50_000.0]))
+    def price_moves(self, worth):
+        learned = self.world.notes.learned
+        prices = {("pool", 5): Price(worth)}
+        self.world.notes = replace(self.world.notes, learned=replace(learned, prices=prices))
+
+    @rule(hours=st.sampled_from([0.1, 0.5, 2.0, 30.0]))
+    def nobody_asks(self, hours):
+        world = self.world
+        for gateway in world.gateways:
+            for key in SERVICES:
+                world.gateway_holds(gateway, key, False)
+        for seconds in (0.0, 6.0, 6.0, 3600 * hours):
+            self.pass_time(seconds)
+            world.everybody_acts(set(SERVICES))
+            self.plan()
+
+
 TestManyHosts = ManyHosts.TestCase
-TestManyHosts.settings = settings(
+TestWorthyHosts = WorthyHosts.TestCase
+TestManyHosts.settings = TestWorthyHosts.settings = settings(
     max_examples=200,
     stateful_step_count=30,
     deadline=None,

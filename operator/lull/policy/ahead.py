@@ -4,14 +4,12 @@ The room of a host that is kept anyway costs nothing, so it goes to those that a
 nowhere. A host of its own is made for them only where they are worth clearly more than it costs.
 """
 
-from collections.abc import Iterator
 from heapq import nsmallest
-from itertools import groupby
 from math import inf
 
 from lull.policy.changes import Draft
 from lull.policy.demand import refusal
-from lull.policy.fleet import Host, Pod, Pool, Service, State
+from lull.policy.fleet import Host, Pod, Pool, Service, State, namespace_of
 from lull.policy.hosts import cost_alone
 from lull.policy.learning import USUAL_LOAD_SECONDS
 from lull.policy.packing import capacity_bytes, name_is_free, need_bytes, open_to, room_bytes
@@ -36,25 +34,32 @@ def load_ahead(draft: Draft) -> None:
     """
     waiting = {draft.fleet.services[key].pool for key in draft.blocked}
     for pool in draft.fleet.pools.values():
-        if pool.name in waiting:
-            continue
-        hosts = draft.of_pool(pool.name)
-        # Where people say how long an empty host stays, none is made that would be empty.
-        growing = (
-            pool.empty_after_seconds is None
-            and len(hosts) < pool.max_hosts
-            and all(host.pod is Pod.RUNNING for host in hosts)
-        )
-        ranked = _absent(draft, pool, hosts)
-        least = min((need_bytes(draft.fleet, service) for _, service in ranked), default=inf)
-        for host in hosts:
-            if room_bytes(draft, host) >= least and _takes_more(host):
-                _fill(draft, host, ranked)
-        if growing:
-            for group in _sharing(pool, ranked):
-                if _worth_of_host(draft, pool, group) >= NEW_HOST_COSTS:
-                    _fill(draft, draft.create(pool.name), group)
-                    break
+        if pool.name not in waiting:
+            _load_ahead(draft, pool)
+
+
+def _load_ahead(draft: Draft, pool: Pool) -> None:
+    hosts = draft.of_pool(pool.name)
+    absent = _absent(draft, pool, hosts)
+    least = min((need_bytes(draft.fleet, service) for _, service in absent), default=inf)
+    roomy = [host for host in hosts if room_bytes(draft, host) >= least and _takes_more(host)]
+    growing = sum(value for value, _ in absent) >= NEW_HOST_COSTS and _may_grow(pool, hosts)
+    if not roomy and not growing:
+        return
+    groups = _sharing(pool, _ranked(draft, absent))
+    for host in roomy:
+        for group in _sharers(pool, host, groups):
+            _fill(draft, host, group)
+    worthy = (group for group in groups.values() if _worth_of_host(draft, pool, group) >= NEW_HOST_COSTS)
+    first = next(worthy, None) if growing else None
+    if first is not None:
+        _fill(draft, draft.create(pool.name), first)
+
+
+def _may_grow(pool: Pool, hosts: list[Host]) -> bool:
+    """Tell whether a host may be made ahead: not an empty one where people say how long those stay."""
+    growing = pool.empty_after_seconds is None and len(hosts) < pool.max_hosts
+    return growing and all(host.pod is Pod.RUNNING for host in hosts)
 
 
 def _takes_more(host: Host) -> bool:
@@ -63,13 +68,18 @@ def _takes_more(host: Host) -> bool:
 
 
 def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
-    """Return the services that are on no host and worth a load, those worth most for their bytes."""
+    """Return the services that are on no host and worth a load, with their worth."""
     least = load_cost_seconds(pool.profile, USUAL_LOAD_SECONDS) / PAYS_WITHIN_SECONDS
     placed = set[str]().union(*(host.holds for host in hosts))
-    there = (s for s in draft.fleet.services.values() if s.pool == pool.name and s.key not in placed)
-    ranked = [(value, s) for s in there if (value := worth(draft, s)) > least and _may_come(draft, s)]
+    there = (s for key, s in draft.fleet.services.items() if key not in placed and s.pool == pool.name)
+    return [(value, service) for service in there if (value := worth(draft, service)) > least]
+
+
+def _ranked(draft: Draft, absent: Ranked) -> Ranked:
+    """Return those who may come, those worth most for their bytes."""
+    able = (entry for entry in absent if _may_come(draft, entry[1]))
     return nsmallest(
-        CONSIDERED, ranked, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key)
+        CONSIDERED, able, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key)
     )
 
 
@@ -90,13 +100,22 @@ def _fill(draft: Draft, host: Host, ranked: Ranked) -> None:
             ranked.remove(entry)
 
 
-def _sharing(pool: Pool, ranked: Ranked) -> Iterator[Ranked]:
-    """Yield those that may share a host; code keeps to its namespace, and nobody knows yet who is code."""
+def _sharing(pool: Pool, ranked: Ranked) -> dict[str, Ranked]:
+    """Return those that may share a host; code keeps to its namespace, and nobody knows yet who is code."""
     if not pool.namespaced and not pool.allow_code:
-        yield ranked
-        return
-    for _, group in groupby(sorted(ranked, key=lambda e: e[1].namespace), key=lambda e: e[1].namespace):
-        yield list(group)
+        return {"": ranked}
+    groups: dict[str, Ranked] = {}
+    for entry in ranked:
+        groups.setdefault(entry[1].namespace, []).append(entry)
+    return groups
+
+
+def _sharers(pool: Pool, host: Host, groups: dict[str, Ranked]) -> list[Ranked]:
+    """Return the groups that may come to a host, as far as that can be told of all of them at once."""
+    if pool.namespaced and host.tenants:
+        own = groups.get(namespace_of(min(host.tenants)))
+        return [own] if own else []
+    return list(groups.values())
 
 
 def _worth_of_host(draft: Draft, pool: Pool, ranked: Ranked) -> float:

@@ -35,7 +35,8 @@ def consolidate(draft: Draft) -> None:
             continue
         serving = sorted((host for host in hosts if host.serving), key=lambda h: (h.serving, h.name))
         for host in islice((host for host in serving if not host.kept and _settled(draft, host)), TRIED):
-            if _loss(draft, host, hosts) < SAVING * cost(draft, host):
+            most = SAVING * cost(draft, host)
+            if _loss(draft, host, hosts, most) < most:
                 draft.vacate(host, "its models fit on other hosts")
                 break
 
@@ -56,17 +57,20 @@ def _settled(draft: Draft, host: Host) -> bool:
     return all(p.state is State.LOADED and host.says(p, Report.READY) for p in awake)
 
 
-def _loss(draft: Draft, host: Host, hosts: list[Host]) -> float:
-    """Return the worth that goes when a host is emptied; infinite where its models fit nowhere."""
+def _loss(draft: Draft, host: Host, hosts: list[Host], most: float) -> float:
+    """Return the worth that goes when a host is emptied; infinite where its models fit nowhere.
+
+    Once it is `most` or more, what else would go is not looked at any more.
+    """
     elsewhere = _Elsewhere(draft, [other for other in hosts if other.name != host.name])
     by_size = sorted(host.placements, key=lambda p: (-p.memory_bytes, p.id))
     lost = sum(elsewhere.take(p, host.reports[p.id].busy) for p in by_size if p.state is State.LOADED)
-    if lost == inf:
-        return lost
-    riders = sorted(
-        (p for p in host.placements if p.state is State.RESIDENT), key=lambda p: standing(draft, p)
-    )
-    return lost + sum(elsewhere.lose(p) for p in reversed(riders))
+    riders = [p for p in host.placements if p.state is State.RESIDENT] if lost < most else []
+    for placement in sorted(riders, key=lambda p: standing(draft, p), reverse=True):
+        lost += elsewhere.lose(placement)
+        if lost >= most:
+            break
+    return lost
 
 
 class _Elsewhere:

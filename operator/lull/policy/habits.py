@@ -44,7 +44,7 @@ class Habit:
 
     Attributes:
         gaps: its silences, by bin.
-        hazards: per second, by bin; empty until a silence of its own has ended.
+        hazards: per second, by bin, as known when its last silence began or ended; empty before its first.
         silent_since: its last request, on the observer's clock, or, where nobody knows, when it was first seen
             asleep; None while it is in use.
         asked: whether it was ever seen in use: no silence before that was seen to begin.
@@ -78,7 +78,7 @@ class Crowd:
 def bin_of(age_seconds: float) -> int:
     """Return the bin of a silence of this age; the first and the last take what is beyond them."""
     doublings = log2(max(age_seconds, FIRST_EDGE_SECONDS) / FIRST_EDGE_SECONDS)
-    return min(BINS - 1, int(BINS_PER_DOUBLING * doublings + 1e-9))
+    return min(BINS - 1, int(BINS_PER_DOUBLING * doublings + 1e-6))  # clocks count from 1970
 
 
 def with_silence(gaps: Gaps, seconds: float) -> Gaps:

@@ -4,6 +4,7 @@ The currency is host-seconds: to keep a host costs 1 a second, and what its Resi
 worth `kept_worth` a second. As hazards fall with age, the best time to go is when that falls below the cost.
 """
 
+from collections import Counter
 from math import inf
 
 from lull.api.reasons import Reason
@@ -12,7 +13,8 @@ from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
 from lull.policy.learning import BEGUN
 from lull.policy.notes import empty, ending, kept, serves_nobody
-from lull.policy.worth import kept_worth, less_from, standing
+from lull.policy.scope import Surroundings
+from lull.policy.worth import kept_worth, less_than, standing
 
 BARE_SECONDS = 60.0
 """How long a host that holds nothing is kept: who failed on it may be tried again there."""
@@ -24,15 +26,34 @@ ENDING_SECONDS = 60.0
 """How long the Pod of a host that serves nobody may take to end; on a dead node it never does."""
 
 
-def let_go(draft: Draft) -> None:
-    """Delete hosts whose Pod is gone, that cannot be used again, or that are not worth what they cost."""
+def let_go(draft: Draft, before: Surroundings) -> None:
+    """Delete hosts whose Pod is gone, that cannot be used again, or that are not worth what they cost.
+
+    `before` is what there was around them when the others were looked at last.
+    """
     for host in draft.each_host():  # first, so that none of them counts for the minimum
         if lost(draft, host):
             draft.delete(host, "its Pod is gone, or has not been ready for too long")
     _make_way(draft)
+    look_around(draft, before)
     for host in draft.each_host():
         if serves_nobody(host):
             (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_idle)(draft, host)
+
+
+def look_around(draft: Draft, before: Surroundings) -> Surroundings:
+    """Bring in the hosts that serve nobody and what sleeps there, where what is around them has changed."""
+    few = {pool.name for pool in draft.fleet.pools.values() if _count(draft, pool) <= pool.min_hosts}
+    on_node = Counter(host.node for host in draft.hosts.values() if host.node)
+    now = Surroundings(frozenset(few), frozenset(node for node, hosts in on_node.items() if hosts == 1))
+    pools, nodes = before.few ^ now.few, before.lone_nodes ^ now.lone_nodes
+    if pools or nodes:
+        for host in draft.hosts.values():
+            concerned = host.pool in pools or (host.node in nodes and _may_free_node(draft, host))
+            if concerned and serves_nobody(host):
+                draft.scope.hosts.names.add(host.name)
+                draft.scope.services.names.update(host.holds)
+    return now
 
 
 def keep_minimum(draft: Draft) -> None:
@@ -52,7 +73,7 @@ def missing_pods(draft: Draft) -> list[CreatePod]:
 def cost(draft: Draft, host: Host) -> float:
     """Return what a host costs, in host-seconds per second: more where its node could be off without it."""
     pool = draft.fleet.pools.get(host.pool)
-    if pool is None or pool.profile is None or not pool.profile.node_watts or not host.node:
+    if pool is None or pool.profile is None or not (host.node and pool.profile.node_watts):
         return 1.0
     if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
         return 1.0
@@ -64,6 +85,12 @@ def cost_alone(pool: Pool) -> float:
     if pool.profile is None or not pool.profile.node_watts:
         return 1.0
     return 1.0 + pool.profile.node_watts / pool.profile.kept_watts
+
+
+def _may_free_node(draft: Draft, host: Host) -> bool:
+    """Tell whether more than a host may be spared where it is the last one on its node."""
+    pool = draft.fleet.pools.get(host.pool)
+    return bool(host.node and pool and pool.profile and pool.profile.node_watts)
 
 
 def _make_way(draft: Draft) -> None:
@@ -93,20 +120,27 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
     if pool and (host.kept or _count(draft, pool) <= pool.min_hosts):
         return
     if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
+        draft.restless.add(host.name)
         return  # somebody waits for this very room
     if pool and pool.empty_after_seconds is not None:
         if _empty_for(draft, host, pool.empty_after_seconds):
             draft.delete(host, "it served nobody for its pool's emptyAfter")
-    elif _may_go(draft, host) and not _pays(draft, host):
+    elif _may_go(draft, host) and _is_worth_less(draft, host):
         draft.delete(host, "what it holds is not likely enough to be asked for soon")
-    else:
-        _look_again(draft, host)
+        _look_beside(draft, host)
 
 
-def _pays(draft: Draft, host: Host) -> bool:
-    """Tell whether what a host holds is worth its cost; its node is only looked at if that counts."""
-    value = kept_worth(draft, host.placements)
-    return value >= 1.0 and value >= cost(draft, host)
+def _is_worth_less(draft: Draft, host: Host) -> bool:
+    """Tell whether what a host holds is worth less than it costs by now."""
+    at = less_than(draft, host.placements, cost(draft, host), draft.now)
+    return at is not None and draft.due(at)
+
+
+def _look_beside(draft: Draft, gone: Host) -> None:
+    """Look at who is left on a node, as it costs more alone."""
+    if _may_free_node(draft, gone):
+        beside = (h.name for h in draft.hosts.values() if h.node == gone.node and serves_nobody(h))
+        draft.scope.hosts.names.update(beside)
 
 
 def _may_go(draft: Draft, host: Host) -> bool:
@@ -125,13 +159,6 @@ def stay_seconds(draft: Draft, host: Host) -> float:
 
 def _empty_for(draft: Draft, host: Host, seconds: float) -> bool:
     return draft.due(draft.notes.since.get(empty(host), draft.now) + seconds)
-
-
-def _look_again(draft: Draft, host: Host) -> None:
-    for placement in host.placements:
-        at = less_from(draft, placement.service)
-        if at is not None:
-            draft.due(at)
 
 
 def _let_go_of_ending(draft: Draft, host: Host) -> None:

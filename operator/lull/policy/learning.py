@@ -173,7 +173,8 @@ class _Student:
         if not quiet:
             return habit
         idle = max(0.0 if p.state is State.RESIDENT else p.idle_after_seconds for p in quiet)
-        return replace(habit, silent_since=self._now - idle)
+        known = habit.hazards or self._crowds.get(service.pool, Crowd()).hazards
+        return replace(habit, silent_since=self._now - idle, hazards=known)
 
     def _quiet(self, host: Host, placement: Placement) -> bool:
         """Tell whether a placement is idle; the agent's word may be older than the placement's last turn."""

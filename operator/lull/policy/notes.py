@@ -85,7 +85,7 @@ def observe(notes: Notes, fleet: Fleet, now: float, most: int | None = None) -> 
     if most is not None and len(services) > most:
         hosts, services = _first_of(seen, fleet, hosts, services, most)
         looked_at = _with_news(seen, fleet, hosts, services)
-    replicas, spares = _crowds(notes, fleet, services)
+    replicas, spares = _crowds(notes, fleet, services, anew=seen is None)
     facts = [BEGUN, *_gateway_facts(fleet), *spares]
     facts += [fact for name in hosts if name in fleet.hosts for fact in _host_facts(fleet.hosts[name])]
     since = _kept(notes, seen, hosts, services)
@@ -228,9 +228,14 @@ def _host_facts(host: Host) -> Iterator[Fact]:
     yield from (loading(placement) for placement in host.placements if host.says(placement, Report.LOADING))
 
 
-def _crowds(notes: Notes, fleet: Fleet, services: Iterable[str]) -> tuple[dict[str, int], list[Fact]]:
-    """Return the replicas of the services that have several, and the facts of those that would be enough."""
-    replicas = {key: count for key, count in notes.replicas.items() if key in fleet.services}
+def _crowds(
+    notes: Notes, fleet: Fleet, services: Iterable[str], *, anew: bool
+) -> tuple[dict[str, int], list[Fact]]:
+    """Return the replicas of the services that have several, and the facts of those that would be enough.
+
+    A service that is gone is forgotten when it is looked at, together with its facts; anew, there are none.
+    """
+    replicas = {key: count for key, count in notes.replicas.items() if key in fleet.services or not anew}
     facts: list[Fact] = []
     for key in services:
         service, placed = fleet.services.get(key), fleet.of(key)

@@ -9,11 +9,21 @@ from lull.policy.consolidate import consolidate
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
 from lull.policy.fleet import Fleet, Host, Pod
-from lull.policy.hosts import keep_minimum, let_go, missing_pods
+from lull.policy.hosts import keep_minimum, let_go, look_around, missing_pods
 from lull.policy.idling import give_up, refresh, relieve, retire
-from lull.policy.notes import Notes, serves_nobody
+from lull.policy.notes import Notes
 from lull.policy.provide import provide
-from lull.policy.scope import NOTHING_SEEN, Scope, Seen, Subject, everything, first_of, scope_of, stirred
+from lull.policy.scope import (
+    NOTHING_SEEN,
+    Scope,
+    Seen,
+    Subject,
+    Surroundings,
+    everything,
+    first_of,
+    scope_of,
+    stirred,
+)
 from lull.policy.wake import wake_held
 
 
@@ -58,6 +68,7 @@ def plan(
     taken = subjects if most is None else first_of(subjects, fleet, most)
     draft.scope = scope_of(taken, fleet, *([last.seen.fleet] if last else []))
     begun = draft.scope.names()
+    around = last.seen.around if last else Surroundings()
     wake_held(draft)
     provide(draft)
     retire(draft)
@@ -65,14 +76,15 @@ def plan(
     give_up(draft)
     relieve(draft)
     refresh(draft)
-    let_go(draft)
+    let_go(draft, around)
     keep_minimum(draft)
     if len(taken) == len(subjects):  # these look at whole pools: once nobody is left that may want their room
         consolidate(draft)
         load_ahead(draft)
+    around = look_around(draft, around)
     told = {service.key: explain(draft, service) for service in draft.services()} if explained else {}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
-    seen = _seen(draft, last, begun, subjects[len(taken) :])
+    seen = replace(_seen(draft, last, begun, subjects[len(taken) :]), around=around)
     return Plan(
         changes=[*draft.changes(), *missing_pods(draft)],
         next_at=now if seen.left else min(seen.due.values(), default=None),
@@ -106,8 +118,8 @@ def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], rest: list
 
 
 def _restless(host: Host) -> bool:
-    """Tell whether what becomes of a host hangs on others: on gateways, its pool, who waits for room."""
-    return bool(host.draining) or host.pod is Pod.MISSING or serves_nobody(host)
+    """Tell whether what becomes of a host hangs on others in every plan: on gateways, on who makes Pods."""
+    return bool(host.draining) or host.pod is Pod.MISSING
 
 
 def _carried(

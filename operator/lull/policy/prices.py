@@ -21,6 +21,9 @@ MOST_WORTH_SECONDS = 86_400.0
 """One request is never worth more than a host for a day."""
 RATE = 0.02
 """How much a delayed request raises the price."""
+STEP = 0.1
+"""How far the price has to move, of itself, to be told: it decides what is kept, so each move of it is news
+for every host that serves nobody. What is not told yet is not lost."""
 LOAD_BUSY = 0.2
 """Assumed: how busy a load keeps a host, as no measurement of it is known to us."""
 
@@ -30,9 +33,14 @@ Market = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a delayed request is worth, in host-seconds."""
+    """What a delayed request is worth, in host-seconds.
+
+    Attributes:
+        over: by how many more requests than the objective allows were delayed since it has moved last.
+    """
 
     worth_seconds: float = FIRST_WORTH_SECONDS
+    over: float = 0.0
 
 
 def market_of(service: Service) -> Market:
@@ -42,11 +50,13 @@ def market_of(service: Service) -> Market:
 
 
 def repriced(price: Price, market: Market, requests: int, delayed: int, floor_seconds: float) -> Price:
-    """Return the price after `requests` more, `delayed` of them delayed."""
-    over = delayed - requests * market[1] / 100
+    """Return the price after `requests` more, `delayed` of them delayed: another one in steps alone."""
+    over = price.over + delayed - requests * market[1] / 100
     most = log(MOST_WORTH_SECONDS / price.worth_seconds)
-    worth = price.worth_seconds * exp(min(most, RATE * over))
-    return Price(min(MOST_WORTH_SECONDS, max(floor_seconds, worth)))
+    grown = price.worth_seconds * exp(min(most, RATE * over))
+    exact = min(MOST_WORTH_SECONDS, max(floor_seconds, grown))
+    moved = log(exact / price.worth_seconds)
+    return Price(exact) if abs(moved) >= log(1 + STEP) else Price(price.worth_seconds, moved / RATE)
 
 
 def break_even_seconds(profile: PowerProfile | None, load_seconds: float, start_seconds: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lull.policy.fleet import Fleet, changed
-from lull.policy.notes import Notes
+from lull.policy.notes import Notes, serves_nobody
 
 Subject = str
 
@@ -45,6 +45,19 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What decides on the hosts that serve nobody, beside themselves and prices.
+
+    Attributes:
+        few: the pools that have no more hosts than they should have at least.
+        lone_nodes: the nodes with one host: they could be off without it.
+    """
+
+    few: frozenset[str] = frozenset()
+    lone_nodes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What a plan leaves for the next one.
 
@@ -61,6 +74,7 @@ class Seen:
     due: Mapping[Subject, float]
     again: frozenset[Subject]
     left: tuple[Subject, ...]
+    around: Surroundings = Surroundings()
 
 
 NOTHING_SEEN = Seen(Fleet({}, {}, {}, {}), Notes(), frozenset(), {}, frozenset(), ())
@@ -77,15 +91,20 @@ def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
 
 
 def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
-    """Return the subjects that have to be looked at since the last plan, the most urgent first."""
+    """Return the subjects that have to be looked at since the last plan, the most urgent first.
+
+    Then come the hosts that serve nobody in pools whose prices have moved.
+    """
     pools = changed(seen.fleet.pools, fleet.pools) | _told_anew(seen.fleet, fleet)
     news = [
         *sorted(held ^ seen.held),
         *sorted(changed(seen.fleet.hosts, fleet.hosts)),
         *sorted(changed(seen.fleet.services, fleet.services)),
         *sorted(changed(seen.notes.failures, notes.failures)),
+        *sorted(_heard(seen.notes, notes)),
         *sorted(subject for subject, at in seen.due.items() if at <= now),
         *(_residents(seen.fleet, fleet, pools) if pools else ()),
+        *_asleep(fleet, _repriced(seen.notes, notes)),
     ]
     calm = not news and not changed(seen.fleet.gateways, fleet.gateways)
     again = () if calm and seen.left else sorted(seen.again)
@@ -113,6 +132,27 @@ def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
     for fleet in fleets:
         hosts.update(*(fleet.index.homes.get(key, ()) for key in services))
     return Scope(Subjects(services), Subjects(hosts))
+
+
+def _heard(before: Notes, now: Notes) -> Iterator[Subject]:
+    """Yield the services whose silence has begun or ended since."""
+    old, new = before.learned.habits, now.learned.habits
+    for key in changed(old, new):
+        was, habit = old.get(key), new.get(key)
+        if not (was and habit) or (was.silent_since, was.hazards) != (habit.silent_since, habit.hazards):
+            yield key
+
+
+def _repriced(before: Notes, now: Notes) -> set[str]:
+    """Return the pools in which a delayed request is worth something else since."""
+    old, new = ({m: p.worth_seconds for m, p in notes.learned.prices.items()} for notes in (before, now))
+    return {pool for (pool, _), _ in old.items() ^ new.items()}
+
+
+def _asleep(fleet: Fleet, pools: set[str]) -> Iterator[Subject]:
+    """Yield the hosts of some pools that serve nobody."""
+    for pool in sorted(pools):
+        yield from (name for name in fleet.index.pools.get(pool, ()) if serves_nobody(fleet.hosts[name]))
 
 
 def _told_anew(old: Fleet, new: Fleet) -> set[str]:

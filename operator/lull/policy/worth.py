@@ -5,14 +5,14 @@ costs the price of a delay: so it is worth `price · hazard` to have it loaded, 
 Hazards are steps of age, so a worth stays what it is until the next bin begins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Report, Service, State
-from lull.policy.habits import BINS, EDGES_SECONDS, Crowd, Habit, bin_of
+from lull.policy.habits import EDGES_SECONDS, UNKNOWN_HAZARDS, Habit, bin_of
 from lull.policy.prices import Price, market_of
 
-_NO_HABIT, _NO_CROWD, _NO_PRICE = Habit(), Crowd(), Price()
+_NO_HABIT, _NO_PRICE = Habit(), Price()
 
 
 def worth(draft: Draft, service: Service, unknown_since: float | None = None) -> float:
@@ -25,9 +25,13 @@ def worth(draft: Draft, service: Service, unknown_since: float | None = None) ->
     since = unknown_since if habit.silent_since is None else habit.silent_since
     if since is None or service.suspend:
         return 0.0
-    rates = habit.hazards or learned.crowds.get(service.pool, _NO_CROWD).hazards
-    price = learned.prices.get(market_of(service), _NO_PRICE)
-    return price.worth_seconds * rates[bin_of(draft.now - since)]
+    rates = habit.hazards or UNKNOWN_HAZARDS
+    return price_of(draft, service) * rates[bin_of(draft.now - since)]
+
+
+def price_of(draft: Draft, service: Service) -> float:
+    """Return what a delayed request to a service is worth, in host-seconds."""
+    return draft.notes.learned.prices.get(market_of(service), _NO_PRICE).worth_seconds
 
 
 def kept_worth(draft: Draft, placements: Iterable[Placement]) -> float:
@@ -41,13 +45,39 @@ def placement_worth(draft: Draft, placement: Placement) -> float:
     return worth(draft, service, draft.now) if service else 0.0
 
 
-def less_from(draft: Draft, service: str) -> float | None:
-    """Return when the hazard of a service changes next; None where it is in use, or does not change again."""
-    since = draft.notes.learned.habits.get(service, _NO_HABIT).silent_since
-    if since is None:
-        return None
-    now_in = bin_of(draft.now - since)
-    return None if now_in == BINS - 1 else since + EDGES_SECONDS[now_in + 1]
+def less_than(draft: Draft, placements: Iterable[Placement], cost: float, first: float) -> float | None:
+    """Return when, from `first` on, these placements are worth less than `cost` if nobody asks; None: never.
+
+    It goes through all moments at which a hazard changes, so what is kept need not be looked at before.
+    """
+    steps: list[tuple[float, int, float]] = []  # when, of which, and what it is worth from then on
+    for number, placement in enumerate(placements):
+        steps += ((at, number, value) for at, value in _steps(draft, placement, first))
+    values: dict[int, float] = {}
+    steps.sort()
+    for index, (at, number, value) in enumerate(steps):
+        values[number] = value
+        is_last = index + 1 == len(steps) or steps[index + 1][0] > at
+        if is_last and sum(values.values()) < cost:
+            return at
+    return None if steps else first
+
+
+def _steps(draft: Draft, placement: Placement, first: float) -> Iterator[tuple[float, float]]:
+    """Yield what a placement is worth at `first`, and from each moment on at which that is another."""
+    service = draft.fleet.services.get(placement.service)
+    habit = draft.notes.learned.habits.get(placement.service, _NO_HABIT)
+    if service is None or service.suspend:
+        yield first, 0.0
+        return
+    price, rates = price_of(draft, service), habit.hazards or UNKNOWN_HAZARDS
+    if habit.silent_since is None:
+        yield first, price * rates[0]
+        return
+    begun = bin_of(first - habit.silent_since)
+    yield first, price * rates[begun]
+    for later in range(begun + 1, len(rates)):
+        yield habit.silent_since + EDGES_SECONDS[later], price * rates[later]
 
 
 def cheapest(draft: Draft, host: Host, missing_bytes: int) -> list[Placement] | None:

@@ -10,7 +10,7 @@ from lull.policy.hosts import cost
 from lull.policy.learning import BEGUN, Learned
 from lull.policy.power import PowerProfile
 from lull.policy.prices import Price
-from lull.policy.worth import cheapest, less_from, worth
+from lull.policy.worth import cheapest, kept_worth, less_than, worth
 from unit.policy.fleets import (
     GIB,
     NOW,
@@ -52,8 +52,8 @@ def served(name="h1", at=NOW - 9000):
     return {("Kept", name): at, ("Empty", name): at + 1000}
 
 
-def draft(of, notes):
-    return Draft(of, notes, NOW)
+def draft(of, notes, now=NOW):
+    return Draft(of, notes, now)
 
 
 def test_worth_is_the_price_of_a_delay_times_the_chance_of_one():
@@ -70,19 +70,42 @@ def test_nobody_asks_for_what_is_suspended_or_was_never_used():
     assert worth(draft(fleet(suspended), knowing({"a/one": 60})), suspended) == 0.0
 
 
-def test_a_worth_stays_what_it_is_until_the_next_bin():
-    of = fleet(ONE)
-    at = less_from(draft(of, knowing({"a/one": 100})), "a/one")
+def test_what_is_kept_goes_at_the_first_bin_in_which_it_is_worth_less():
+    rates = {"a/one": 0.001, "a/two": 0.002}
+    of = fleet(ONE, TWO, host("h1", *riding(ONE, TWO)))
+    found = draft(of, knowing({"a/one": 100, "a/two": 200}, hazards=rates))
+    kept = of.hosts["h1"].placements
+    assert less_than(found, kept, 3.1, NOW) == NOW
+    assert less_than(found, kept, 2.9, NOW) is None  # these hazards never fall
+    falling = draft(of, knowing({"a/one": 100, "a/two": 1e9}))
+    at = less_than(falling, kept, kept_worth(falling, kept), NOW)
     assert at == NOW - 100 + min(edge for edge in EDGES_SECONDS if edge > 100)
-    assert less_from(draft(of, knowing({"a/one": 1e9})), "a/one") is None
-    assert less_from(draft(of, knowing()), "a/one") is None
+    assert less_than(falling, kept, kept_worth(falling, kept), NOW + 9000) == NOW + 9000
+    assert less_than(falling, [], 1.0, NOW) == NOW
+
+
+def test_of_all_moments_it_is_the_first_at_which_the_sum_is_worth_less():
+    of = fleet(ONE, TWO, THREE, host("h1", *riding(ONE, TWO)))
+    notes = knowing({"a/one": 100, "a/two": 777})
+    kept = of.hosts["h1"].placements
+    for least in (20.0, 5.0, 1.0, 0.1):
+        at = less_than(draft(of, notes), kept, least, NOW)
+        assert kept_worth(draft(of, notes, now=at), kept) < least
+        assert at == NOW or kept_worth(draft(of, notes, now=at - 0.01), kept) >= least
 
 
 def test_an_idle_host_stays_while_what_rides_on_it_is_worth_its_cost():
     of = fleet(ONE, host("h1", *riding(ONE)))
-    stays = decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0011}, since=served()))
+    notes = knowing({"a/one": 100}, hazards={"a/one": 0.0011}, since=served())
+    stays = decide(of, notes=notes)
     assert not stays.changes
-    assert stays.next_at == NOW - 100 + min(edge for edge in EDGES_SECONDS if edge > 100)
+    assert stays.next_at is None  # its hazard never falls
+    rates = notes.learned.habits["a/one"].hazards
+    bin_of_140_seconds = 4
+    falling = (*rates[:bin_of_140_seconds], *(rate / 2 for rate in rates[bin_of_140_seconds:]))
+    habits = {"a/one": Habit(silent_since=NOW - 100, hazards=falling)}
+    then = decide(of, notes=replace(notes, learned=replace(notes.learned, habits=habits)))
+    assert then.next_at == NOW - 100 + EDGES_SECONDS[bin_of_140_seconds]
     assert deleted(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0009}, since=served()))) == [
         "h1"
     ]
