@@ -113,8 +113,16 @@ def _turn_back(
                 ready = host.says(placement, Report.READY)
                 if ready or wait_seconds(draft, host, placement) <= within_seconds:
                     draft.turn(host, placement, State.LOADED)
+                    if not ready:
+                        _queue_up(draft, host, placement)
                     return True
     return False
+
+
+def _queue_up(draft: Draft, host: Host, placement: Placement) -> None:
+    """Let what was to be loaded for nobody be loaded after those whose requests wait already."""
+    placements = draft.hosts[host.name].placements
+    draft.put(draft.hosts[host.name], sorted(placements, key=lambda p: p.id == placement.id))
 
 
 def _is_current(host: Host, placement: Placement, service: Service) -> bool:

@@ -152,7 +152,8 @@ class Agent:
 
     def _load_next(self) -> None:
         """Begin the next load: what is asked for before what only rides along."""
-        waiting = [copy for copy in self.copies.values() if copy.state is Report.FETCHING]
+        wanted = (self.copies[id_] for id_ in self._wanted if id_ in self.copies)
+        waiting = [copy for copy in wanted if copy.state is Report.FETCHING]
         if self._loading or not waiting:
             return
         self._loading = True

@@ -99,8 +99,9 @@ def _load(
     taken = {known.name for known in local.values() if known.held} | {
         n for n, state in triton.items() if state
     }
-    for placement, known in local.items():
-        if known.phase is Phase.WAITING and placement in now and known.name not in taken:
+    for placement in now:
+        known = local.get(placement)
+        if known and known.phase is Phase.WAITING and known.name not in taken:
             yield Action("load", placement)
             return
 

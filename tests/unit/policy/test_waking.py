@@ -367,3 +367,10 @@ def test_what_was_put_ahead_but_would_be_late_is_loaded_elsewhere_if_it_can_be()
     assert [p.state for p in change.after] == [State.LOADED, State.LOADED]
     h, notes = starting(ahead)
     assert where(fleet(ONE, h, held=["a/one"], pools=[ROOMY]), notes) == "h1"
+
+
+def test_what_was_put_ahead_is_loaded_behind_those_that_wait_already_once_it_is_asked_for():
+    ahead, waiting = placement(ONE, state=State.RESIDENT), placement(TWO)
+    h, notes = starting(ahead, waiting, left=14.0)
+    (change,) = woken(fleet(ONE, TWO, h, held=["a/one", "a/two"], pools=[ROOMY]), notes)
+    assert [(p.id, p.state) for p in change.after] == [(waiting.id, State.LOADED), (ahead.id, State.LOADED)]

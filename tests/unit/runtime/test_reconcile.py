@@ -19,6 +19,11 @@ def test_one_load_at_a_time():
     assert step({"a-1": "a", "b-1": "b"}, local, {}, {}) == []
 
 
+def test_models_are_loaded_in_the_order_of_the_spec_whoever_was_fetched_first():
+    local = {"a-1": Local("a", Phase.WAITING, False), "b-1": Local("b", Phase.WAITING, False)}
+    assert step({"b-1": "b", "a-1": "a"}, local, {}, {}) == [Action("load", "b-1")]
+
+
 def test_nothing_is_loaded_while_triton_is_down():
     assert step({"a-1": "a"}, {"a-1": Local("a", Phase.WAITING, False)}, None, {}) == []
 
