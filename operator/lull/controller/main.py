@@ -22,7 +22,7 @@ from lull.controller.health import Health, serve_health
 from lull.controller.lease import Lease, LeaseLostError
 from lull.controller.ledger import Ledger
 from lull.controller.metrics import WRITES_PENDING, observe_call
-from lull.controller.nodes import Nodes
+from lull.controller.nodes import Nodes, trimmed
 from lull.controller.planner import Planner
 from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
@@ -131,8 +131,8 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         _reflector(kube, PODS, HOSTS_NAMESPACE, planner, label_selector=LABEL_HOST),
         _reflector(kube, PODS, SYSTEM_NAMESPACE, planner, label_selector=GATEWAY_SELECTOR),
         _reflector(kube, PRIORITYCLASSES, None, planner),
-        Reflector(kube, NODES, on_change=lambda key, node: nodes.see(key[1], node)),
     ]
+    machines = Reflector(kube, NODES, on_change=lambda key, node: nodes.see(key[1], node), keep=trimmed)
 
     async def synced() -> None:
         for reflector in reflectors:
@@ -145,6 +145,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
 
     async def mark() -> None:
         await synced()
+        await machines.synced.wait()
         await nodes.run()
 
     async def write() -> None:
@@ -153,7 +154,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         finally:
             await executor.close()
 
-    runs = [reflector.run for reflector in reflectors]
+    runs = [reflector.run for reflector in (*reflectors, machines)]
     tasks = [*runs, statuses.run, carbon.run, events.run, decide, mark, write]
     return Parts(view, ledger, planner, tasks)
 

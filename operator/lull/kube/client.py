@@ -30,6 +30,8 @@ _METHODS = {
     "update": "PUT",
     "delete": "DELETE",
 }
+PAGE = 500
+"""How many objects a list brings at once: the loop has to turn between large answers."""
 _CREDENTIALS_SECONDS = 60.0
 _MAX_LINE_BYTES = 8 * 2**20
 
@@ -118,11 +120,21 @@ class Kube:
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        keep: Callable[[Object], Object] = lambda item: item,
     ) -> tuple[list[Object], str]:
-        """Return all objects of a kind, consistently read, and the resourceVersion to watch from."""
-        params = _selectors(label_selector, field_selector)
-        answer = await self._call("list", resource, resource.path(namespace), params=params)
-        return answer["items"], answer["metadata"]["resourceVersion"]
+        """Return all objects of a kind, consistently read, and the resourceVersion to watch from.
+
+        They come in pages, and of each no more stays in memory than what `keep` returns.
+        """
+        params = _selectors(label_selector, field_selector) | {"limit": str(PAGE)}
+        items: list[Object] = []
+        while True:
+            answer = await self._call("list", resource, resource.path(namespace), params=params)
+            items += map(keep, answer["items"])
+            following = answer["metadata"].get("continue")
+            if not following:
+                return items, answer["metadata"]["resourceVersion"]
+            params = params | {"continue": following}
 
     async def watch(
         self,

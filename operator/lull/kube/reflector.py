@@ -16,7 +16,7 @@ OnChange = Callable[[Key, Object | None], None]
 
 
 class Reflector:
-    """A cache of one kind that follows the API server.
+    """A cache of one kind that follows the API server; of each object it holds what `keep` leaves of it.
 
     Attributes:
         objects: the newest seen state by `(namespace, name)`. Read it, never change it.
@@ -33,6 +33,7 @@ class Reflector:
         on_change: OnChange | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        keep: Callable[[Object], Object] = lambda item: item,
     ) -> None:
         self._kube = kube
         self._resource = resource
@@ -40,6 +41,7 @@ class Reflector:
         self._on_change = on_change or (lambda _key, _object: None)
         self._label_selector = label_selector
         self._field_selector = field_selector
+        self._keep = keep
         self.objects: dict[Key, Object] = {}
         self.synced = asyncio.Event()
         self.trouble: ApiError | None = None
@@ -69,6 +71,7 @@ class Reflector:
             self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            keep=self._keep,
         )
         fresh = {_key(item): item for item in items}
         for key in self.objects.keys() - fresh.keys():
@@ -95,7 +98,7 @@ class Reflector:
                 version = item["metadata"]["resourceVersion"]
                 if event["type"] == "BOOKMARK":
                     continue
-                self._set(_key(item), None if event["type"] == "DELETED" else item)
+                self._set(_key(item), None if event["type"] == "DELETED" else self._keep(item))
 
     def _set(self, key: Key, item: Object | None) -> None:
         if item is None:

@@ -41,10 +41,12 @@ class FakeApi:
         found = self.objects.get((kind.plural, namespace or "", name))
         return copy.deepcopy(found)
 
-    async def list(self, kind, namespace=None, *, label_selector=None, field_selector=None):
+    async def list(
+        self, kind, namespace=None, *, label_selector=None, field_selector=None, keep=lambda item: item
+    ):
         await self._turn("list", kind, "")
         items = [
-            copy.deepcopy(item)
+            keep(copy.deepcopy(item))
             for (plural, ns, _), item in self.objects.items()
             if plural == kind.plural and namespace in (None, ns) and _selected(item, label_selector)
         ]

@@ -177,6 +177,78 @@ async def test_a_node_whose_mark_is_refused_is_tried_rarely(world):
     await world.until(lambda: len(tries) == 2)
 
 
+async def test_a_server_that_lists_no_nodes_keeps_nobody_asleep():
+    world = World()
+
+    def refuse(verb, kind, _name):
+        if (verb, kind) == ("list", "nodes"):
+            raise nodes_module.ApiError(403, "Forbidden", "no")
+
+    world.api.before = refuse
+    world.api.put(MODELPOOLS, pool())
+    world.api.put(MODELSERVICES, service())
+    async with world:
+        world.hold()
+        await world.until(world.routed)
+
+
+def test_of_a_node_no_more_is_kept_than_what_is_read():
+    used = {"lull.dev/used": "true", "lull.dev/empty-since": "then"}
+    node = {
+        "metadata": {
+            "name": "n",
+            "resourceVersion": "7",
+            "labels": {"a": "b"},
+            "annotations": used | {"other": "x" * 1000},
+        },
+        "spec": {"unschedulable": True, "taints": [], "podCIDR": "10.0.0.0/24"},
+        "status": {"images": [{"names": ["x" * 1000]}]},
+    }
+    assert nodes_module.trimmed(node) == {
+        "metadata": {"name": "n", "resourceVersion": "7", "annotations": used},
+        "spec": {"unschedulable": True, "taints": []},
+    }
+    bare = {"metadata": {"name": "n", "resourceVersion": "7"}}
+    assert nodes_module.trimmed(bare)["spec"] == {}
+
+
+async def test_a_node_s_event_that_is_older_than_our_mark_is_not_believed(world):
+    await served_on(world, "used")
+    old = world.api.objects["nodes", "", "used"]
+    await world.until(lambda: marks(world, "used") == {"lull.dev/used": "true"})
+    before = {"metadata": {"name": "used", "resourceVersion": "1"}, "spec": {}}
+    nodes = nodes_module.Nodes(world.api, world.parts.view, world.clock, lambda: None)
+    nodes.see("used", before)
+    await nodes.mark()
+    nodes.see("used", before)
+    writes = world.api.writes["patch", "nodes"]
+    await nodes.mark()
+    assert world.api.writes["patch", "nodes"] == writes
+    nodes.see("used", old | {"metadata": old["metadata"] | {"annotations": {}, "resourceVersion": "999999"}})
+    await nodes.mark()
+    assert world.api.writes["patch", "nodes"] == writes + 1
+
+
+async def test_a_node_whose_host_came_while_another_was_marked_is_not_called_empty(world):
+    await served_on(world, "used")
+    view = world.parts.view
+    nodes = nodes_module.Nodes(world.api, view, world.clock, lambda: None)
+    annotations = {"lull.dev/used": "true"}
+    for name in ("first", "second"):
+        world.api.put(NODES, node(name))
+        nodes.see(name, {"metadata": {"name": name, "resourceVersion": "1", "annotations": annotations}})
+
+    def comes(verb, kind, name):
+        if (verb, kind, name) == ("patch", "nodes", "first"):
+            view.raw[PODS]["new"] = {"spec": {"nodeName": "second"}}
+
+    world.api.before = comes
+    await nodes.mark()
+    del view.raw[PODS]["new"]
+    assert "lull.dev/empty-since" in marks(world, "first")
+    assert "lull.dev/empty-since" not in marks(world, "second")
+
+
 async def vacate(world, host):
     world.parts.planner._executor.submit(Vacate(host, "its models fit elsewhere"))
 
