@@ -2,7 +2,7 @@
 
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host
-from lull.policy.hosts import cost, stay_seconds
+from lull.policy.hosts import cost, stay_seconds, staying
 from lull.policy.notes import empty, serves_nobody
 from lull.policy.worth import less_than
 
@@ -19,7 +19,7 @@ def _goes_at(draft: Draft, host: Host) -> float | None:
     since = draft.notes.since.get(empty(host))
     if pool is None or since is None or host.kept or not serves_nobody(host):
         return None
-    if len(draft.of_pool(pool.name)) <= pool.min_hosts:
+    if staying(draft, pool) <= pool.min_hosts:
         return None
     if pool.empty_after_seconds is not None:
         return since + pool.empty_after_seconds

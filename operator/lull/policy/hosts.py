@@ -43,7 +43,7 @@ def let_go(draft: Draft, before: Surroundings) -> None:
 
 def look_around(draft: Draft, before: Surroundings) -> Surroundings:
     """Bring in the hosts that serve nobody and what sleeps there, where what is around them has changed."""
-    few = {pool.name for pool in draft.fleet.pools.values() if _count(draft, pool) <= pool.min_hosts}
+    few = {pool.name for pool in draft.fleet.pools.values() if staying(draft, pool) <= pool.min_hosts}
     on_node = Counter(host.node for host in draft.hosts.values() if host.node)
     now = Surroundings(frozenset(few), frozenset(node for node, hosts in on_node.items() if hosts == 1))
     pools, nodes = before.few ^ now.few, before.lone_nodes ^ now.lone_nodes
@@ -59,7 +59,8 @@ def look_around(draft: Draft, before: Surroundings) -> Surroundings:
 def keep_minimum(draft: Draft) -> None:
     """Create hosts up to each pool's minimum."""
     for pool in draft.fleet.pools.values():
-        for _ in range(max(0, min(pool.min_hosts, pool.max_hosts) - _count(draft, pool))):
+        free = pool.max_hosts - len(draft.of_pool(pool.name))
+        for _ in range(min(free, pool.min_hosts - staying(draft, pool))):
             draft.create(pool.name)
 
 
@@ -116,8 +117,11 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
     if host.tainted:
         draft.delete(host, "a load passed its deadline, and its memory is only had back with the Pod")
         return
+    if host.cordoned and not host.kept:
+        draft.delete(host, "it was to be emptied, and serves nobody any more")
+        return
     pool = draft.fleet.pools.get(host.pool)
-    if pool and (host.kept or _count(draft, pool) <= pool.min_hosts):
+    if pool and (host.kept or staying(draft, pool) <= pool.min_hosts):
         return
     if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
         draft.restless.add(host.name)
@@ -166,5 +170,6 @@ def _let_go_of_ending(draft: Draft, host: Host) -> None:
         draft.delete(host, "its Pod does not end, though it serves nobody")
 
 
-def _count(draft: Draft, pool: Pool) -> int:
-    return len(draft.of_pool(pool.name))
+def staying(draft: Draft, pool: Pool) -> int:
+    """Return how many hosts of a pool are not to be emptied."""
+    return sum(not host.cordoned for host in draft.of_pool(pool.name))

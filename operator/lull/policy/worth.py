@@ -40,9 +40,15 @@ def kept_worth(draft: Draft, placements: Iterable[Placement]) -> float:
 
 
 def placement_worth(draft: Draft, placement: Placement) -> float:
-    """Return what it is worth to keep a placement; what nobody may ask for is worth nothing."""
+    """Return what it is worth to keep a placement: nothing, where nobody may ask for it or it is spare."""
     service = draft.fleet.services.get(placement.service)
-    return worth(draft, service, draft.now) if service else 0.0
+    return worth(draft, service, draft.now) if service and not spare(draft, placement) else 0.0
+
+
+def spare(draft: Draft, placement: Placement) -> bool:
+    """Tell whether no request would wait without a placement: another one of its service is routed."""
+    others = ((host, p) for host, p in draft.of(placement.service) if p.id != placement.id)
+    return any(p.state is State.LOADED and host.says(p, Report.READY) for host, p in others)
 
 
 def less_than(draft: Draft, placements: Iterable[Placement], cost: float, first: float) -> float | None:
@@ -67,7 +73,7 @@ def _steps(draft: Draft, placement: Placement, first: float) -> Iterator[tuple[f
     """Yield what a placement is worth at `first`, and from each moment on at which that is another."""
     service = draft.fleet.services.get(placement.service)
     habit = draft.notes.learned.habits.get(placement.service, _NO_HABIT)
-    if service is None or service.suspend:
+    if service is None or service.suspend or spare(draft, placement):
         yield first, 0.0
         return
     price, rates = price_of(draft, service), habit.hazards or UNKNOWN_HAZARDS

@@ -119,11 +119,35 @@ def test_what_several_models_are_worth_adds_up():
     assert deleted(decide(of, notes=knowing(ages, hazards=rates, price=800.0, since=served()))) == ["h1"]
 
 
+def test_a_spare_replica_keeps_no_host():
+    awake, rides = placement(ONE), placement(ONE, id_="rides", state=RIDER)
+    sure = knowing({"a/one": 100}, hazards={"a/one": 1.0}, since=served("h2"))
+    of = fleet(ONE, host("h1", awake), host("h2", rides))
+    assert deleted(decide(of, notes=sure)) == ["h2"]
+    loads = replace(of, hosts={**of.hosts, "h1": host("h1", awake, reports=[])})
+    assert not deleted(decide(loads, notes=sure))
+
+
 def test_people_who_say_empty_after_are_not_argued_with():
     of = fleet(ONE, host("h1", *riding(ONE)), pools=[pool(empty_after_seconds=5.0)])
     sure = knowing({"a/one": 100}, hazards={"a/one": 1.0})
     assert deleted(decide(of, notes=sure, seen_at=NOW - 5)) == ["h1"]
     assert not deleted(decide(of, notes=sure, seen_at=NOW - 4))
+
+
+def test_a_host_that_was_to_be_emptied_goes_once_it_serves_nobody():
+    of = fleet(host("h1", cordoned=True), pools=[pool(empty_after_seconds=86400.0)])
+    assert deleted(decide(of)) == ["h1"]
+
+
+def test_a_host_that_is_to_be_emptied_is_none_of_those_that_are_kept():
+    of = fleet(
+        ONE, host("h1", placement(ONE), cordoned=True), host("h2"), pools=[pool(min_hosts=2, max_hosts=3)]
+    )
+    told = decide(of, seen_at=NOW - 9000)
+    assert (len(created(told)), deleted(told)) == (1, [])
+    full = replace(of, pools={"pool": pool(min_hosts=2, max_hosts=2)})
+    assert not created(decide(full, seen_at=NOW - 9000))
 
 
 def test_an_empty_host_is_kept_a_moment_for_who_failed_on_it():
