@@ -48,10 +48,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, Setting
+from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
 
-SECONDS_PER_HOUR = 3600.0
 PRICES = 40
 """At most so many are tried; the search ends by itself, after ten or so."""
 

@@ -4,10 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from lull.simulate.outcome import Delays, Outcome, Steps
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, LOAD_BUSY, Setting
+from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, LOAD_BUSY, SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
-
-SECONDS_PER_HOUR = 3600.0
 
 
 class Meter:
