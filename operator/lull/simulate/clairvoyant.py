@@ -1,11 +1,12 @@
 """Perfect foresight as an outcome: no run, every figure is one that no policy can go below."""
 
-from lull.simulate.bound import SECONDS_PER_HOUR, lower_bound_host_hours
-from lull.simulate.outcome import Delays, Outcome
-from lull.simulate.setting import Setting
+from lull.api.service import Objective
+from lull.simulate.bound import lower_bound_host_hours
+from lull.simulate.outcome import Outcome
+from lull.simulate.setting import SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
 
-SHIPPED_DELAYED_PERCENT = 5
+SHIPPED_DELAYED_PERCENT = Objective().delayed_percent
 """The default of `spec.objective.delayedPercent`."""
 
 
@@ -19,7 +20,8 @@ def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> O
     """Return the bound at a share of delayed requests.
 
     From the bound of host-hours follows that of node-hours: a node has so many GPUs at most. What requests
-    compute and loads draw is left out: batches may overlap, and always on models were loaded before.
+    compute and loads draw is left out: batches may overlap, and always on models were loaded before. Nor are
+    there delays: how long the delayed ones wait is not bounded.
     """
     delayed = int(delayed_fraction * len(trace))
     host_hours = lower_bound_host_hours(trace, setting, delayed / len(trace) if delayed else 0.0)
@@ -31,7 +33,7 @@ def clairvoyant_at(trace: Trace, setting: Setting, delayed_fraction: float) -> O
         policy="clairvoyant",
         requests=len(trace),
         delayed=delayed,
-        delay_seconds=Delays(),
+        delay_seconds=None,
         dropped=0,
         host_hours=host_hours,
         node_hours=node_hours,

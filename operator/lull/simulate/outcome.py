@@ -23,6 +23,7 @@ class Outcome:
 
     Attributes:
         delayed: requests that waited longer than DELAYED_SECONDS for a load or a host.
+        delay_seconds: what the delayed ones waited; None where that is not known.
         dropped: requests that waited longer than `hold.timeout` (60 s) would let them; they are delayed too.
         host_hours: GPUs kept, from the wish for a host to its end.
         node_hours: nodes on.
@@ -38,7 +39,7 @@ class Outcome:
     policy: str
     requests: int
     delayed: int
-    delay_seconds: Delays
+    delay_seconds: Delays | None
     dropped: int
     host_hours: float
     node_hours: float

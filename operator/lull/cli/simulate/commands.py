@@ -13,12 +13,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lull.cli.simulate import inputs, options, runs
 from lull.cli.simulate.told import Told, document, show
 from lull.simulate.setting import GIB, Setting
-from lull.simulate.trace import Trace, TraceError
+from lull.simulate.trace import Trace, TraceError, read_csv
 
 QUIET_SECONDS = 2.0
 PIPE_WIDTH = 100
 """Columns of the table where no terminal says how wide it is."""
 EXTRA = ("matplotlib", "numpy")
+SHIPPED = Setting()
 NEEDS_EXTRA = "this needs an extra: pip install 'lull[view]'"
 
 
@@ -30,16 +31,16 @@ def simulate(
     tenants: options.Tenants = None,
     gpu: options.Gpu = inputs.DEFAULT_GPU,
     gpu_memory_gib: options.GpuMemoryGib = None,
-    load_seconds: options.LoadSeconds = 20.0,
-    host_start_seconds: options.HostStartSeconds = 30.0,
-    gpus_per_node: options.GpusPerNode = 8,
+    load_seconds: options.LoadSeconds = SHIPPED.load_seconds,
+    host_start_seconds: options.HostStartSeconds = SHIPPED.host_start_seconds,
+    gpus_per_node: options.GpusPerNode = SHIPPED.gpus_per_node,
     nodes: options.NodesKept = options.Nodes.ELASTIC,
     context_watts: options.ContextWatts = None,
     node_watts: options.NodeWatts = 0.0,
     policy: options.Policies = None,
     fixed_hosts: options.FixedHosts = None,
     delayed_percent: options.DelayedPercent = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     json_file: options.JsonFile = None,
     html_file: options.HtmlFile = None,
     output: options.AsJson = None,
@@ -55,6 +56,9 @@ def simulate(
     """
     if bool(trace) == synthetic:
         raise typer.BadParameter("give either --trace FILE.csv or --synthetic")
+    if seed is not None and not synthetic:
+        raise typer.BadParameter("--seed is of the synthetic trace: give it with --synthetic")
+    options.assert_once(trace or [])
     try:
         setting = Setting(
             power=inputs.draw(gpu, context_watts, node_watts),
@@ -63,17 +67,17 @@ def simulate(
             host_start_seconds=host_start_seconds,
             gpus_per_node=gpus_per_node,
             nodes=nodes.value,
-            seed=seed,
+            seed=seed or 0,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    wanted = runs.wanted(
-        options.policies(policy),
-        setting,
-        options.numbers(delayed_percent, "--delayed-percent", 0, 100),
-        options.numbers(fixed_hosts, "--fixed-hosts", 1, 1000),
-    )
+    policies = options.policies(policy)
+    percents = options.numbers(delayed_percent, "--delayed-percent", 0, 100)
+    hosts = options.numbers(fixed_hosts, "--fixed-hosts", 1, 1000)
+    options.assert_apply(policies, percents, hosts)
+    wanted = runs.wanted(policies, setting, percents, hosts)
     try:
+        _assert_writable(json_file, html_file)
         replayed = _trace(trace or [], models, round(memory_gib * GIB), tenants, setting)
         told = _told(replayed, setting, gpu, wanted, curve=html_file is not None)
         _tell(told, json_file, html_file, output)
@@ -89,34 +93,40 @@ def simulate(
         raise typer.Exit(1) from error
 
 
+def _assert_writable(*files: Path | None) -> None:
+    """Refuse a file in no folder, before the time of a simulation is spent for it."""
+    for file in files:
+        if file and not file.parent.is_dir():
+            raise FileNotFoundError(f"{file} cannot be written: {file.parent} is no folder")
+
+
 def _trace(
     files: list[Path], models: Path | None, memory_bytes: int, tenants: int | None, setting: Setting
 ) -> Trace:
     if files:
-        found = inputs.trace_of_files(files, memory_bytes)
-        found = inputs.dealt(found, tenants) if tenants else found
+        found = read_csv(files, memory_bytes=memory_bytes)
     else:
         found = inputs.synthetic_trace(setting.seed, tenants or 1, memory_bytes)
     found = inputs.sized(found, inputs.sizes(models)) if models else found
+    found = inputs.dealt(found, tenants) if files and tenants else found
     inputs.assert_fits(found, setting.gpu_memory_bytes)
     return found
 
 
 def _told(trace: Trace, setting: Setting, gpu: str, wanted: list[runs.Run], *, curve: bool) -> Told:
-    simulators = runs.simulators()
     outcomes = []
     with _progress() as progress:
         task = progress.add_task("", total=None)
         for at, run in enumerate(wanted, start=1):
             progress.update(task, description=f"simulating {run.name}, {at} of {len(wanted)}")
-            outcomes.append(runs.outcome(simulators[run.policy], trace, run))
+            outcomes.append(runs.outcome(trace, run))
         progress.update(task, description="the bound at other shares")
         bound = runs.bound_curve(trace, setting) if curve else []
-    return Told(trace, setting, gpu, outcomes, bound)
+    return Told(trace, setting, gpu, wanted, outcomes, bound)
 
 
 def _tell(told: Told, json_file: Path | None, html_file: Path | None, output: options.Output | None) -> None:
-    text = json.dumps(document(told), indent=2)
+    text = json.dumps(document(told), indent=2, allow_nan=False)
     if json_file:
         json_file.write_text(text + "\n")
     if html_file:

@@ -1,6 +1,6 @@
 """What a simulation is of: the trace, the sizes of its models, and the machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,21 +9,11 @@ import yaml
 from lull.api.quantities import format_bytes, parse_bytes
 from lull.policy.packing import HOST_OVERHEAD_BYTES
 from lull.policy.power import PRODUCTS, PowerProfile, PowerSetting, profile
-from lull.simulate.setting import GIB
-from lull.simulate.trace import Trace, TracedModel, TraceError, read_csv
+from lull.simulate.setting import GIB, Setting
+from lull.simulate.trace import Trace, TracedModel, TraceError
 
 DEFAULT_GPU = "H100"
-GPUS = PRODUCTS
 LARGEST_MODELS_FILE_BYTES = 2**20
-
-
-def trace_of_files(files: Sequence[Path], memory_bytes: int) -> Trace:
-    """Return the requests of files as one trace; a model without a size of its own takes `memory_bytes`.
-
-    Raises:
-        TraceError: a file is no trace; it names the line.
-    """
-    return read_csv(files, memory_bytes=memory_bytes)
 
 
 def synthetic_trace(seed: int, tenants: int, memory_bytes: int) -> Trace:
@@ -63,6 +53,8 @@ def sizes(file: Path) -> dict[str, int]:
             found[str(name)] = parse_bytes(str(memory))
         except ValueError as error:
             raise TraceError(f"{file}: {name}: {error}") from error
+        if not found[str(name)]:
+            raise TraceError(f"{file}: {name}: a model takes some memory, such as 2Gi")
     return found
 
 
@@ -104,23 +96,32 @@ def draw(gpu: str, context_watts: float | None, node_watts: float) -> PowerProfi
     """Return what a host of one such GPU draws; `node_watts` is of its whole node.
 
     Raises:
-        ValueError: its watts are not known.
+        ValueError: its watts are not known, or nothing is left to compute with.
     """
-    found = profile(gpu, 1, PowerSetting(context_watts=context_watts, node_watts=node_watts))
-    if found is None:
-        raise ValueError(f"no watts are known of {gpu!r}; of these they are: {', '.join(GPUS)}")
-    return found
+    published = profile(gpu, 1, PowerSetting())
+    if published is None:
+        raise ValueError(f"no watts are known of {gpu!r}; of these they are: {', '.join(PRODUCTS)}")
+    most = published.max_watts - published.idle_watts
+    if context_watts is None:
+        context_watts = published.context_watts
+    elif context_watts >= most:
+        raise ValueError(
+            f"--context-watts has to be under {most:g}, which is all that one {gpu} draws beyond idling"
+        )
+    return replace(published, context_watts=context_watts, node_watts=node_watts)
 
 
 def gpu_memory_bytes(gpu: str, said_gib: float | None) -> int:
-    """Return the memory of one host: what is said, else 80 GiB for the default GPU.
+    """Return the memory of one host: what is said, else the simulator's own for the default GPU.
 
     Raises:
         ValueError: another GPU's memory has to be said.
     """
-    if said_gib is None and gpu != DEFAULT_GPU:
-        raise ValueError(f"say the memory of a {gpu} too: --gpu-memory-gib")
-    return round((80.0 if said_gib is None else said_gib) * GIB)
+    if said_gib is not None:
+        return round(said_gib * GIB)
+    if profile(gpu, 1, PowerSetting()) != profile(DEFAULT_GPU, 1, PowerSetting()):  # however it is spelled
+        raise ValueError(f"say how much memory one {gpu} has too: --gpu-memory-gib")
+    return Setting().gpu_memory_bytes
 
 
 def _names(model: TracedModel) -> tuple[str, str]:

@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lull.cli.simulate.inputs import GPUS
-from lull.cli.simulate.runs import POLICIES
+from lull.cli.simulate.runs import OBJECTIVE, SIMULATORS
+from lull.policy.power import PRODUCTS
+from lull.simulate.policies import FIXED
+
+LARGEST_NUMBER = 1_000_000
+"""Of GiB, seconds and watts: beyond every machine, and far below what overflows."""
 
 
 class Output(StrEnum):
@@ -24,11 +28,14 @@ class Nodes(StrEnum):
     FIXED = "fixed"
 
 
-def _option(
-    text: str, *names: str, least: float | None = None, shown: bool = False, metavar: str | None = None
-) -> typer.models.OptionInfo:
+def _option(text: str, *names: str, metavar: str | None = None) -> typer.models.OptionInfo:
+    found: typer.models.OptionInfo = typer.Option(*names, help=text, show_default=False, metavar=metavar)
+    return found
+
+
+def _number(text: str, least: float, *, shown: bool = False) -> typer.models.OptionInfo:
     found: typer.models.OptionInfo = typer.Option(
-        *names, help=text, min=least, show_default=shown, metavar=metavar
+        help=text, min=least, max=LARGEST_NUMBER, show_default=shown
     )
     return found
 
@@ -46,39 +53,48 @@ Synthetic = Annotated[
     bool, _option("A made-up trace: 23 days of 87 image models, 27,000 requests.", "--synthetic")
 ]
 ModelsFile = Annotated[Path | None, _input("YAML with the memory of models, a line each: 'resnet: 2Gi'.")]
-MemoryGib = Annotated[float, _option("Memory of every other model.", least=0.001, shown=True)]
-Tenants = Annotated[int | None, _option("Deal the models to so many tenants, who share no GPU.", least=1)]
-Gpu = Annotated[str, _option(f"{', '.join(GPUS)}.", shown=True)]
-GpuMemoryGib = Annotated[float | None, _option("Memory of one GPU; 80 for an H100.", least=0.001)]
-LoadSeconds = Annotated[float, _option("How long a model loads.", least=0, shown=True)]
-HostStartSeconds = Annotated[
-    float, _option("From the wish for a host until it can load.", least=0, shown=True)
+MemoryGib = Annotated[
+    float, _number("Memory of each model that neither the trace nor --models gives one.", 0.001, shown=True)
 ]
-GpusPerNode = Annotated[int, _option("GPUs of one node.", least=1, shown=True)]
+Tenants = Annotated[int | None, _number("Deal the models to so many tenants, who share no GPU.", 1)]
+Gpu = Annotated[str, typer.Option(help=f"Whose watts count: {', '.join(PRODUCTS)}.")]
+GpuMemoryGib = Annotated[
+    float | None, _number("Memory of one GPU; 80 without it, which is for the H100 alone.", 0.001)
+]
+LoadSeconds = Annotated[float, _number("How long a model loads.", 0, shown=True)]
+HostStartSeconds = Annotated[float, _number("From the wish for a host until it can load.", 0, shown=True)]
+GpusPerNode = Annotated[int, _number("GPUs of one node.", 1, shown=True)]
 NodesKept = Annotated[
-    Nodes, _option("elastic: off while no GPU of it is kept; fixed: as many as are ever needed.", shown=True)
+    Nodes,
+    typer.Option(help="elastic: off while no GPU of it is kept; fixed: as many as are ever needed, always."),
 ]
 ContextWatts = Annotated[
     float | None,
-    _option(
-        "What a process adds that holds a GPU and computes nothing; 0 to 2 for low idle clocks.", least=0
+    _number(
+        "What a process adds that holds a GPU and computes nothing; without it as published of the GPU. "
+        "0 to 2 with low idle clocks.",
+        0,
     ),
 ]
-NodeWatts = Annotated[float, _option("A whole node's own idle draw.", least=0, shown=True)]
-Policies = Annotated[list[str] | None, _option(f"{', '.join(POLICIES)}. All without it.", metavar="NAMES")]
+NodeWatts = Annotated[float, _number("A whole node's own idle draw.", 0, shown=True)]
+Policies = Annotated[list[str] | None, _option(f"{', '.join(SIMULATORS)}. All without it.", metavar="NAMES")]
 FixedHosts = Annotated[
     list[str] | None,
-    _option("Hosts of modelmesh and seldon, of each tenant. 1 without it.", metavar="NUMBERS"),
+    _option(f"Hosts of {' and '.join(FIXED)}, of each tenant, 1 to 1000. 1 without it.", metavar="NUMBERS"),
 ]
 DelayedPercent = Annotated[
     list[str] | None,
     _option(
-        "Share of requests that Lull may let wait; several draw its frontier. 5 without it.",
+        "Share of requests that Lull may let wait, 0 to 100; several draw its frontier. 5 without it.",
         metavar="NUMBERS",
     ),
 ]
-Seed = Annotated[int, _option("Of the synthetic trace.", least=0, shown=True)]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too.", dir_okay=False)]
+Seed = Annotated[
+    int | None, typer.Option(help="Which synthetic trace: equal seeds, equal traces. 0 without it.", min=0)
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures here too, as JSON.", dir_okay=False)
+]
 HtmlFile = Annotated[
     Path | None, typer.Option("--html", help="Write a page with plots here.", dir_okay=False)
 ]
@@ -93,11 +109,37 @@ def policies(said: Sequence[str] | None) -> list[str]:
     Raises:
         typer.BadParameter: there is no such policy.
     """
-    found = _split(said) or list(POLICIES)
+    found = _split(said) or list(SIMULATORS)
     for name in found:
-        if name not in POLICIES:
-            raise typer.BadParameter(f"--policy has no {name!r}; it takes {', '.join(POLICIES)}")
+        if name not in SIMULATORS:
+            raise typer.BadParameter(f"--policy has no {name!r}; it takes {', '.join(SIMULATORS)}")
     return found
+
+
+def assert_apply(
+    policies: Sequence[str], delayed_percents: Sequence[int], fixed_hosts: Sequence[int]
+) -> None:
+    """Refuse objectives and numbers of hosts that no simulated policy takes.
+
+    Raises:
+        typer.BadParameter: there are some.
+    """
+    for given, option, takers in (
+        (delayed_percents, "--delayed-percent", OBJECTIVE),
+        (fixed_hosts, "--fixed-hosts", FIXED),
+    ):
+        if given and not set(policies) & set(takers):
+            raise typer.BadParameter(f"{option} is for {' and '.join(takers)} alone: --policy names neither")
+
+
+def assert_once(files: Sequence[Path]) -> None:
+    """Refuse a file that is given twice.
+
+    Raises:
+        typer.BadParameter: there is one.
+    """
+    if len({file.resolve() for file in files}) < len(files):
+        raise typer.BadParameter("--trace has the same file twice: each of its requests would count twice")
 
 
 def numbers(said: Sequence[str] | None, option: str, least: int, most: int) -> list[int]:

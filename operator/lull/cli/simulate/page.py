@@ -3,8 +3,7 @@
 from html import escape
 
 from lull.cli import pages
-from lull.cli.simulate import plots
-from lull.cli.simulate.runs import BOUND, LULL
+from lull.cli.simulate import plots, runs
 from lull.cli.simulate.told import COLUMNS, Told, assumptions, headline, number, ratio, row, share
 from lull.simulate.outcome import Outcome
 
@@ -12,7 +11,7 @@ from lull.simulate.outcome import Outcome
 def html(told: Told) -> str:
     """Return the whole page."""
     lull = _lull(told)
-    tiles = "".join(pages.tile(*said) for said in _tiles(lull)) if lull else ""
+    tiles = "".join(pages.tile(*said) for said in _tiles(*lull)) if lull else ""
     notes = "".join(f"<li>{escape(said)}</li>" for said in assumptions(told))
     body = f"""<h1>What each policy would keep, draw and delay</h1>
 <p class="when">Simulated: {escape(headline(told))}</p>
@@ -29,8 +28,14 @@ def sentence(told: Told) -> str:
     lull = _lull(told)
     if lull is None:
         return "Lull itself was not simulated (--policy lull)."
-    said = f"Lull would keep {_kept_and_waited(lull)}."
-    peers = [one for one in told.outcomes if one.policy.partition(" ")[0] not in (LULL, BOUND)]
+    run, outcome = lull
+    said = (
+        f"Lull, allowed to let {run.delayed_percent} % of the requests wait, would keep "
+        f"{_kept_and_waited(outcome)}."
+    )
+    peers = [
+        one for run, one in zip(told.runs, told.outcomes, strict=True) if run.policy not in runs.OBJECTIVE
+    ]
     if not peers:
         return said
     least = min(peers, key=lambda one: one.host_hours)
@@ -42,20 +47,21 @@ def _kept_and_waited(outcome: Outcome) -> str:
     return f"{kept} GPU-hours, with {waited} of the requests waiting"
 
 
-def _lull(told: Told) -> Outcome | None:
-    """Return Lull's outcome; of several objectives, the one nearest to the shipped 5 %."""
-    of_lull = [one for one in told.outcomes if one.policy.partition(" ")[0] == LULL]
-    return min(of_lull, key=lambda one: abs(one.delayed_fraction - 0.05), default=None)
+def _lull(told: Told) -> tuple[runs.Run, Outcome] | None:
+    """Return the run of Lull that stands for it, and what came of it."""
+    run = runs.headline(told.runs)
+    return (run, told.outcomes[told.runs.index(run)]) if run else None
 
 
-def _tiles(lull: Outcome) -> list[tuple[str, str, str]]:
-    delays = lull.delay_seconds
+def _tiles(run: runs.Run, lull: Outcome) -> list[tuple[str, str, str]]:
+    name = run.name.capitalize()
+    p50, p99 = (row(lull)[COLUMNS.index(column)] for column in ("p50", "p99"))
     return [
         ("Requests", f"{lull.requests:,}", f"{lull.dropped:,} dropped"),
-        ("Lull: GPU-hours", number(lull.host_hours), f"{ratio(lull)} x the bound"),
-        ("Lull: delayed", share(lull.delayed_fraction), f"p50 {delays.p50:.3g} s, p99 {delays.p99:.3g} s"),
-        ("Lull: energy", f"~{number(lull.energy_wh / 1000)} kWh", f"{number(lull.node_hours)} node-hours"),
-        ("Lull: loads", f"{lull.loads:,}", f"{lull.moves:,} of them moves"),
+        (f"{name}: GPU-hours", number(lull.host_hours), f"{ratio(lull)} x the bound"),
+        (f"{name}: delayed", share(lull.delayed_fraction), f"p50 {p50}, p99 {p99}"),
+        (f"{name}: energy", f"~{number(lull.energy_wh / 1000)} kWh", f"{number(lull.node_hours)} node-hours"),
+        (f"{name}: loads", f"{lull.loads:,}", f"{lull.moves:,} of them moves"),
     ]
 
 

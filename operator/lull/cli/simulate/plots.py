@@ -1,6 +1,7 @@
 """The plots of a simulation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +13,13 @@ from lull.cli.drawing import COLOURS, INK, drawn, sketched
 from lull.cli.simulate.runs import BOUND, LULL
 from lull.cli.simulate.told import Told, number
 from lull.simulate.outcome import Outcome, Steps
+from lull.simulate.peers.pods import KEDA_IDLE_SECONDS, KNATIVE_IDLE_SECONDS
+from lull.simulate.setting import SECONDS_PER_HOUR
 from lull.simulate.trace import Trace
 
 Floats = NDArray[np.float64]
+Point = tuple[float, float, str]
+"""A delayed share in percent, a value, and the variant of a policy."""
 
 COLOUR = {
     "lull": COLOURS[0],
@@ -33,9 +38,9 @@ BINS = 480
 """Points of a curve: what a plot of this width can show."""
 SHARE_TICKS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 ROW_INCHES = 0.95
-DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS = 86_400.0, 3600.0, 60.0
-TIMEOUTS = {"knative: 90 s": 90.0, "keda: 300 s": 300.0}
-"""How long an idle model of these is kept: 60 s of window and 30 s of grace; its cooldown."""
+UNITS = {"days": 86_400.0, "hours": SECONDS_PER_HOUR, "minutes": 60.0}
+TIMEOUTS = {"knative": KNATIVE_IDLE_SECONDS, "keda": KEDA_IDLE_SECONDS}
+"""How long an idle model of these is kept."""
 GAP_TICKS = {"1 s": 1, "10 s": 10, "1 min": 60, "10 min": 600, "1 h": 3600, "6 h": 21_600, "1 d": 86_400,
              "7 d": 604_800}  # fmt: skip
 PARTS = {
@@ -129,7 +134,7 @@ def gaps(told: Told) -> str | None:
         for name, seconds in TIMEOUTS.items():
             axes.axvline(seconds, color=INK, lw=1, ls=":")
             axes.annotate(
-                name,
+                f"{name}: {seconds:g} s",
                 (seconds, 1),
                 (3, -3),
                 xycoords=("data", "axes fraction"),
@@ -187,7 +192,7 @@ def _kept_and_busy(axes: Axes, outcome: Outcome, length_seconds: float, *, label
     axes.set_ylim(0, 1.35 * top)
     axes.set_xlim(0, length_seconds / unit)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    hours = length_seconds / HOUR_SECONDS
+    hours = length_seconds / SECONDS_PER_HOUR
     mean = outcome.host_hours / hours if hours else 0.0
     title = f"{outcome.policy}: {number(mean)} hosts on the mean"
     axes.annotate(title, (0.005, 0.98), va="top", fontsize=9, xycoords="axes fraction")
@@ -205,7 +210,7 @@ def _bound(axes: Axes, told: Told, values: Sequence[float]) -> None:
 def _points(axes: Axes, outcomes: Sequence[Outcome], values: Sequence[float]) -> None:
     """Draw a mark a policy; objectives of Lull are joined to its curve, variants carry their own text."""
     runs = [(one, value) for one, value in zip(outcomes, values, strict=True) if not _is_bound(one)]
-    points: dict[str, list[tuple[float, float, str]]] = {}
+    points: dict[str, list[Point]] = {}
     for one, value in runs:
         policy, _, variant = one.policy.partition(" ")
         points.setdefault(policy, []).append((100 * one.delayed_fraction, value, variant))
@@ -222,8 +227,18 @@ def _points(axes: Axes, outcomes: Sequence[Outcome], values: Sequence[float]) ->
             label=policy,
             clip_on=False,
         )
-        for x, y, variant in found:
-            axes.annotate(variant, (x, y), (6, 5), textcoords="offset points", fontsize=8)
+    for at, label in labels(points.values()).items():
+        axes.annotate(label, at, (6, 5), textcoords="offset points", fontsize=8)
+
+
+def labels(points: Iterable[Iterable[Point]]) -> dict[tuple[float, float], str]:
+    """Return what stands beside points; points that look the same share one label."""
+    texts: dict[tuple[str, str], tuple[tuple[float, float], list[str]]] = {}
+    for x, y, variant in chain.from_iterable(points):
+        _, variants = texts.setdefault((f"{x:.2g}", f"{y:.2g}"), ((x, y), []))
+        if variant and variant not in variants:
+            variants.append(variant)
+    return {at: ", ".join(variants) for at, variants in texts.values() if variants}
 
 
 def _frontier_axes(axes: Axes, label: str) -> None:
@@ -253,7 +268,7 @@ def _plain(value: float, _: int | None) -> str:
 
 
 def _unit(length_seconds: float) -> tuple[str, float]:
-    for name, seconds in (("days", DAY_SECONDS), ("hours", HOUR_SECONDS), ("minutes", MINUTE_SECONDS)):
+    for name, seconds in UNITS.items():
         if length_seconds >= 2 * seconds:
             return name, seconds
     return "seconds", 1.0

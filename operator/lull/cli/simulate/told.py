@@ -1,14 +1,17 @@
 """What came of a simulation, in words, as a table and as JSON."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lull.api.quantities import format_bytes, format_duration
+from lull.cli.simulate.runs import OBJECTIVE, Run
 from lull.simulate.outcome import Outcome
+from lull.simulate.pilot import HOP_SECONDS
+from lull.simulate.policies import FIXED
 from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, LOAD_BUSY, Setting
 from lull.simulate.trace import Trace
 
@@ -30,7 +33,20 @@ KEYS = (
     "lower_bound_host_hours",
 )
 COLUMNS = ("policy", "GPU-hours", "node-hours", "kWh", "delayed", "p50", "p99", "dropped", "x bound")
-PEERS = "lull is the planner that the controller runs; the others are models of their documented defaults."
+PEERS = (
+    "lull is the planner that the controller runs; the others are models of their documented defaults, "
+    "with the exceptions named in lull/simulate/peers: ModelMesh's second copies are left out, and Seldon "
+    "overcommits as far as it has to. How many hosts these two keep is our choice (--fixed-hosts)."
+)
+SHARING = (
+    "For all of them: models on one GPU never slow each other down, a model computes all its requests at one "
+    "time as one batch, nothing fails, and there are always enough hosts. That favours who shares and scales."
+)
+MOMENTS = (
+    "For all of them: a node that is off starts within its host's start, and what is let go ends at once. "
+    "Left out: the hops from a held request to the controller and from a ready model to the gateway, so "
+    f"a model that is in memory wakes in {HOP_SECONDS:g} s here (`make bench` measures that of a cluster)."
+)
 BOUND = (
     "clairvoyant is no run: no policy can go below its figures. x bound: GPU-hours over that bound, with as "
     "many requests delayed."
@@ -43,13 +59,14 @@ class Told:
 
     Attributes:
         gpu: the product's name.
-        outcomes: by the names of their runs.
+        runs: what was run, and `outcomes` what came of each.
         bound: perfect foresight at several shares of delayed requests.
     """
 
     trace: Trace
     setting: Setting
     gpu: str
+    runs: Sequence[Run]
     outcomes: Sequence[Outcome]
     bound: Sequence[Outcome] = ()
 
@@ -77,8 +94,11 @@ def document(told: Told) -> dict[str, Any]:
             "context_watts": power.context_watts,
             "max_watts": power.max_watts,
             "node_watts": power.node_watts,
+            "delayed_percent": _each(run.delayed_percent for run in told.runs if run.policy in OBJECTIVE),
+            "fixed_hosts": _each(run.setting.fixed_hosts for run in told.runs if run.policy in FIXED),
             "seed": setting.seed,
         },
+        "assumptions": assumptions(told),
         "policies": {one.policy: figures(one) for one in told.outcomes},
     }
 
@@ -86,22 +106,20 @@ def document(told: Told) -> dict[str, Any]:
 def figures(outcome: Outcome) -> dict[str, Any]:
     """Return a policy's figures by their keys."""
     delays = outcome.delay_seconds
-    found = {key: getattr(outcome, key) for key in KEYS}
-    return found | {
-        "delay_seconds": {"p50": delays.p50, "p95": delays.p95, "p99": delays.p99, "max": delays.max}
-    }
+    return {key: getattr(outcome, key) for key in KEYS} | {"delay_seconds": delays and asdict(delays)}
 
 
 def row(outcome: Outcome) -> tuple[str, ...]:
     """Return a policy's line, one cell for each of COLUMNS."""
+    delays = outcome.delay_seconds if outcome.delayed else None
     return (
         outcome.policy,
         number(outcome.host_hours),
         number(outcome.node_hours),
         number(outcome.energy_wh / 1000),
         share(outcome.delayed_fraction),
-        format_duration(outcome.delay_seconds.p50) if outcome.delayed else "–",
-        format_duration(outcome.delay_seconds.p99) if outcome.delayed else "–",
+        format_duration(delays.p50) if delays else "–",
+        format_duration(delays.p99) if delays else "–",
         f"{outcome.dropped:,}" if outcome.dropped else "–",
         ratio(outcome),
     )
@@ -134,7 +152,7 @@ def headline(told: Told) -> str:
 def assumptions(told: Told) -> list[str]:
     """Say what is modelled or assumed, a sentence or two an item."""
     about = [told.trace.about] if told.trace.about else []
-    return [*about, _machine(told.setting), _energy(told.setting), PEERS, BOUND]
+    return [*about, _machine(told.setting), _energy(told.setting), SHARING, MOMENTS, PEERS, BOUND]
 
 
 def tenants(trace: Trace) -> int:
@@ -161,6 +179,10 @@ def number(value: float) -> str:
 def length(seconds: float) -> str:
     """Return a time in days where it is some, else as a duration."""
     return f"{seconds / 86_400:.3g} days" if seconds >= 2 * 86_400 else format_duration(seconds)
+
+
+def _each(values: Iterable[int]) -> list[int]:
+    return list(dict.fromkeys(values))
 
 
 def _machine(setting: Setting) -> str:
