@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from lull.controller import planner
 from lull.policy import Report, plan
 from lull.policy.packing import HOST_OVERHEAD_BYTES
+from lull.simulate import lull
 from lull.simulate.agent import Agent
 from lull.simulate.lull import simulate_lull
 from lull.simulate.meter import Meter
@@ -75,6 +77,11 @@ def test_a_sleeping_model_makes_room_for_a_wake():
 def test_models_that_do_not_fit_together_get_hosts_of_their_own():
     outcome = simulate_lull(trace((0, "a", 1), (0, "b", 1), length_seconds=LONG, gib=60), SETTING)
     assert max(count for _, count in outcome.kept) == 2
+
+
+def test_plans_come_as_soon_after_a_change_as_the_controllers():
+    assert lull.IDLE_WINDOW_SECONDS == planner.IDLE_WINDOW_SECONDS
+    assert lull.LONGEST_WINDOW_SECONDS == planner.LONGEST_WINDOW_SECONDS
 
 
 def test_tenants_share_no_host():

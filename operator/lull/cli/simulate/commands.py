@@ -49,8 +49,9 @@ def simulate(
 
     Lull is the very planner that the controller runs; other policies are models of their documented defaults,
     and `clairvoyant` is what perfect foresight could not go below. All figures are simulated, and energy is
-    modelled. What may be given several times may be given with commas too. JSON keys carry their units
-    (host_hours, energy_wh); `policies` has one entry a policy.
+    modelled: what is assumed stands below the table. What may be given several times may be given with
+    commas too. JSON keys carry their units (host_hours, energy_wh); `policies` has one entry a run, named by
+    its objective or hosts where these are given.
 
     Exit codes: 0 fine, 1 a trace or a file is not right (the message names the line), 2 wrong usage.
     """
