@@ -5,14 +5,15 @@ by it is worth clearly less than the host costs. Its models move as from any cor
 ready before the original drains, and Residents go at once, to come back where there is room for them.
 """
 
+from collections.abc import Mapping
 from itertools import islice
-from math import inf
+from math import ceil, inf
 
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, State
 from lull.policy.hosts import cost
 from lull.policy.notes import kept
-from lull.policy.packing import name_is_free, open_to, room_bytes
+from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes
 from lull.policy.worth import cheapest, kept_worth, placement_worth, standing
 
 SAVING = 0.5
@@ -22,9 +23,11 @@ SETTLED_SECONDS = 1800.0
 MOST_BUSY = 0.8
 """How busy a host may become by a move: beyond that its models would wait for each other."""
 TRIED = 10
-"""How many settled hosts are tried in one plan, those that serve the fewest first …"""
+"""How many settled hosts are tried at a time, those that serve the fewest first …"""
+TURN_SECONDS = 60.0
+"""… the next ones after this time, so that none hides behind those that nobody can take …"""
 TARGETS = 8
-"""… and on how many others that take it each of their models is."""
+"""… and on how many others that have room for it each of their models is."""
 
 
 def consolidate(draft: Draft) -> None:
@@ -34,11 +37,20 @@ def consolidate(draft: Draft) -> None:
         if len(hosts) <= max(1, pool.min_hosts) or not _calm(draft, pool, hosts):
             continue
         serving = sorted((host for host in hosts if host.serving), key=lambda h: (h.serving, h.name))
-        for host in islice((host for host in serving if not host.kept and _settled(draft, host)), TRIED):
+        reaches = {host.name: reach_bytes(draft, host) for host in hosts}
+        for host in _turn(draft, [host for host in serving if not host.kept and _settled(draft, host)]):
             most = SAVING * cost(draft, host)
-            if _loss(draft, host, hosts, most) < most:
+            elsewhere = _Elsewhere(draft, [other for other in hosts if other.name != host.name], reaches)
+            if _loss(draft, host, elsewhere, most) < most:
                 draft.vacate(host, "its models fit on other hosts")
                 break
+
+
+def _turn(draft: Draft, hosts: list[Host]) -> list[Host]:
+    """Return those of the hosts whose turn it is."""
+    turns = max(1, ceil(len(hosts) / TRIED))
+    first = int(draft.now / TURN_SECONDS) % turns * TRIED
+    return hosts[first : first + TRIED]
 
 
 def _calm(draft: Draft, pool: Pool, hosts: list[Host]) -> bool:
@@ -57,14 +69,16 @@ def _settled(draft: Draft, host: Host) -> bool:
     return all(p.state is State.LOADED and host.says(p, Report.READY) for p in awake)
 
 
-def _loss(draft: Draft, host: Host, hosts: list[Host], most: float) -> float:
+def _loss(draft: Draft, host: Host, elsewhere: "_Elsewhere", most: float) -> float:
     """Return the worth that goes when a host is emptied; infinite where its models fit nowhere.
 
     Once it is `most` or more, what else would go is not looked at any more.
     """
-    elsewhere = _Elsewhere(draft, [other for other in hosts if other.name != host.name])
     by_size = sorted(host.placements, key=lambda p: (-p.memory_bytes, p.id))
-    lost = sum(elsewhere.take(p, host.reports[p.id].busy) for p in by_size if p.state is State.LOADED)
+    lost = 0.0
+    for placement in by_size:
+        if placement.state is State.LOADED and lost < most:
+            lost += elsewhere.take(placement, host.reports[placement.id].busy)
     riders = [p for p in host.placements if p.state is State.RESIDENT] if lost < most else []
     for placement in sorted(riders, key=lambda p: standing(draft, p), reverse=True):
         lost += elsewhere.lose(placement)
@@ -76,30 +90,30 @@ def _loss(draft: Draft, host: Host, hosts: list[Host], most: float) -> float:
 class _Elsewhere:
     """The room on other hosts, as it is taken up by the models of one."""
 
-    def __init__(self, draft: Draft, hosts: list[Host]) -> None:
+    def __init__(self, draft: Draft, hosts: list[Host], reaches: Mapping[str, int]) -> None:
+        """Take the hosts, and by name what each could have free at the most."""
         self._draft = draft
         self._hosts = hosts
+        self._reaches = reaches
         self._taken: dict[str, int] = {}
         self._busy: dict[str, float] = {}
 
     def take(self, placement: Placement, busy: float) -> float:
         """Take a model that is in use; return the worth of what makes room, infinite if nothing can."""
-        options = [
-            (self._lost(host, placement), host.name)
-            for host in self._open(placement)
-            if self._busy_of(host) + busy <= MOST_BUSY
-        ]
+        need = self._need(placement)
+        options = [(self._lost(host, need), host.name) for host in self._open(placement, busy)]
         lost, name = min(options, default=(inf, ""))
         if lost < inf:
-            self._taken[name] = self._taken.get(name, 0) + placement.memory_bytes
+            self._taken[name] = self._taken.get(name, 0) + need
             self._busy[name] = self._busy.get(name, 0.0) + busy
         return lost
 
     def lose(self, placement: Placement) -> float:
         """Take a Resident where there is free room; return its worth where there is none."""
+        need = self._need(placement)
         for host in self._open(placement):
-            if self._room(host) >= placement.memory_bytes:
-                self._taken[host.name] = self._taken.get(host.name, 0) + placement.memory_bytes
+            if self._room(host) >= need:
+                self._taken[host.name] = self._taken.get(host.name, 0) + need
                 return 0.0
         return placement_worth(self._draft, placement)
 
@@ -110,15 +124,24 @@ class _Elsewhere:
     def _busy_of(self, host: Host) -> float:
         return sum(r.busy for r in host.reports.values()) + self._busy.get(host.name, 0.0)
 
-    def _open(self, placement: Placement) -> list[Host]:
+    def _need(self, placement: Placement) -> int:
+        """Return what a placement takes elsewhere: its reservation here may be from before it was known."""
+        service = self._draft.fleet.services.get(placement.service)
+        return need_bytes(self._draft.fleet, service) if service else placement.memory_bytes
+
+    def _open(self, placement: Placement, busy: float = 0.0) -> list[Host]:
+        """Return some hosts that may take a placement, if not all that rides there stays."""
         service = self._draft.fleet.services.get(placement.service)
         if service is None:
             return []
-        fit = (h for h in self._hosts if open_to(self._draft, h, service) and name_is_free(h, service))
+        need = self._need(placement)
+        roomy = (h for h in self._hosts if self._reaches[h.name] - self._taken.get(h.name, 0) >= need)
+        calm = (h for h in roomy if not busy or self._busy_of(h) + busy <= MOST_BUSY)
+        fit = (h for h in calm if open_to(self._draft, h, service) and name_is_free(h, service))
         return list(islice(fit, TARGETS))
 
-    def _lost(self, host: Host, placement: Placement) -> float:
-        missing = placement.memory_bytes - self._room(host)
+    def _lost(self, host: Host, need: int) -> float:
+        missing = need - self._room(host)
         if missing <= 0:
             return 0.0
         chosen = cheapest(self._draft, host, missing)

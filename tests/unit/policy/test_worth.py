@@ -462,6 +462,36 @@ def _old(notes):
     return replace(notes, since={("Kept", name): NOW - 9000 for name in ("h1", "h2")})
 
 
+def crowded(full, *, each=4, gib=1):
+    """Hosts that are full with what is in use."""
+    kept = [[service(f"a/f{n}-{i}", gib=gib) for i in range(each)] for n in range(full)]
+    return [s for few in kept for s in few] + [
+        host(f"h{n:02}", *(placement(s) for s in few)) for n, few in enumerate(kept)
+    ]
+
+
+def test_a_host_is_vacated_however_many_full_ones_come_first():
+    small = [service("a/x"), service("a/y")]
+    hosts = [host("z1", placement(small[0])), host("z2", placement(small[1]))]
+    of = fleet(*small, *crowded(9), *hosts, pools=[pool(max_hosts=50)])
+    assert vacated(decide(of, seen_at=NOW - 9000)) == ["z1"]
+
+
+def test_a_host_is_vacated_however_many_nobody_can_take_come_first():
+    pairs = [[service(f"a/{name}{n}") for n in range(2)] for name in "xy"]
+    hosts = [host(f"z{n}", *map(placement, pair)) for n, pair in enumerate(pairs)]
+    of = fleet(*pairs[0], *pairs[1], *crowded(10, each=1, gib=4), *hosts, pools=[pool(max_hosts=50)])
+    turns = [vacated(decide(of, seen_at=NOW - 9000, now=NOW + 60 * turn)) for turn in range(2)]
+    assert sorted(turns) == [[], ["z0"]]
+
+
+def test_a_model_that_takes_more_than_it_reserved_is_not_moved_to_where_only_that_fits():
+    grown = replace(ONE, measured_bytes=3 * GIB)
+    tight = [host("h1", placement(grown)), host("h2", placement(service("a/two", gib=2)), kept=True)]
+    of = fleet(grown, service("a/two", gib=2), *tight)
+    assert not vacated(decide(of, seen_at=NOW - 9000))
+
+
 def test_a_rider_that_finds_free_room_is_not_lost():
     of = spread(one=riding(THREE))
     dear = knowing({"a/three": 100}, hazards={"a/three": 1.0})
