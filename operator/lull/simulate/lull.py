@@ -1,7 +1,5 @@
 """Lull on a trace, in virtual time: the very `plan` and `wake` of the controller decide."""
 
-from collections.abc import Callable
-
 from lull.policy import NOTHING_NOTED, Plan, observe, plan, wake
 from lull.simulate.meter import Meter
 from lull.simulate.outcome import Outcome
@@ -14,31 +12,15 @@ IDLE_WINDOW_SECONDS = 0.02
 """A plan waits until nothing has changed for this long …"""
 LONGEST_WINDOW_SECONDS = 0.2
 """… but no longer than this: as the controller's does."""
-STEPS = 100
-"""How often progress is told."""
 
 
-def simulate_lull(
-    trace: Trace, setting: Setting, on_progress: Callable[[float], None] = lambda _share: None
-) -> Outcome:
-    """Return what Lull would have kept, drawn and delayed.
-
-    Args:
-        trace: the requests.
-        setting: the machine.
-        on_progress: told the share of the trace that is done.
-    """
+def simulate_lull(trace: Trace, setting: Setting) -> Outcome:
+    """Return what Lull would have kept, drawn and delayed on a trace."""
     run = _Run(trace, setting)
-    step = max(1, len(trace) // STEPS)
-    for index, (at, model, duration) in enumerate(
-        zip(trace.at_seconds, trace.model, trace.duration_seconds, strict=True)
-    ):
+    for at, model, duration in zip(trace.at_seconds, trace.model, trace.duration_seconds, strict=True):
         run.go_to(at)
         run.world.pilot.arrive(model, duration)
-        if index % step == 0:
-            on_progress(index / len(trace))
     run.finish(trace.length_seconds)
-    on_progress(1.0)
     return run.meter.outcome("lull", trace.length_seconds)
 
 

@@ -108,14 +108,6 @@ def test_who_waits_at_the_end_of_the_trace_is_served_after_it():
     assert (outcome.requests, outcome.delayed, outcome.host_hours) == (1, 1, 0)
 
 
-def test_progress_is_told_to_the_end():
-    told = []
-    simulate_lull(trace((0, "a", 1), (5, "a", 1), length_seconds=LONG), SETTING, told.append)
-    assert told[0] == 0.0
-    assert told[-1] == 1.0
-    assert told == sorted(told)
-
-
 @pytest.fixture(scope="module")
 def day():
     return synthetic(7, tenants=2, days=0.3, models=10, requests=200)
