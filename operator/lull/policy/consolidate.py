@@ -129,14 +129,14 @@ class _Elsewhere:
         service = self._draft.fleet.services.get(placement.service)
         return need_bytes(self._draft.fleet, service) if service else placement.memory_bytes
 
-    def _open(self, placement: Placement, busy: float = 0.0) -> list[Host]:
-        """Return some hosts that may take a placement, if not all that rides there stays."""
+    def _open(self, placement: Placement, busy: float = -inf) -> list[Host]:
+        """Return some hosts that may take a placement that is so busy, if not all that rides there stays."""
         service = self._draft.fleet.services.get(placement.service)
         if service is None:
             return []
         need = self._need(placement)
         roomy = (h for h in self._hosts if self._reaches[h.name] - self._taken.get(h.name, 0) >= need)
-        calm = (h for h in roomy if not busy or self._busy_of(h) + busy <= MOST_BUSY)
+        calm = (h for h in roomy if self._busy_of(h) + busy <= MOST_BUSY)
         fit = (h for h in calm if open_to(self._draft, h, service) and name_is_free(h, service))
         return list(islice(fit, TARGETS))
 
