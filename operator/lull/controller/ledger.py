@@ -187,6 +187,8 @@ class Ledger:
         for gateway in self._view.raw[MODELGATEWAYS].values():
             self.delays.meet(gateway)
         self.delays.restart()
+        for key in self._services:
+            self._count(key)
         # Some of what they count may have gone meanwhile.
         self.changed[MODELSERVICES] |= {key for key, book in self._services.items() if book.account.counted}
         self.changed[MODELPOOLS] |= set(self._pools)
@@ -244,7 +246,9 @@ class Ledger:
         self._count(entry["service"])
 
     def _count(self, service: str) -> None:
-        """Tell the view how many requests a service had."""
+        """Tell the view how many requests a service had; the first time with what grew before we looked."""
+        if not self._started:
+            return
         account = self._services[service].account
         count = Count(account.requests, account.delayed)
         if service in self._view.raw[MODELSERVICES] and self._view.counts.get(service) != count:
@@ -281,7 +285,8 @@ class Ledger:
             for name, book in self._pools.items()
             if name not in books or books[name].uid != book.uid
         }
-        self._settle(ended)
+        if ended:
+            self._settle(ended)
         self._pools = books
 
     def _settle(self, ended: Mapping[str, Meters]) -> None:

@@ -222,7 +222,7 @@ def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
 def _evict_namesake(draft: Draft, service: Service, need: int) -> bool:
     """Unload a Resident of the same wire name, where that alone is in the way: two never share a host."""
     for host in draft.of_pool(service.pool):
-        if service.key in host.holds:
+        if service.model.name not in host.names or service.key in host.holds:
             continue
         stay = [
             p for p in host.placements if p.state is not State.RESIDENT or p.model.name != service.model.name
