@@ -20,11 +20,9 @@ from lull.policy.wake import wake_one
 def provide(draft: Draft) -> None:
     """Give every service the replicas it wants: the highest priority chooses first."""
     for services in _short(draft):
-        stopped: set[str] = set()
         for service in _place_together(draft, services):
             draft.look_at(service.key)
-            if service.key not in stopped and not wake_one(draft, service):
-                stopped.add(service.key)
+            wake_one(draft, service)
     draft.look_at("")
 
 

@@ -101,6 +101,14 @@ def test_who_has_no_busy_share_takes_the_room_of_a_host_that_is_too_busy():
     assert len(after(decided)) == 2
 
 
+def test_a_sleeper_makes_no_host_busy():
+    mover, sleeper = asking([1]), service("a/sleeper")
+    rides = placement(sleeper, state=State.RESIDENT)
+    hosts = host("h1", rides, reports=[reported(rides, busy=0.8)]), host("h2")
+
+    assert len(after(decide(fleet(*mover, sleeper, *hosts, *emptied(*mover, busy=0.3))))) == 2
+
+
 def test_free_room_is_taken_before_a_host_is_made():
     works = service("a/works", gib=2)
 
@@ -138,8 +146,8 @@ def test_beside_a_host_that_does_not_start_none_is_made():
 
 
 def test_a_host_that_is_lost_does_not_count_towards_those_that_a_pool_may_have():
-    gone = host("h1", pod=Pod.GONE)
-    there = fleet(*asking([5, 4, 4, 3, 2, 2]), gone, pools=[pool(gib=10, max_hosts=2)])
+    gone = host("h1", pod=Pod.GONE), host("h2", pod=Pod.GONE)
+    there = fleet(*asking([5, 4, 4, 3, 2, 2]), *gone, pools=[pool(gib=10, max_hosts=2)])
 
     assert on(created(decide(there))) == [[4, 4, 2], [5, 3, 2]]
 
@@ -189,9 +197,20 @@ def test_tenants_that_must_not_meet_get_hosts_of_their_own(fields, allows, hosts
     assert len(created(decide(fleet(*wanted, pools=[pool(max_hosts=9, **allows)])))) == hosts
 
 
+def test_tenants_that_share_their_hosts_take_no_room_beside_whom_one_of_them_must_not_meet():
+    wanted = [service(key, min_replicas=1, code=False) for key in ("a/one", "b/two")]
+    code = service("a/code", code=True)
+    own = host("h1", placement(code))
+
+    decided = decide(fleet(*wanted, code, own, pools=[pool(max_hosts=9, allow_code=True)]))
+
+    assert "b/two" not in [p.service for p in after(decided) or ()]
+    assert "b/two" in [p.service for new in created(decided) for p in new.placements]
+
+
 def test_who_can_be_turned_back_is_while_the_others_find_a_place():
     sleeper = service("a/sleeper", min_replicas=1)
-    riding = host("h1", placement(sleeper, state=State.RESIDENT))
+    riding = host("h1", placement(sleeper, state=State.DRAINING))
 
     decided = decide(fleet(sleeper, *asking([1, 2]), riding))
 
