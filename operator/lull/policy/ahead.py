@@ -8,7 +8,7 @@ from heapq import nsmallest
 from math import inf
 
 from lull.policy.changes import Draft
-from lull.policy.demand import refusal
+from lull.policy.demand import refusal, wanted
 from lull.policy.fleet import Host, Pod, Pool, Service, State, namespace_of
 from lull.policy.hosts import cost_alone
 from lull.policy.learning import USUAL_LOAD_SECONDS
@@ -32,9 +32,8 @@ def load_ahead(draft: Draft) -> None:
 
     Not while somebody waits for room, as it may come bit by bit.
     """
-    waiting = {draft.fleet.services[key].pool for key in draft.blocked}
     for pool in draft.fleet.pools.values():
-        if pool.name not in waiting:
+        if not draft.somebody_waits(pool.name):
             _load_ahead(draft, pool)
 
 
@@ -42,7 +41,12 @@ def _load_ahead(draft: Draft, pool: Pool) -> None:
     hosts = draft.of_pool(pool.name)
     absent = _absent(draft, pool, hosts)
     least = min((need_bytes(draft.fleet, service) for _, service in absent), default=inf)
-    roomy = [host for host in hosts if room_bytes(draft, host) >= least and _takes_more(host)]
+    awaited = _awaited(draft, hosts)
+    roomy = [
+        host
+        for host in hosts
+        if room_bytes(draft, host) >= least and _takes_more(host) and host.name not in awaited
+    ]
     growing = sum(value for value, _ in absent) >= NEW_HOST_COSTS and _may_grow(pool, hosts)
     if not roomy and not growing:
         return
@@ -54,6 +58,23 @@ def _load_ahead(draft: Draft, pool: Pool) -> None:
     first = next(worthy, None) if growing else None
     if first is not None:
         _fill(draft, draft.create(pool.name), first)
+
+
+def _awaited(draft: Draft, hosts: list[Host]) -> set[str]:
+    """Return the hosts whose room those need that failed and will be tried again.
+
+    Else each try would throw out who came there meanwhile.
+    """
+    awaited: set[str] = set()
+    for key in draft.notes.failures:
+        service = draft.fleet.services.get(key)
+        if service is not None and not draft.of(key) and wanted(draft, service):
+            need = need_bytes(draft.fleet, service)
+            rooms = ((room_bytes(draft, host), host) for host in hosts if open_to(draft, host, service))
+            awaited.update(
+                name for _, name in sorted((room, host.name) for room, host in rooms if room >= need)[:1]
+            )
+    return awaited
 
 
 def _may_grow(pool: Pool, hosts: list[Host]) -> bool:

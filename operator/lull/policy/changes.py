@@ -100,6 +100,8 @@ class Draft:
         self._subject: Subject = ""
         self.blocked: dict[str, tuple[str, str]] = {}
         """Reason and message by service, for those that were wanted and could not be placed."""
+        self.still_blocked: frozenset[str] = frozenset()
+        """Services that could not be placed when they were looked at last, and are not looked at now."""
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
         self.prospects: dict[tuple[str, str], list[Prospect]] = {}
@@ -141,6 +143,11 @@ class Draft:
                 self.look_at(name)
                 yield self.hosts[name]
         self.look_at("")
+
+    def somebody_waits(self, pool: str) -> bool:
+        """Tell whether a service could not be placed in a pool."""
+        waiting = (self.fleet.services.get(key) for key in (*self.blocked, *self.still_blocked))
+        return any(service is not None and service.pool == pool for service in waiting)
 
     def look_at(self, subject: Subject) -> None:
         """Take it that what is asked from here on is asked for this subject; empty: for all of them."""

@@ -56,7 +56,8 @@ def _turn(draft: Draft, hosts: list[Host]) -> list[Host]:
 def _calm(draft: Draft, pool: Pool, hosts: list[Host]) -> bool:
     """Tell whether nothing moves in a pool, and nobody waits in it."""
     services = draft.fleet.services
-    if any(key in services and services[key].pool == pool.name for key in (*draft.blocked, *draft.held)):
+    held = any(key in services and services[key].pool == pool.name for key in draft.held)
+    if held or draft.somebody_waits(pool.name):
         return False
     return all(host.pod is Pod.RUNNING and not host.cordoned and not host.tainted for host in hosts)
 

@@ -123,7 +123,7 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
     pool = draft.fleet.pools.get(host.pool)
     if pool and (host.kept or staying(draft, pool) <= pool.min_hosts):
         return
-    if any(draft.fleet.services[key].pool == host.pool for key in draft.blocked):
+    if draft.somebody_waits(host.pool):
         draft.restless.add(host.name)
         return  # somebody waits for this very room
     if pool and pool.empty_after_seconds is not None:

@@ -68,6 +68,7 @@ def plan(
     taken = subjects if most is None else first_of(subjects, fleet, most)
     draft.scope = scope_of(taken, fleet, *([last.seen.fleet] if last else []))
     begun = draft.scope.names()
+    draft.still_blocked = last.seen.blocked - begun if last else frozenset()
     around = last.seen.around if last else Surroundings()
     wake_held(draft)
     provide(draft)
@@ -114,7 +115,9 @@ def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], rest: list
     due |= {subject: min(at, due.get(subject, at)) for subject, at in draft.due_at.items()}
     again = draft.restless | draft.blocked.keys() | {h.name for h in draft.each_host() if _restless(h)}
     left = tuple(subject for subject in rest if "/" not in subject or subject not in begun)
-    return Seen(draft.fleet, draft.notes, draft.held, due, frozenset(again | (before.again - begun)), left)
+    again |= before.again - begun
+    blocked = draft.blocked.keys() | draft.still_blocked
+    return Seen(draft.fleet, draft.notes, draft.held, due, frozenset(again), left, frozenset(blocked))
 
 
 def _restless(host: Host) -> bool:

@@ -66,6 +66,7 @@ class Seen:
         due: when time alone may change the answer for a subject.
         again: subjects whose answer hangs on more than themselves: they wait for others, or were to change.
         left: those that the plan had no time for, the most urgent first.
+        blocked: the services that could not be placed.
     """
 
     fleet: Fleet
@@ -74,6 +75,7 @@ class Seen:
     due: Mapping[Subject, float]
     again: frozenset[Subject]
     left: tuple[Subject, ...]
+    blocked: frozenset[Subject] = frozenset()
     around: Surroundings = Surroundings()
 
 

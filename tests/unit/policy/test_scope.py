@@ -4,8 +4,10 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from lull.policy import NOTHING_NOTED, Fleet, observe, over_again, plan
+from lull.policy.habits import Habit
+from lull.policy.learning import Learned
 from lull.policy.roster import Roster
-from unit.policy.fleets import GIB, NOW, fleet, host, placement, pool, replace, service
+from unit.policy.fleets import GIB, NOW, Report, fleet, host, placement, pool, replace, reported, service
 
 NAMES = st.sampled_from(["h1", "h2", "h3"])
 POOLS = st.sampled_from(["pool", "other"])
@@ -109,6 +111,19 @@ def test_what_is_gone_is_told_of_once_and_no_more():
     second = plan(after, observe(first.seen.notes, after, NOW), NOW, first)
     assert "a/one" in second.looked_at
     assert second.services.keys() == left.keys()
+
+
+def test_a_look_over_in_slices_knows_who_waits_for_room():
+    waits, ahead = service("a/waits", gib=3, min_replicas=1), service("b/ahead")
+    gone = placement(service("a/gone", gib=2))
+    unloads = reported(gone, Report.UNLOADING, memory_bytes=2 * GIB)
+    of = fleet(waits, ahead, host("h1", reports=[unloads]), pools=[pool(gib=3, max_hosts=1)])
+    sure = Learned({"b/ahead": Habit(silent_since=NOW - 60)})
+    notes = observe(replace(NOTHING_NOTED, learned=sure), of, NOW)
+    decided = over_again(plan(of, notes, NOW))
+    while decided.seen.left:
+        decided = plan(of, notes, NOW, decided, most=1)
+        assert not decided.changes
 
 
 def test_a_size_that_is_told_again_is_no_news():

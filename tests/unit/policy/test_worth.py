@@ -337,6 +337,17 @@ def test_what_failed_is_not_loaded_again_before_somebody_asks():
     assert after(decide(healed, notes=notes)) is not None
 
 
+def test_the_room_of_who_failed_and_is_tried_again_is_not_filled_meanwhile():
+    of = fleet(ONE, TWO, host("h1", placement(THREE)), THREE, pools=[pool(gib=2)])
+    worthy = replace(knowing({"a/two": 60}), failures=failing().failures)
+    asked = replace(of, gateways=fleet(held=["a/one"]).gateways)
+    assert after(decide(asked, notes=worthy)) is None
+    assert after(decide(of, notes=worthy)) is not None  # nobody asks for it any more
+    roomier = replace(asked, hosts={**of.hosts, "h2": host("h2")})
+    told = decide(roomier, notes=worthy)
+    assert (after(told), [p.service for p in after(told, "h2")]) == (None, ["a/two"])
+
+
 def test_a_host_is_made_ahead_only_for_more_than_it_costs_with_its_node():
     of = fleet(ONE, pools=[pool(profile=PowerProfile(50.0, 50.0, 700.0, 100.0))])  # costs 2 alone
     assert not created(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 0.0022})))
