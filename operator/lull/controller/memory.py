@@ -4,15 +4,15 @@ Statuses are never written for it alone: it goes along whenever they are written
 service wakes or falls asleep.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lull.api.quantities import format_duration, parse_duration_seconds
 from lull.controller.view import View
 from lull.controller.wire import Object, two_digits
 from lull.kube import MODELPOOLS, MODELSERVICES
-from lull.policy.fleet import Count
 from lull.policy.habits import Habit, counts_of, habit_from
-from lull.policy.learning import Learned, remembered
+from lull.policy.learning import Learned, remembered, with_habits
 from lull.policy.prices import DEFAULT_DELAYED_PERCENT, Market
 
 LEARNED = ("habit", "delayWorth", "hostStart")
@@ -44,10 +44,6 @@ def pool_memory(learned: Learned, name: str) -> Object:
 
 def recalled(view: View) -> Learned:
     """Return what the statuses remember."""
-    services = {
-        key: (service.pool, _habit(view.raw[MODELSERVICES][key], view.counts.get(key, Count())))
-        for key, service in view.services.items()
-    }
     starts: dict[str, float] = {}
     prices: dict[Market, float] = {}
     for name in view.pools:
@@ -56,12 +52,23 @@ def recalled(view: View) -> Learned:
             starts[name] = parse_duration_seconds(status["hostStart"])
         if status.get("delayWorth"):
             prices[name, DEFAULT_DELAYED_PERCENT] = parse_duration_seconds(status["delayWorth"])
-    return remembered(services, starts, prices)
+    return remembered(_habits(view, view.services), starts, prices)
 
 
-def _habit(item: Object, count: Count) -> Habit:
-    """Return a service's habit; what it was asked before this controller started is no news."""
+def completed(learned: Learned, view: View) -> Learned:
+    """Return what is known, with what the statuses remember of services that could not be read before."""
+    unknown = view.services.keys() - learned.habits.keys()
+    return with_habits(learned, _habits(view, unknown)) if unknown else learned
+
+
+def _habits(view: View, keys: Iterable[str]) -> dict[str, tuple[str, Habit]]:
+    """Return the pools and habits of services."""
+    return {key: (view.services[key].pool, _habit(view.raw[MODELSERVICES][key])) for key in keys}
+
+
+def _habit(item: Object) -> Habit:
+    """Return a service's habit; what it was asked before anybody looked is no news."""
     kept = (item.get("status") or {}).get("habit") or {}
     load = kept.get("load")
     habit = habit_from(kept.get("gaps", ()), parse_duration_seconds(load) if load else None)
-    return replace(habit, count=count)
+    return replace(habit, count=None)

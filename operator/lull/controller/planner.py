@@ -10,7 +10,7 @@ from lull.api.reasons import LOAD_FAILURES
 from lull.controller.clock import Clock
 from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
-from lull.controller.memory import recalled
+from lull.controller.memory import completed, recalled
 from lull.controller.metrics import PLAN_SECONDS
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
@@ -120,6 +120,7 @@ class Planner:
         self._look_over(now)
         self._executor.ask_again()
         fleet = self._view.fleet(self._seed())
+        self._notes = replace(self._notes, learned=completed(self._notes.learned, self._view))
         self._notes = observe(self._notes, fleet, now, SERVICES_AT_ONCE)
         with PLAN_SECONDS.time():
             decided = self._last = plan(fleet, self._notes, now, self._last, SERVICES_AT_ONCE)

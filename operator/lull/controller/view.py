@@ -55,7 +55,7 @@ class View:
         raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
         on_news: called with kind and key after each change of `raw`, whoever brought it.
-        counts: requests by service, as its status says when it is first seen and then as its ledger does.
+        counts: requests by service, as its ledger says, which begins with what nobody saw while it was away.
         cordons: why a Node is to be emptied, of those that are.
         kept: the hosts that may not be let go.
     """
@@ -201,7 +201,6 @@ class View:
         if service is None:
             self.services.pop(key, None)
             return
-        self.counts.setdefault(key, _counted(item or {}))
         measured = self._measured.get(key)
         if measured is None or measured.revision != service.model.revision:
             measured = self._measured[key] = _remembered(item or {}, service.model.revision)
@@ -341,12 +340,6 @@ def _priority_class(service: Object | None) -> str:
 def _newer(item: Object, held: Object) -> bool:
     """Tell whether an object's state is newer; versions are comparable numbers, over a re-creation too."""
     return int(item["metadata"]["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
-
-
-def _counted(item: Object) -> Count:
-    """Return what the status of a service counted before this controller started."""
-    ledger = (item.get("status") or {}).get("ledger") or {}
-    return Count(ledger.get("requests", 0), ledger.get("delayed", 0))
 
 
 def _remembered(item: Object, revision: str) -> Measured:

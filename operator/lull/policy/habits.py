@@ -48,7 +48,7 @@ class Habit:
         silent_since: its last request, on the observer's clock, or, where nobody knows, when it was first seen
             asleep; None while it is in use.
         asked: whether it was ever seen in use: no silence before that was seen to begin.
-        count: its totals when they were last looked at.
+        count: its totals when they were last looked at; None where the next ones are the first, and no news.
         load_seconds: how long a load of it takes; None before the first.
         loaded: the placement whose load was learned from last.
     """
@@ -57,7 +57,7 @@ class Habit:
     hazards: tuple[float, ...] = ()
     silent_since: float | None = None
     asked: bool = False
-    count: Count = Count()  # noqa: RUF009  frozen
+    count: Count | None = Count()  # noqa: RUF009  frozen
     load_seconds: float | None = None
     loaded: str = ""
 
@@ -109,7 +109,7 @@ def counts_of(habit: Habit) -> list[int]:
 
 
 def habit_from(counts: Sequence[int], load_seconds: float | None = None) -> Habit:
-    """Return the habit of these counts; its hazards follow with its next silence, or with `with_crowd`."""
+    """Return the habit of these counts; its hazards follow (`learning.with_habits`)."""
     kept = tuple(counts[:BINS])
     return Habit(gaps=(*kept, *NO_GAPS[len(kept) :]), load_seconds=load_seconds)
 

@@ -55,11 +55,19 @@ def remembered(
         pool: _crowd(Crowd(start_seconds=starts.get(pool)), gaps.get(pool, Crowd().gaps))
         for pool in gaps.keys() | starts.keys()
     }
+    learned = Learned({}, crowds, {market: Price(worth) for market, worth in prices.items()})
+    return with_habits(learned, services)
+
+
+def with_habits(learned: Learned, services: Mapping[str, tuple[str, Habit]]) -> Learned:
+    """Return what is known with habits that were kept; who has no silence yet starts from its pool."""
     habits = {
-        key: replace(habit, hazards=hazards(habit.gaps, crowds[pool].hazards))
+        key: replace(habit, hazards=hazards(habit.gaps, learned.crowds.get(pool, Crowd()).hazards))
+        if any(habit.gaps)
+        else habit
         for key, (pool, habit) in services.items()
     }
-    return Learned(habits, crowds, {market: Price(worth) for market, worth in prices.items()})
+    return replace(learned, habits={**learned.habits, **habits})
 
 
 def learn(
@@ -134,9 +142,9 @@ class _Student:
     def look_at(self, service: Service) -> None:
         key = service.key
         habit = self._habits.get(key)
-        count = self._fleet.counts.get(key, Count())
+        count = self._fleet.counts.get(key)
         if habit is None:
-            habit = Habit(count=count)
+            habit = Habit(count=count or Count())
         placed = [
             (host, p)
             for name in self._fleet.index.homes.get(key, ())
@@ -145,7 +153,7 @@ class _Student:
             if p.service == key
         ]
         habit = self._timed(habit, placed)
-        habit = self._counted(habit, service, count)
+        habit = self._counted(habit, service, count or habit.count)
         self._habits[key] = self._heard(habit, service, placed)
 
     def started(self, pool: str, seconds: float) -> None:
@@ -200,7 +208,9 @@ class _Student:
         gaps = with_silence(habit.gaps, seconds)
         return replace(asked, gaps=gaps, hazards=hazards(gaps, crowd.hazards))
 
-    def _counted(self, habit: Habit, service: Service, count: Count) -> Habit:
+    def _counted(self, habit: Habit, service: Service, count: Count | None) -> Habit:
+        if count is None or habit.count is None:
+            return habit if count is habit.count else replace(habit, count=count)
         requests, delayed = count.requests - habit.count.requests, count.delayed - habit.count.delayed
         if count != habit.count and min(requests, delayed) >= 0:  # either may be told before the other
             market = market_of(service)

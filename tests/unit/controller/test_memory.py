@@ -8,7 +8,6 @@ from lull.api import ModelPoolStatus, ModelServiceStatus
 from lull.controller.memory import pool_memory, recalled, service_memory
 from lull.controller.view import View
 from lull.kube import MODELPOOLS, MODELSERVICES
-from lull.policy.fleet import Count
 from lull.policy.habits import NO_GAPS, Crowd, Habit, with_silence
 from lull.policy.learning import Learned
 from lull.policy.prices import Price
@@ -46,12 +45,12 @@ def shown(kind, item, status):
 def test_a_service_s_habit_reads_back_as_it_was_written():
     status = service_memory(learned(), "demo/digits")
     assert ModelServiceStatus.model_validate({"conditions": []} | status)
-    view = shown(MODELSERVICES, service(), status | {"ledger": {"requests": 7, "delayed": 2}})
+    view = shown(MODELSERVICES, service(), status)
     habit = recalled(view).habits["demo/digits"]
     assert habit.gaps == GAPS
     assert habit.load_seconds == 12.0
     assert habit.hazards
-    assert habit.count == Count(7, 2), "what was counted before is no news"
+    assert habit.count is None, "what was counted before is no news"
 
 
 def test_a_pool_s_price_and_start_time_read_back_as_they_were_written():
@@ -120,3 +119,43 @@ async def test_what_is_learned_alone_is_not_written(world):
         await asyncio.sleep(0)
     assert statuses.pending == 0
     assert (world.api.writes["apply", "modelservices"], world.api.writes["apply", "modelpools"]) == writes
+
+
+def habit(world):
+    return world.parts.planner._notes.learned.habits.get("demo/digits")
+
+
+async def test_a_service_that_cannot_be_read_for_a_moment_keeps_its_habit(world):
+    await world.rest()
+    await world.stop()
+    world.api.set_status(MODELSERVICES, "digits", "demo", world.status() | {"habit": {"gaps": [0, 5, 9]}})
+    await world.start()
+    await world.until(lambda: habit(world))
+    gaps = habit(world).gaps
+    assert gaps[:3] == (0, 5, 9)
+    world.api.put(MODELSERVICES, service(idleAfter="nonsense"))
+    await world.until(lambda: habit(world) is None)
+    world.api.put(MODELSERVICES, service(idleAfter="60s"))
+    await world.until(lambda: habit(world))
+    assert habit(world).gaps == gaps
+    assert habit(world).hazards
+
+
+async def test_what_was_answered_while_no_controller_was_here_moves_no_price(world):
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.draw(60)
+    await world.rest()
+    await world.stop()
+    for meter in world.meters.values():
+        meter[2] += 1000
+    world.step()
+    await world.start()
+    await world.until(lambda: world.parts.view.counts)
+    asked = world.parts.view.counts["demo/digits"].requests
+    assert asked > 1000
+    world.parts.planner.done()
+    await world.until(lambda: habit(world).count)
+    assert habit(world).count.requests == asked
+    assert world.parts.planner._notes.learned.prices == {}

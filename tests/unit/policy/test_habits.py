@@ -217,6 +217,20 @@ def test_a_restarted_controller_goes_on_with_what_it_kept():
     assert learned.prices[("pool", 5)] == Price(700.0)
 
 
+def test_who_had_no_silence_yet_goes_on_as_its_pool_learns():
+    learned = remembered({"a/one": ("pool", Habit())}, {}, {})
+    assert learned.habits["a/one"].hazards == ()
+
+
+def test_the_first_totals_after_a_restart_are_no_news_and_the_next_ones_are():
+    kept = replace(NOTHING_NOTED, learned=remembered({"a/one": ("pool", Habit(count=None))}, {}, {}))
+    unknown = seen((0.0, fleet(ONE)), notes=kept)
+    assert unknown.learned.habits["a/one"].count is None
+    first = seen((1.0, counted(100, 10)), notes=unknown)
+    assert first.learned.prices == {}
+    assert seen((2.0, counted(120, 20)), notes=first).learned.prices
+
+
 def test_a_host_that_starts_is_a_fact_until_it_runs():
     of = fleet(host("h1", pod=Pod.STARTING))
     assert starting(of.hosts["h1"]) in observe(NOTHING_NOTED, of, 0.0).since
