@@ -2,7 +2,7 @@
 
 import pytest
 
-from lull.policy import NOTHING_NOTED, CreateHost, CreatePod, Pod, Report, State, Vacate, wake
+from lull.policy import NOTHING_NOTED, CreateHost, CreatePod, Failure, Notes, Pod, Report, State, Vacate, wake
 from lull.policy.fleet import Window
 
 from .fleets import GIB, NOW, after, created, decide, fleet, host, placement, pool, replace, reported, service
@@ -125,3 +125,14 @@ def test_a_wire_name_that_still_unloads_keeps_a_wake_away():
     changes = wake(fleet(held, old, unloading, held=["a/held"]), NOTHING_NOTED, NOW)
 
     assert all(isinstance(change, CreateHost) or change.after == () for change in changes)
+
+
+def test_a_load_that_hangs_and_was_counted_keeps_nobody_from_another_try():
+    one = service("a/one")
+    hung = placement(one)
+    there = host("h1", hung, reports=[reported(hung, Report.FAILED, reason="LoadTimeout")])
+    again = Notes(failures={"a/one": Failure(1, "LoadTimeout", "it hung", NOW - 6, 1, frozenset({hung.id}))})
+
+    (change,) = wake(fleet(one, there, held=["a/one"]), again, NOW)
+
+    assert isinstance(change, CreateHost)
