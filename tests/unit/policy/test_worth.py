@@ -83,7 +83,7 @@ def test_what_is_kept_goes_at_the_first_bin_in_which_it_is_worth_less():
     assert less_than(falling, kept, kept_worth(falling, kept), NOW + 9000) == NOW + 9000
     assert less_than(falling, [], 1.0, NOW) == NOW
     suspended = fleet(replace(ONE, suspend=True), host("h1", *riding(ONE)))
-    assert less_than(draft(suspended, knowing({"a/one": 100}, hazards=rates)), kept[:1], 0.1, NOW) == NOW
+    assert less_than(draft(suspended, knowing({"a/one": 100})), kept[:1], 0.1, NOW) == NOW
 
 
 def test_of_all_moments_it_is_the_first_at_which_the_sum_is_worth_less():
