@@ -8,6 +8,7 @@ of it. Seeds that nothing was tuned on. `python -m bench.few_hosts` runs it alon
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,12 +61,15 @@ def measure(seeds: Sequence[int] = SEEDS) -> list[Figure]:
 def _beside_peers(trace: Trace, tenants: int) -> Iterator[Figure]:
     setting = Setting()
     where = trace.name if tenants == 1 else f"{trace.name} of {tenants} tenants"
-    shipped = _run("lull", trace, setting)
-    runs = [shipped, *(_at(percent, trace, setting) for percent in OBJECTIVES)]
+    print(f"    {where}", file=sys.stderr, flush=True)
+    low = replace(setting, power=replace(setting.power, context_watts=LOW_CONTEXT_WATTS))
+    at = {f"lull at {percent} %": replace(setting, delayed_percent=percent) for percent in OBJECTIVES}
+    saving, *runs = _lull(trace, {"lull, low": low, "lull as shipped": setting, **at})
+    shipped = runs[0]
     yield Figure(f"{where}: as shipped, hosts", shipped.host_hours, "h")
     yield Figure(f"{where}: as shipped, delayed", 100 * shipped.delayed_fraction, "%")
     yield Figure(f"{where}: as shipped, energy", shipped.energy_wh / 1000, "kWh")
-    yield from _low_context(where, trace, setting)
+    yield from _low_context(where, saving, trace, low)
     for peer in _peers(trace, setting, tenants):
         bars = BARS.get(peer.policy.partition(" of ")[0], (None, None))
         yield from _against(where, peer, runs, *bars)
@@ -93,11 +97,9 @@ def _peers(trace: Trace, setting: Setting, tenants: int) -> Iterator[Outcome]:
         yield simulate(trace, setting)
 
 
-def _low_context(where: str, trace: Trace, setting: Setting) -> Iterator[Figure]:
+def _low_context(where: str, ours: Outcome, trace: Trace, low: Setting) -> Iterator[Figure]:
     """Compare the energy of all policies, as shipped, where an idle context draws little."""
-    low = replace(setting, power=replace(setting.power, context_watts=LOW_CONTEXT_WATTS))
-    ours, *peers = (_run(policy, trace, low) for policy in POLICIES)
-    for peer in peers:
+    for peer in (simulate(trace, low) for name, simulate in POLICIES.items() if name != "lull"):
         yield Figure(
             f"{where}: as shipped with {LOW_CONTEXT_WATTS:g} W a context, energy",
             ours.energy_wh / 1000,
@@ -148,14 +150,11 @@ def _by(ours: Outcome | None) -> str:
     return ours.policy if ours else "no run of Lull qualifies"
 
 
-def _at(percent: int, trace: Trace, setting: Setting) -> Outcome:
-    told = _run("lull", trace, replace(setting, delayed_percent=percent))
-    return replace(told, policy=f"lull at {percent} %")
-
-
-def _run(policy: str, trace: Trace, setting: Setting) -> Outcome:
-    print(f"    {trace.name}: {policy}, {setting.delayed_percent or ''}", file=sys.stderr, flush=True)
-    return POLICIES[policy](trace, setting)
+def _lull(trace: Trace, settings: Mapping[str, Setting]) -> list[Outcome]:
+    """Run Lull on several settings, by the names that the outcomes bear; on all cores, as each run is one."""
+    with ProcessPoolExecutor() as pool:
+        told = list(pool.map(partial(POLICIES["lull"], trace), settings.values()))
+    return [replace(one, policy=name) for name, one in zip(settings, told, strict=True)]
 
 
 if __name__ == "__main__":
