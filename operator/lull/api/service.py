@@ -24,18 +24,21 @@ from lull.api.meta import (
 
 def _cron_field(value: str, *, others: str = "") -> str:
     """Return the pattern of one field: a list of values, ranges and steps."""
-    item = rf"([*]|({value})(-({value}))?)(/[1-9][0-9]?)?{others}"
+    item = rf"([*]|({value})(-({value}))?)(/[1-9][0-9]{{0,2}})?{others}"
     return f"({item})(,({item}))*"
 
 
+_MONTH = "0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_WEEKDAY = "0?[0-7]|(?i:sun|mon|tue|wed|thu|fri|sat)"
+_HOUR_THERE = "timestamp('2000-01-01T00:00:00Z').getHours(self)"
 CRON_PATTERN = "^{}$".format(
     " +".join(
         (
             _cron_field("[0-5]?[0-9]"),
             _cron_field("[01]?[0-9]|2[0-3]"),
             _cron_field("0?[1-9]|[12][0-9]|3[01]", others="|LW?"),
-            _cron_field("0?[1-9]|1[0-2]|[A-Za-z]{3}"),
-            _cron_field("[0-7]|[A-Za-z]{3}", others="|[0-7]L|([0-7]|[A-Za-z]{3})#[1-5]"),
+            _cron_field(_MONTH),
+            _cron_field(_WEEKDAY, others=f"|[0-7]L|({_WEEKDAY})#[1-5]"),
         )
     )
 )
@@ -133,7 +136,7 @@ class ScheduleEntry(Model):
         description="IANA time zone of `cron`.",
         json_schema_extra=rules(
             (  # asking for an hour in a zone that there is not is an error, which refuses it as well
-                "timestamp('2000-01-01T00:00:00Z').getHours(self) >= 0",
+                f"self.matches('^[A-Z]') && self != 'Local' && {_HOUR_THERE} >= 0",
                 "timeZone must name an IANA time zone, such as Europe/Berlin",
             )
         ),

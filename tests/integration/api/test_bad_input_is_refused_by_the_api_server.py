@@ -75,8 +75,13 @@ def test_the_smallest_good_object_is_taken(api_server: Cluster, good: dict[str, 
         ("spec.schedule", [{"cron": "60 8 * * *", "duration": "1h"}], "cron must be five fields"),
         ("spec.schedule", [{"cron": "@daily", "duration": "1h"}], "cron must be five fields"),
         ("spec.schedule", [{"cron": "0 8 * *", "duration": "1h"}], "cron must be five fields"),
+        ("spec.schedule", [{"cron": "0 8 * MON *", "duration": "1h"}], "cron must be five fields"),
+        ("spec.schedule", [{"cron": "0 8 * * JAN", "duration": "1h"}], "cron must be five fields"),
         ("spec.schedule", [{"cron": "0 8 * * *", "duration": "long"}], "spec.schedule[0].duration"),
         ("spec.schedule", [{"cron": "0 8 * * *", "duration": "1h", "timeZone": "Mars/Base"}], "Mars/Base"),
+        ("spec.schedule", [{"cron": "0 8 * * *", "duration": "1h", "timeZone": "Local"}], "IANA time zone"),
+        ("spec.schedule", [{"cron": "0 8 * * *", "duration": "1h", "timeZone": ""}], "IANA time zone"),
+        ("spec.schedule", [{"cron": "0 8 * * *", "duration": "1h", "timeZone": "+02:00"}], "IANA time zone"),
         ("spec.suspend", "yes", "spec.suspend"),
         ("metadata.name", "a.b", "the name is part of a host name"),
         ("metadata.name", "Digits", "metadata.name"),
@@ -91,7 +96,9 @@ def test_a_bad_service_is_refused_with_the_field_named(
     assert says in str(refused.value)
 
 
-@pytest.mark.parametrize("cron", ["0 8 * * 1-5", "*/15 6-20/2 1,LW JAN-MAR MON#1,5L", "0 0 * * */2"])
+@pytest.mark.parametrize(
+    "cron", ["0 8 * * 1-5", "*/15 6-20/2 1,LW JAN-MAR MON#1,5L", "0 0 * * */2", "0 */100 * may Sat"]
+)
 def test_a_good_schedule_is_taken(api_server: Cluster, cron: str) -> None:
     entry = {"cron": cron, "duration": "10h", "timeZone": "Europe/Berlin"}
     assert "serverside-applied" in dry_run(api_server, changed(GOOD, "spec.schedule", [entry]))
