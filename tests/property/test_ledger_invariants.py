@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from lull.controller.bill import pool_figures, service_figures
 from lull.controller.carbon import Carbon
 from lull.controller.ledger import Ledger
+from lull.controller.news import News
 from lull.controller.view import View
-from lull.controller.worth import Worth
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES
 from lull.policy import NOTHING_NOTED, plan
 
@@ -70,7 +70,7 @@ class Fleet:
     def start(self):
         self.view = View()
         self.ledger = Ledger(self.view, lambda: self.now, Carbon(None, self.view, lambda: self.now))
-        self.worth = Worth(self.view, self.ledger)
+        self.worth = News(self.view, self.ledger)
         self.view.on_news = self.ledger.see
         for name in self.objects:
             self.tell(name)

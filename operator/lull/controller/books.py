@@ -6,6 +6,7 @@ times a million, which a large pool reaches within months.
 
 from datetime import UTC, datetime
 
+from lull.controller.clock import seconds_of
 from lull.controller.wire import Object
 from lull.policy.energy import MICRO, Account, HostReading, Meters, PoolAccount, Reading, Share
 
@@ -117,8 +118,3 @@ def _microjoules(ledger: Object, what: str) -> int:
 def exact_time(seconds: float) -> str:
     """Return a time as the API takes it, to the microsecond."""
     return datetime.fromtimestamp(round(seconds, 6), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds since the epoch of an RFC 3339 time."""
-    return datetime.fromisoformat(text).timestamp()

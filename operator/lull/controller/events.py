@@ -86,7 +86,7 @@ class EventPoster:
 
     def vacated(self, host: str, why: str) -> None:
         """Queue the Event of a host that is being emptied."""
-        note = f"being emptied, to be let go: {why}; its models get places on other hosts first"
+        note = f"being emptied, to be let go: {why}; what is in use there is ready on another host first"
         self._put(Happening(host, "Normal", "Vacating", note, MODELHOSTS))
 
     def forbidden(self, host: str, why: str) -> None:

@@ -13,10 +13,9 @@ from lull.controller.books import (
     host_reading_from,
     pool_account_from,
     reading_from,
-    seconds_of,
 )
 from lull.controller.carbon import Carbon
-from lull.controller.clock import Clock
+from lull.controller.clock import Clock, seconds_of
 from lull.controller.delays import Delays
 from lull.controller.figures import PoolFigures, Pools, ServiceFigures
 from lull.controller.reports import Reports, stays, told
@@ -250,9 +249,7 @@ class Ledger:
         if not self._started:
             return
         account = self._services[service].account
-        count = Count(account.requests, account.delayed)
-        if service in self._view.raw[MODELSERVICES] and self._view.counts.get(service) != count:
-            self._view.counts[service] = count
+        self._view.count(service, Count(account.requests, account.delayed))
 
     def _disown(self, key: str) -> None:
         """Leave what placements of an earlier service of the same name drew out of a new one's account."""

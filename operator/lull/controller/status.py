@@ -16,12 +16,12 @@ from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339, seconds_of
 from lull.controller.ledger import Ledger
 from lull.controller.memory import LEARNED, pool_memory, service_memory
+from lull.controller.news import News
 from lull.controller.pace import Pace
 from lull.controller.use import objective_met
 from lull.controller.view import View
 from lull.controller.wakes import Woken
 from lull.controller.wire import Object, two_digits
-from lull.controller.worth import Worth
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service
 from lull.policy.learning import Learned
@@ -60,7 +60,7 @@ class StatusWriter:
         self._view = view
         self._ledger = ledger
         self._clock = clock
-        self._worth = Worth(view, ledger)
+        self._news = News(view, ledger)
         self._pace = Pace()
         self._url = url
         self.learned = Learned()
@@ -135,12 +135,12 @@ class StatusWriter:
 
     def _refresh_one(self, kind: Resource, key: str, item: Object) -> None:
         told = self._told(item) or {}
-        if not self._worth.figures(kind, key, told):
+        if not self._news.figures(kind, key, told):
             return
         fresh = _stateful(told) | self._figures(kind, key, told)
         if key in self._view.services:
             fresh["conditions"] = self._with_objective(item, told, fresh.get("utilization", {}))
-        if _rounded(fresh) != _rounded(told) or self._worth.outdated(kind, key, told):
+        if _rounded(fresh) != _rounded(told) or self._news.outdated(kind, key, told):
             self._want(kind, key, item, fresh)
 
     def _forget_gone(self) -> None:
@@ -218,7 +218,7 @@ class StatusWriter:
     def _want_state(self, kind: Resource, key: str, item: Object, state: Object) -> None:
         """Write a state with fresh figures, unless it is what the status says already."""
         told = self._told(item) or {}
-        if _state_of(told) == _state_of(state) and not self._worth.rates(kind, key, told):
+        if _state_of(told) == _state_of(state) and not self._news.rates(kind, key, told):
             self._written[_mark(item)] = told
             return
         self._want(kind, key, item, state | self._figures(kind, key, told))

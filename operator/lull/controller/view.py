@@ -155,6 +155,11 @@ class View:
         (self.kept.add if kept else self.kept.discard)(name)
         self._read_host(name)
 
+    def count(self, service: str, count: Count) -> None:
+        """Take what a service was asked; the same object as before says that nothing is new."""
+        if service in self.raw[MODELSERVICES] and self.counts.get(service) != count:
+            self.counts[service] = count
+
     def cordon(self, node: str, why: str) -> bool:
         """Note why a Node is to be emptied; empty where it is not. Returns whether hosts are concerned."""
         if self.cordons.get(node, "") == why:
@@ -182,7 +187,7 @@ class View:
                 self.services[key] = replace(service, priority=priority)
 
     def _priority(self, item: Object) -> int:
-        """Return a service's priority; as with Pods, that of the default class where it names none.
+        """Return a service's priority; as with Pods, the lowest of a default class where it names none.
 
         Unlike a Pod, which would be refused, one that names a class that nobody has made has priority 0.
         """
@@ -190,7 +195,7 @@ class View:
         classes = self.raw[PRIORITYCLASSES]
         if named:
             return int(classes[named]["value"]) if named in classes else 0
-        return max((int(c["value"]) for c in classes.values() if c.get("globalDefault")), default=0)
+        return min((int(c["value"]) for c in classes.values() if c.get("globalDefault")), default=0)
 
     def _read_service(self, key: str) -> None:
         item = self.raw[MODELSERVICES].get(key)
@@ -210,8 +215,13 @@ class View:
             code=measured.code,
             priority=self._priority(item or {}),
         )
-        if self.services.get(key) != fresh:  # the same object as before says that nothing is new
-            self.services[key] = fresh
+        before = self.services.get(key)
+        if before == fresh:
+            return  # the same object as before says that nothing is new
+        self.services[key] = fresh
+        if before is None or (before.max_replicas == 1) != (fresh.max_replicas == 1):
+            for name in [host.name for host in self.hosts.values() if key in host.tenants]:
+                self._show_host(name)  # what is read of its requests hangs on that
 
     def _read_pool(self, key: str) -> None:
         pool = self._read(MODELPOOLS, key, pool_from)

@@ -14,7 +14,7 @@ from lull.api.names import ANNOTATION_EMPTY_SINCE, ANNOTATION_USED, HOSTS_NAMESP
 from lull.controller.execute import Executor
 from lull.controller.nodes import Nodes
 from lull.controller.view import View
-from lull.kube import MODELHOSTS, NODES, PODS, ApiError, Kube
+from lull.kube import MODELHOSTS, MODELPOOLS, NODES, PODS, ApiError, Kube
 from lull.local.cluster import Cluster
 from lull.policy import Vacate
 
@@ -108,6 +108,8 @@ async def shown(kube: Kube, name: str) -> View:
         found = await kube.get(kind, name, HOSTS_NAMESPACE)
         assert found is not None
         view.offer(kind, found)
+    pool = {"metadata": {"name": "default", "resourceVersion": "1"}, "spec": {}}
+    view.offer(MODELPOOLS, pool)  # hosts of a pool that is gone go without a question
     return view
 
 

@@ -525,6 +525,9 @@ async def test_a_class_of_no_priority_is_known_all_the_same(world):
 async def test_a_service_without_a_class_has_the_default_one_s_priority(world):
     world.api.put(PRIORITYCLASSES, class_("usual", 7, globalDefault=True))
     await world.until(lambda: priority(world) == 7)
+    world.api.put(PRIORITYCLASSES, class_("other", 9, globalDefault=True))
+    world.api.put(PRIORITYCLASSES, class_("lowest", 5, globalDefault=True))
+    await world.until(lambda: priority(world) == 5)
 
 
 async def test_requests_are_counted_for_the_policy_over_restarts(world):

@@ -125,6 +125,12 @@ def test_a_pool_s_template_has_the_last_word_on_where_its_hosts_are():
     assert built["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
 
+def test_the_wish_to_be_near_other_hosts_is_switched_off_as_the_readme_says():
+    nowhere = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    built = host_pod(HOST, pool(template={"spec": {"affinity": nowhere}}), "image")
+    assert built["spec"]["affinity"] == nowhere
+
+
 def test_a_host_pod_meets_the_restricted_standard():
     built = host_pod(HOST, pool(), "image")
     spec = built["spec"]

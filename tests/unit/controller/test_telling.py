@@ -155,6 +155,22 @@ def test_figures_are_read_in_steps_so_that_their_jitter_is_no_news():
     assert (bare.busy, bare.queue_seconds, bare.latency_seconds, bare.load_seconds) == (0.0, 0.0, None, None)
 
 
+async def test_what_hosts_said_counts_as_soon_as_a_service_may_have_replicas(world):
+    world.api.put(MODELSERVICES, service(replicas={"min": 0, "max": 1}))
+    await served(world)
+    await world.draw(60)
+    (name,) = (host["metadata"]["name"] for host in world.hosts())
+
+    def queues():
+        return [report.queue_seconds for report in world.parts.view.hosts[name].reports.values()]
+
+    await world.rest()
+    assert queues() == [0.0]
+    world.api.put(MODELSERVICES, service(replicas={"min": 0, "max": 2}))
+    await world.until(lambda: world.parts.view.services[DEMO].max_replicas == 2)
+    assert queues() == [0.002]
+
+
 async def test_figures_that_decide_nothing_make_no_plan(world):
     world.api.put(MODELSERVICES, service())
     await served(world)

@@ -1,4 +1,4 @@
-"""When a status is worth a write: of what sleeps, figures alone only for the last time."""
+"""What is news enough to write a status: of what sleeps, figures alone only for the last time."""
 
 from lull.controller.ledger import Ledger, sleeps
 from lull.controller.view import View
@@ -7,7 +7,7 @@ from lull.kube import MODELHOSTS, MODELPOOLS, Resource
 from lull.policy.energy import Meters
 
 
-class Worth:
+class News:
     """Compares what a status says with what the ledger knows."""
 
     def __init__(self, view: View, ledger: Ledger) -> None:
