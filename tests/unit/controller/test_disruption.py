@@ -31,6 +31,23 @@ async def world():
         yield world
 
 
+@pytest.fixture
+def looked(world, monkeypatch):
+    """Waits until the Nodes were looked at three times more."""
+    looks, mark = [], nodes_module.Nodes.mark
+
+    async def counted(self):
+        await mark(self)
+        looks.append(1)
+
+    async def looked():
+        enough = len(looks) + 3
+        await world.until(lambda: len(looks) >= enough)
+
+    monkeypatch.setattr(nodes_module.Nodes, "mark", counted)
+    return looked
+
+
 def node(name, **spec):
     return {"metadata": {"name": name}, "spec": spec}
 
@@ -127,11 +144,11 @@ async def test_the_heartbeats_of_nodes_and_the_cordon_of_one_without_hosts_make_
     assert planned == []
 
 
-async def test_a_node_is_marked_once_when_its_first_host_comes_and_once_when_its_last_goes(world):
+async def test_a_node_is_marked_once_when_its_first_host_comes_and_once_when_its_last_goes(world, looked):
     world.api.put(NODES, node("never"))
     await served_on(world, "used")
     await world.until(lambda: marks(world, "used") == {"lull.dev/used": "true"})
-    await asyncio.sleep(3 * POLL_SECONDS)
+    await looked()
     assert world.api.writes["patch", "nodes"] == 1
     world.idle.add("demo/digits")
     await world.rest()
@@ -143,7 +160,7 @@ async def test_a_node_is_marked_once_when_its_first_host_comes_and_once_when_its
     passing = asyncio.create_task(time_passes())
     await world.until(lambda: "lull.dev/empty-since" in marks(world, "used"))
     await passing
-    await asyncio.sleep(3 * POLL_SECONDS)
+    await looked()
     assert world.api.writes["patch", "nodes"] == 2
     assert marks(world, "never") == {}
     world.idle.clear()
@@ -160,7 +177,7 @@ async def test_a_host_that_went_while_no_controller_was_here_leaves_its_node_mar
     await world.until(lambda: "lull.dev/empty-since" in marks(world, "used"))
 
 
-async def test_a_node_whose_mark_is_refused_is_tried_rarely(world):
+async def test_a_node_whose_mark_is_refused_is_tried_rarely(world, looked):
     tries = []
 
     def refuse(verb, kind, _name):
@@ -171,7 +188,7 @@ async def test_a_node_whose_mark_is_refused_is_tried_rarely(world):
     world.api.before = refuse
     await served_on(world, "used")
     await world.until(lambda: tries)
-    await asyncio.sleep(5 * POLL_SECONDS)
+    await looked()
     assert len(tries) == 1
     await world.advance(61)
     await world.until(lambda: len(tries) == 2)

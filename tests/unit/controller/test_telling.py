@@ -1,7 +1,5 @@
 """What users read: expected wakes, schedules, and the Events of moves and of more or fewer replicas."""
 
-import asyncio
-
 import pytest
 
 from lull.api.quantities import format_duration, parse_duration_seconds
@@ -183,10 +181,12 @@ async def test_figures_that_decide_nothing_make_no_plan(world):
     name = host["metadata"]["name"]
     status = {**host["status"]}
     (entry,) = status["models"]
+    seen = world.parts.view.raw[MODELHOSTS]
     for queue, latency in ((3, "41ms"), (9, "55ms")):
         use = entry["utilization"] | {"queueMilliseconds": queue, "latencyP99": latency, "busyPercent": 31}
         world.api.set_status(
             MODELHOSTS, name, "lull-hosts", status | {"models": [entry | {"utilization": use}]}
         )
-        await asyncio.sleep(0.1)
+        await world.until(lambda told=world.api.now: int(seen[name]["metadata"]["resourceVersion"]) >= told)
+    assert world.parts.planner.resting
     assert not plans
