@@ -31,6 +31,12 @@ GIB = 2**30
 SERVICES = ("a/one", "a/two", "b/three", "b/four")
 
 
+def figures(notes):
+    """Return what is learned that does not hang on when and in which order one looks."""
+    habits = {key: (h.count, h.load_seconds, h.loaded) for key, h in notes.learned.habits.items()}
+    return habits, {pool: crowd.start_seconds for pool, crowd in notes.learned.crowds.items()}
+
+
 @dataclass
 class Machine:
     """The truth of one host: what Triton holds, which the agent reports when it gets to it."""
@@ -58,6 +64,7 @@ class FleetWorld:
         self.machines = {}
         self.gateways = {"g1": Gateway("g1", "0"), "g2": Gateway("g2", "0")}
         self.routes = {"g1": set(), "g2": set()}  # (placement id, epoch) that a gateway may still send to
+        self.counts = {}  # as they are told
         self.notes = NOTHING_NOTED
         self.last = None
         self.beats = 0
@@ -75,7 +82,14 @@ class FleetWorld:
     def fleet(self):
         self.seeds += 1
         hosts = {name: self.seen(name) for name in self.hosts}
-        return Fleet(dict(self.services), {"pool": self.pool}, hosts, dict(self.gateways), str(self.seeds))
+        return Fleet(
+            dict(self.services),
+            {"pool": self.pool},
+            hosts,
+            dict(self.gateways),
+            str(self.seeds),
+            dict(self.counts),
+        )
 
     def seen(self, name):
         """Return a host as the controller sees it: its own writes at once, reports late."""
@@ -100,7 +114,10 @@ class FleetWorld:
         notes = observe(self.notes, fleet, self.now)
         anew = observe(replace(self.notes, seen=None), fleet, self.now)
         assert replace(notes, learned=anew.learned) == anew
-        assert replace(self._bit_by_bit(fleet), learned=anew.learned) == anew
+        sliced = self._bit_by_bit(fleet)
+        assert replace(sliced, learned=anew.learned) == anew
+        assert notes.learned.prices == anew.learned.prices
+        assert figures(notes) == figures(anew) == figures(sliced)
         decided, whole = plan(fleet, notes, self.now, self.last), plan(fleet, notes, self.now)
         assert decided.changes == whole.changes
         assert decided.services == whole.services

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import invariant, rule
 
 from lull.policy import NOTHING_NOTED, Pod, plan
+from lull.policy.fleet import Count
 from lull.policy.power import PowerProfile
 from lull.policy.prices import Price
 
@@ -25,9 +26,22 @@ class ManyHosts(Fleets):
         super().__init__()
         self.world = FleetWorld(max_hosts=4)
 
-    @rule(key=KEYS, most=st.integers(1, 3), least=st.integers(0, 2), dedicated=st.booleans())
-    def user_wants_more(self, key, most, least, dedicated):
-        self.apply(key, max_replicas=most, min_replicas=min(most, least), dedicated=dedicated)
+    @rule(
+        key=KEYS,
+        most=st.integers(1, 3),
+        least=st.integers(0, 2),
+        dedicated=st.booleans(),
+        priority=st.integers(0, 2),
+    )
+    def user_wants_more(self, key, most, least, dedicated, priority):
+        least = min(most, least)
+        self.apply(key, max_replicas=most, min_replicas=least, dedicated=dedicated, priority=priority)
+
+    @rule(key=KEYS, requests=st.sampled_from([0, 1, 400]), delayed=st.sampled_from([0, 1, 20]))
+    def counts_are_told(self, key, requests, delayed):
+        """Those that waited by a gateway, all of them by agents: each when it gets to it."""
+        told = self.world.counts.get(key, Count())
+        self.world.counts[key] = Count(told.requests + requests, told.delayed + delayed)
 
     @rule(what=st.sampled_from(["keep", "share", "cordon", "trouble", "memory"]), data=st.data())
     def admin_acts(self, what, data):
