@@ -163,6 +163,7 @@ class FleetWorld:
                 self._check_eviction(host, change)
                 new = [p for p in change.after if p.id not in {old.id for old in change.before}]
                 self._check_neighbours(change.host, new, change.after)
+                self._check_names(change.host, new)
                 assert not (new and host.cordoned), f"{host.name} is to be emptied, and is given {new}"
                 self.hosts[change.host] = replace(host, placements=change.after)
         elif isinstance(change, DeleteHost):
@@ -234,6 +235,12 @@ class FleetWorld:
             for other in ({p.service for p in after} | there) - {placement.service}:
                 assert self.may_share(placement.service, other), f"{placement.service} comes to {other}"
 
+    def _check_names(self, name, new):
+        """I6: nobody comes where a namesake is, or unloads, as far as the agent has told."""
+        told = {report.name for report in self.seen(name).reports.values()}
+        for placement in new:
+            assert placement.model.name not in told, f"{placement} meets its namesake on {name}"
+
     def may_share(self, one, other):
         """Tell whether two services may share a host."""
         services = [self.services[key] for key in (one, other) if key in self.services]
@@ -303,7 +310,8 @@ class FleetWorld:
                 placement, size, _ = machine.loaded.pop(id_)
                 machine.unloading[id_] = (placement, size)
         for id_, placement in wanted.items():
-            if id_ not in machine.loaded:
+            held = {p.model.name for p, *_ in (*machine.loaded.values(), *machine.unloading.values())}
+            if id_ not in machine.loaded and placement.model.name not in held:
                 failed = "LoadFailed" if placement.service in self.broken else ""
                 machine.loaded[id_] = (placement, placement.memory_bytes, failed)
 
@@ -374,12 +382,10 @@ class FleetWorld:
             assert total <= self.pool.capacity_bytes - HOST_OVERHEAD_BYTES, f"{name} is over-committed: {ids}"
 
     def check_names(self):
-        """I6: no two models of one wire name on a host, not even while one of them unloads."""
+        """I6: no two models of one wire name on a host; an agent waits for one that unloads untold."""
         for name, host in self.hosts.items():
-            machine = self.machines[name]
-            names = {p.id: p.model.name for p in host.placements}
-            names |= {id_: entry[0].model.name for id_, entry in (machine.loaded | machine.unloading).items()}
-            assert len(names) == len(set(names.values())), f"two models of one wire name on {name}"
+            names = [p.model.name for p in host.placements]
+            assert len(names) == len(set(names)), f"two models of one wire name on {name}"
 
     def check_hosts(self):
         assert len(self.hosts.keys() - self.lost) <= self.pool.max_hosts

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import compress
+from operator import is_not
 
 from lull.api.names import drained_claim
 from lull.api.reasons import Reason
@@ -340,4 +342,6 @@ def changed(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:
     """Return the keys whose values are other objects now, or gone."""
     if old is new:
         return set()
+    if list(old) == list(new):  # nearly always; then it is fast
+        return set(compress(new, map(is_not, old.values(), new.values())))
     return {key for key, value in new.items() if old.get(key) is not value} | (old.keys() - new.keys())

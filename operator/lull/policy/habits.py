@@ -45,8 +45,8 @@ class Habit:
     Attributes:
         gaps: its silences, by bin.
         hazards: per second, by bin, as known when its last silence began or ended; empty before its first.
-        silent_since: its last request, on the observer's clock, or, where nobody knows, when it was first seen
-            asleep; None while it is in use.
+        silent_since: its last request, on the observer's clock, or, where nobody knows, when it was first
+            seen asleep; None while it is in use.
         asked: whether it was ever seen in use: no silence before that was seen to begin.
         count: its totals when they were last looked at; None where the next ones are the first, and no news.
         load_seconds: how long a load of it takes; None before the first.
