@@ -442,8 +442,9 @@ async def test_a_host_of_which_nobody_can_tell_whether_it_may_go_is_kept_and_wak
             raise nodes_module.ApiError(status, reason, "the webhook says no")
 
     world.api.before = refuse
-    await unasked(world, lambda: events(world, "DisruptionForbidden"))
-    assert "the webhook says no" in events(world, "DisruptionForbidden")[0]["note"]
+    await unasked(world, lambda: tries)
+    told = await world.until(lambda: events(world, "DisruptionForbidden"))
+    assert "the webhook says no" in told[0]["note"]
     await world.rest()
     assert len(tries) == 1
     world.idle.clear()

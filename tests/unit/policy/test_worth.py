@@ -82,6 +82,8 @@ def test_what_is_kept_goes_at_the_first_bin_in_which_it_is_worth_less():
     assert at == NOW - 100 + min(edge for edge in EDGES_SECONDS if edge > 100)
     assert less_than(falling, kept, kept_worth(falling, kept), NOW + 9000) == NOW + 9000
     assert less_than(falling, [], 1.0, NOW) == NOW
+    unknown = draft(of, knowing())  # nobody has seen them asleep yet
+    assert less_than(unknown, kept, kept_worth(unknown, kept), NOW) is None
     suspended = fleet(replace(ONE, suspend=True), host("h1", *riding(ONE)))
     assert less_than(draft(suspended, knowing({"a/one": 100})), kept[:1], 0.1, NOW) == NOW
 

@@ -130,10 +130,13 @@ class World:
 
     async def after(self, seconds: float) -> int:
         """Let time pass, with many a look; return the writes so far."""
-        for _ in range(10):
-            self.clock.now += seconds / 10
+        for part in (*[seconds / 10] * 10, 0.0):  # a look begins once the write of the one before has ended
+            self.clock.now += part
+            seen = self.joules
             self.writer.notify(True)
-            await asyncio.sleep(0.005)
+            async with asyncio.timeout(5):
+                while self.joules == seen:  # noqa: ASYNC110  the writer tells nobody
+                    await asyncio.sleep(0.001)
         return len(self.api.writes)
 
 
