@@ -151,10 +151,13 @@ class FleetWorld:
         host = self.hosts.get(change.host)
         if isinstance(change, CreatePod):
             self.hosts[change.host] = replace(host, pod=Pod.STARTING)
+        elif isinstance(change, Vacate) and not change.reason:
+            assert host.vacated, f"{host.name} is used again, and was not vacated"
+            self.hosts[change.host] = replace(host, cordoned=False, vacated=False)
         elif isinstance(change, Vacate):
             self._check_vacated(host)
             self.emptied += 1
-            self.hosts[change.host] = replace(host, cordoned=True)
+            self.hosts[change.host] = replace(host, cordoned=True, vacated=True)
         elif host is None or host.placements != change.before:
             return
         elif isinstance(change, SetModels):

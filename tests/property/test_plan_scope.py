@@ -53,7 +53,7 @@ class ManyHosts(Fleets):
         elif world.hosts:
             host = world.hosts[data.draw(st.sampled_from(sorted(world.hosts)))]
             if what == "cordon":
-                host = replace(host, cordoned=not host.cordoned)
+                host = replace(host, cordoned=not host.cordoned, vacated=False)
             elif what == "memory":
                 host = replace(host, capacity_bytes=data.draw(st.integers(2, 4)) * GIB)
             elif host.pod is Pod.STARTING:

@@ -57,7 +57,7 @@ class Promises(Fleets):
         name = data.draw(st.sampled_from(sorted(world.hosts)))
         host = world.hosts[name]
         if what == "cordon":
-            world.hosts[name] = replace(host, cordoned=not host.cordoned)
+            world.hosts[name] = replace(host, cordoned=not host.cordoned, vacated=False)
         elif what == "report late":
             world.stale.setdefault(name, host.reports)
         elif what == "report again":
@@ -124,7 +124,7 @@ class Promises(Fleets):
         for key, service in world.services.items():
             world.services[key] = replace(service, schedule=())
         for name, host in list(world.hosts.items()):
-            world.hosts[name] = replace(host, cordoned=False)
+            world.hosts[name] = replace(host, cordoned=False, vacated=False)
             world.pod_starts(name)
         for number in range(ROUNDS):
             world.now += ROUND_SECONDS

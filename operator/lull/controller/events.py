@@ -85,7 +85,11 @@ class EventPoster:
         self._put(Happening(service, "Warning", "DrainCut", "requests were still in flight at drainDeadline"))
 
     def vacated(self, host: str, why: str) -> None:
-        """Queue the Event of a host that is being emptied."""
+        """Queue the Event of a host that is being emptied, or without a reason is used again."""
+        if not why:
+            note = "not emptied any more: somebody needs it, and finds no room elsewhere"
+            self._put(Happening(host, "Normal", "UsedAgain", note, MODELHOSTS))
+            return
         note = f"being emptied, to be let go: {why}; what is in use there is ready on another host first"
         self._put(Happening(host, "Normal", "Vacating", note, MODELHOSTS))
 

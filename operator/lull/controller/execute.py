@@ -186,7 +186,7 @@ class Executor:
         """Return who must not rest for a change to be written."""
         if isinstance(change, CreateHost):
             return change.host, _pool_rest(change.pool)
-        if isinstance(change, (DeleteHost, Vacate)) and self._serves(change.host):
+        if _leaves(change) and self._serves(change.host):
             return change.host, _leave_rest(change.host)
         return (change.host,)
 
@@ -221,10 +221,13 @@ class Executor:
 
     async def _vacate(self, change: Vacate) -> None:
         generation = self._seen(change.host)["metadata"]["generation"]
-        await self._ask_budgets(change.host)
-        self._view.assume(change.host, replace(self._view.hosts[change.host], cordoned=True))
-        log.info("vacate host %s: %s", change.host, change.reason)
-        answer = await self._set_spec(change.host, generation, "vacate", change.reason[:LONGEST_REASON])
+        if change.reason:
+            await self._ask_budgets(change.host)
+            host = self._view.hosts[change.host]
+            self._view.assume(change.host, replace(host, cordoned=True, vacated=True))
+        log.info("vacate host %s: %s", change.host, change.reason or "no more")
+        reason = change.reason[:LONGEST_REASON] or None
+        answer = await self._set_spec(change.host, generation, "vacate", reason)
         self._on_written(change)
         self._view.update(MODELHOSTS, answer)
 
@@ -447,6 +450,11 @@ def _budget(error: ApiError) -> str:
 def _pool_rest(pool: str) -> str:
     """Return the key under which a pool rests; a host's is its name, which has no slash."""
     return f"pool/{pool}"
+
+
+def _leaves(change: Change) -> bool:
+    """Tell whether a host is to be let go of, now or once it is empty."""
+    return isinstance(change, DeleteHost) or (isinstance(change, Vacate) and bool(change.reason))
 
 
 def _leave_rest(host: str) -> str:

@@ -257,7 +257,8 @@ class View:
         assumed = self._assumed.get(name, actual)
         if assumed is not None and actual is not None:
             cordoned = actual.cordoned or assumed.cordoned
-            assumed = replace(actual, placements=assumed.placements, cordoned=cordoned)
+            vacated = actual.vacated or (assumed.vacated and not actual.cordoned)
+            assumed = replace(actual, placements=assumed.placements, cordoned=cordoned, vacated=vacated)
         if assumed is None:
             self._roster.hide(name)
         else:
@@ -288,7 +289,8 @@ class View:
             node=node,
             trouble=self._refused.get(name, "") or pod_trouble(pod),
             capacity_bytes=parse_bytes(total) if total else None,
-            cordoned=_asked_to_empty(item) or node in self.cordons,
+            cordoned=_drained(item) or _vacated(item) or node in self.cordons,
+            vacated=_vacated(item) and not _drained(item) and node not in self.cordons,
             kept=name in self.kept,
         )
 
@@ -337,10 +339,15 @@ def _key(kind: Resource, item: Object) -> str:
     return key_of(item) if kind is MODELSERVICES or gateway_pod else str(item["metadata"]["name"])
 
 
-def _asked_to_empty(host: Object) -> bool:
-    """Tell whether a ModelHost itself says that it is to be emptied: an admin wants it, or we do."""
+def _drained(host: Object) -> bool:
+    """Tell whether an admin wants a ModelHost emptied."""
     annotations = host["metadata"].get("annotations") or {}
-    return annotations.get(ANNOTATION_DRAIN) == "true" or bool(host["spec"].get("vacate"))
+    return annotations.get(ANNOTATION_DRAIN) == "true"
+
+
+def _vacated(host: Object) -> bool:
+    """Tell whether we empty a ModelHost."""
+    return bool(host["spec"].get("vacate"))
 
 
 def _priority_class(service: Object | None) -> str:

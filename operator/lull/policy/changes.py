@@ -60,7 +60,10 @@ class DeleteHost:
 
 @dataclass(frozen=True, slots=True)
 class Vacate:
-    """Empty a host for good: it takes nothing new, its models get places elsewhere first, then it goes."""
+    """Empty a host: it takes nothing new, its models get places elsewhere first, then it goes.
+
+    Without a reason it is taken back, and the host is used as before.
+    """
 
     host: str
     reason: str
@@ -231,9 +234,9 @@ class Draft:
         return host
 
     def vacate(self, host: Host, reason: str) -> None:
-        """Have a host emptied; from here on it counts as cordoned."""
+        """Have a host emptied; from here on it counts as cordoned. Without a reason it is open again."""
         self._stir(host.holds, host.name)
-        self.hosts[host.name] = replace(self.hosts[host.name], cordoned=True)
+        self.hosts[host.name] = replace(self.hosts[host.name], cordoned=bool(reason), vacated=bool(reason))
         self._vacated[host.name] = reason
 
     def delete(self, host: Host, reason: str) -> None:

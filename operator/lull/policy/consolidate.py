@@ -2,24 +2,28 @@
 
 Only one host of a pool is emptied at a time, only if no new host is needed for it, and only if what is lost
 by it is worth clearly less than the host costs. Its models move as from any cordoned host: the replacement is
-ready before the original drains, and Residents go at once, to come back where there is room for them.
+ready before the original drains, and Residents go at once, to come back where there is room for them. Where
+that room is taken meanwhile, or somebody waits for the room on that host, it is used again.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from math import ceil, inf
 
+from lull.api.reasons import Reason
 from lull.policy.changes import Draft
-from lull.policy.fleet import Host, Placement, Pod, Pool, Report, State
+from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
 from lull.policy.hosts import cost
-from lull.policy.notes import kept
+from lull.policy.notes import opened
 from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes
+from lull.policy.wake import MAKING_ROOM, sound
 from lull.policy.worth import cheapest, kept_worth, placement_worth, standing
 
 SAVING = 0.5
 """What is lost by a move may be worth this share of the host's cost at most …"""
 SETTLED_SECONDS = 1800.0
-"""… and a host has to have been there for this long: so moves are few, and each host pays for its start."""
+"""… and a host has to have been in use for this long: so moves are few, and each host pays for its start."""
 MOST_BUSY = 0.8
 """How busy a host may become by a move: beyond that its models would wait for each other."""
 TRIED = 10
@@ -46,6 +50,28 @@ def consolidate(draft: Draft) -> None:
                 break
 
 
+def use_again(draft: Draft) -> None:
+    """Use vacated hosts again where that helps who finds no room.
+
+    The next plan places them there, as the host takes nothing before that is written.
+    """
+    full = [key for key, (reason, _) in draft.blocked.items() if reason == Reason.NO_CAPACITY]
+    vacated = [host for host in draft.hosts.values() if host.vacated] if full else []
+    for service in (draft.fleet.services[key] for key in full):
+        host = next((host for host in vacated if _would_help(draft, host, service)), None)
+        if host:
+            draft.vacate(host, "")
+            draft.blocked[service.key] = MAKING_ROOM, f"host {host.name} is used again"
+
+
+def _would_help(draft: Draft, host: Host, service: Service) -> bool:
+    """Tell whether a service may stay on a vacated host, or come to it, once that is open."""
+    host = replace(host, cordoned=False)
+    if host.pool == service.pool and service.key in host.holds:
+        return sound(draft, host)
+    return open_to(draft, host, service) and reach_bytes(draft, host) >= need_bytes(draft.fleet, service)
+
+
 def _turn(draft: Draft, hosts: list[Host]) -> list[Host]:
     """Return those of the hosts whose turn it is."""
     turns = max(1, ceil(len(hosts) / TRIED))
@@ -63,8 +89,8 @@ def _calm(draft: Draft, pool: Pool, hosts: list[Host]) -> bool:
 
 
 def _settled(draft: Draft, host: Host) -> bool:
-    """Tell whether a host was there for long enough, and all that is not asleep on it serves."""
-    if not draft.due(draft.notes.since.get(kept(host), draft.now) + SETTLED_SECONDS):
+    """Tell whether a host was in use for long enough, and all that is not asleep on it serves."""
+    if not draft.due(draft.notes.since.get(opened(host), draft.now) + SETTLED_SECONDS):
         return False
     awake = [p for p in host.placements if p.state is not State.RESIDENT]
     return all(p.state is State.LOADED and host.says(p, Report.READY) for p in awake)

@@ -188,7 +188,9 @@ class Host:
     capacity_bytes: int | None = None
     """What the accelerator itself says, where it does."""
     cordoned: bool = False
-    """An admin wants it emptied: its models move to other hosts, and it takes no new ones."""
+    """It is to be emptied: its models move to other hosts, and it takes no new ones."""
+    vacated: bool = False
+    """It is cordoned only as the policy itself asked for it, so that it may be used again."""
     kept: bool = False
     """It may not be let go by choice, as a PodDisruptionBudget forbids it."""
 

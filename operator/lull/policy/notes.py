@@ -115,6 +115,11 @@ def kept(host: Host) -> Fact:
     return "Kept", host.name
 
 
+def opened(host: Host) -> Fact:
+    """The fact that a host is not to be emptied."""
+    return "Opened", host.name
+
+
 def unready(host: Host) -> Fact:
     """The fact that a host's Pod is not ready."""
     return "Unready", host.name
@@ -216,6 +221,8 @@ def _gateway_facts(fleet: Fleet) -> Iterator[Fact]:
 
 def _host_facts(host: Host) -> Iterator[Fact]:
     yield kept(host)
+    if not host.cordoned:
+        yield opened(host)
     if starts(host) and not host.trouble:
         yield starting(host)
     if serves_nobody(host):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from lull.policy.ahead import load_ahead
 from lull.policy.changes import Change, Draft
-from lull.policy.consolidate import consolidate
+from lull.policy.consolidate import consolidate, use_again
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
 from lull.policy.fleet import Fleet, Host, Pod
@@ -72,6 +72,7 @@ def plan(
     around = last.seen.around if last else Surroundings()
     wake_held(draft)
     provide(draft)
+    use_again(draft)
     retire(draft)
     close_fences(draft)
     give_up(draft)

@@ -5,7 +5,7 @@ more hosts. A host is made for them only where nobody can make room; who finds n
 itself, the largest first, and waits if need be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lull.policy.changes import Draft
 from lull.policy.demand import backing_off, lost, refusal, wanted
@@ -14,7 +14,7 @@ from lull.policy.idling import good
 from lull.policy.load import telling
 from lull.policy.pack import TARGET_BUSY, Item, Load, Room, pack
 from lull.policy.packing import admits, capacity_bytes, circle, need_bytes, reach_bytes, room_bytes
-from lull.policy.wake import wake_one
+from lull.policy.wake import leaves, wake_one
 
 
 def provide(draft: Draft) -> None:
@@ -60,7 +60,7 @@ def _place_together(draft: Draft, services: Sequence[Service]) -> list[Service]:
             [_room(draft, host) for host in hosts if room_bytes(draft, host) >= least],
         )
         draft.look_at(services[0].key)
-        for load in _to_place(draft, pool, hosts, loads):
+        for load in _to_place(draft, pool, hosts, loads, asking):
             host = draft.hosts[load.room] if load.room else draft.create(pool.name)
             for item in load.items:
                 draft.place(host, asking.pop(item.id), item.memory_bytes)
@@ -100,9 +100,18 @@ def _share(draft: Draft, service: str) -> float:
     return sum(busy) / max(1, len(busy))
 
 
-def _to_place(draft: Draft, pool: Pool, hosts: Sequence[Host], loads: Sequence[Load]) -> list[Load]:
-    """Return the loads that are placed: on new hosts only those that no Resident can make room for."""
-    new = [load for load in loads if not load.room]
+def _to_place(
+    draft: Draft, pool: Pool, hosts: Sequence[Host], loads: Sequence[Load], asking: Mapping[str, Service]
+) -> list[Load]:
+    """Return the loads that are placed: on new hosts only those that no Resident can make room for.
+
+    Nor is a host made for who only leaves one that is emptied to have fewer hosts.
+    """
+    new = [
+        load
+        for load in loads
+        if not load.room and not any(leaves(draft, asking[item.id]) for item in load.items)
+    ]
     there = [load for load in loads if load.room]
     if not new:
         return there

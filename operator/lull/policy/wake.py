@@ -84,6 +84,16 @@ def wake_one(draft: Draft, service: Service) -> bool:
     return full and _turn_back(draft, service, lives)
 
 
+def leaves(draft: Draft, service: Service) -> bool:
+    """Tell whether a service would stay where it is, were its host not emptied by choice."""
+    return any(
+        host.vacated
+        and host.pool == service.pool
+        and serves(draft, replace(host, cordoned=False), placement, service)
+        for host, placement in draft.of(service.key)
+    )
+
+
 def add_replica(draft: Draft, service: Service) -> bool:
     """Place one more replica: on a host with room, in the room of Residents, or on a new host.
 
@@ -216,6 +226,8 @@ def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
             f"all {pool.max_hosts} hosts of pool {pool.name} are in use; it waits until one has room "
             "(raise hosts.max of the pool to add more)"
         )
+    if leaves(draft, service):
+        return Reason.NO_CAPACITY, "its host is being emptied, and no other has room for it"
     return None
 
 

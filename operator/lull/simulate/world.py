@@ -114,7 +114,8 @@ class World:
             case SetModels():
                 self.hosts[name] = replace(self.hosts[name], placements=change.after)
             case Vacate():
-                self.hosts[name] = replace(self.hosts[name], cordoned=True)
+                vacated = bool(change.reason)
+                self.hosts[name] = replace(self.hosts[name], cordoned=vacated, vacated=vacated)
         if name in self._machines:
             self._machines[name].written = True
         self._after(HOP_SECONDS, partial(self._see, name))

@@ -270,16 +270,50 @@ async def vacate(world, host):
     world.parts.planner._executor.submit(Vacate(host, "its models fit elsewhere"))
 
 
+def why_vacated(world, host):
+    return next(h["spec"].get("vacate") for h in world.hosts() if h["metadata"]["name"] == host)
+
+
+async def have_another(world):
+    """Have a host beside the one that serves, as none is made for a move that is to save one."""
+    world.api.put(MODELPOOLS, pool(hosts={"max": 3, "min": 2}))
+    await world.until(lambda: [h.pod for h in world.parts.view.hosts.values()] == [Pod.RUNNING] * 2)
+
+
 async def test_a_vacated_host_says_why_and_its_models_move_before_it_goes(world):
     before = await served_on(world, "old")
+    await have_another(world)
     check = never_unserved(world)
     await vacate(world, before)
-    await world.until(lambda: world.hosts()[0]["spec"].get("vacate") == "its models fit elsewhere")
+    await world.until(lambda: why_vacated(world, before) == "its models fit elsewhere")
     await world.until(lambda: check() or (host_of(world) and before not in host_of(world)))
+
+
+async def test_a_host_whose_models_could_only_move_to_a_new_one_is_used_again_and_an_event_says_so(world):
+    host = await served_on(world, "old")
+    world.api.budgets[host] = "asked only for a host that is to go"
+    view, item = world.parts.view, world.api.objects["modelhosts", "lull-hosts", host]
+    world.api.put(MODELHOSTS, item | {"spec": item["spec"] | {"vacate": "its models fit elsewhere"}})
+    await world.until(lambda: events(world, "UsedAgain"))
+    await world.rest()
+    assert [item["metadata"]["name"] for item in world.hosts()] == [host]
+    assert "vacate" not in world.hosts()[0]["spec"]
+    shown = view.hosts[host]
+    assert (shown.cordoned, shown.vacated) == (False, False)
+    assert not events(world, "DisruptionForbidden")
+
+
+async def test_a_host_that_an_admin_drains_too_is_not_used_again(world):
+    host = await served_on(world, "old")
+    item = world.api.objects["modelhosts", "lull-hosts", host]
+    item["metadata"]["annotations"] = {"lull.dev/drain": "true"}
+    world.api.put(MODELHOSTS, item | {"spec": item["spec"] | {"vacate": "its models fit elsewhere"}})
+    await world.until(lambda: host_of(world) and host not in host_of(world))
 
 
 async def test_a_vacated_host_stays_so_over_a_restart(world):
     before = await served_on(world, "old")
+    await have_another(world)
     item = world.api.objects["modelhosts", "lull-hosts", before]
     await world.stop()
     world.api.put(MODELHOSTS, item | {"spec": item["spec"] | {"vacate": "decided before"}})

@@ -105,6 +105,9 @@ async def test_a_host_that_is_emptied_and_whoever_moves_for_that_are_told_why(wo
     world.api.put(MODELSERVICES, service(idleAfter="1h"))
     await served(world)
     (host,) = (host["metadata"]["name"] for host in world.hosts())
+    world.api.put(MODELPOOLS, pool(hosts={"max": 3, "min": 2}))
+    await world.until(lambda: len(world.hosts()) == 2)
+    await world.rest()
     world.parts.planner._executor.submit(Vacate(host, "all its models fit on others"))
     await world.until(lambda: notes(world, "Moved"))
     assert "being emptied, to be let go: all its models fit on others" in notes(world, "Vacating")[0]

@@ -474,7 +474,7 @@ def riding_big():
 
 
 def _old(notes):
-    return replace(notes, since={("Kept", name): NOW - 9000 for name in ("h1", "h2")})
+    return replace(notes, since={("Opened", name): NOW - 9000 for name in ("h1", "h2")})
 
 
 def crowded(full, *, each=4, gib=1):
@@ -511,3 +511,58 @@ def test_a_rider_that_finds_free_room_is_not_lost():
     of = spread(one=riding(THREE))
     dear = knowing({"a/three": 100}, hazards={"a/three": 1.0})
     assert vacated(decide(of, notes=_old(dear))) == ["h1"]
+
+
+EMPTIED = {"cordoned": True, "vacated": True}
+HELD = service("a/held", gib=2)
+
+
+def full(*, held=("a/held",), pools=None, more=(), **fields):
+    """A vacated host, and one whose room was taken before the vacated one's model could move there."""
+    taken = host("h2", placement(service("a/big", gib=4)))
+    hosts = [host("h1", placement(ONE), **(EMPTIED | fields)), taken]
+    return fleet(ONE, HELD, service("a/big", gib=4), *hosts, *more, held=held, pools=pools)
+
+
+def opened(told):
+    return [change.host for change in told.changes if isinstance(change, Vacate) and not change.reason]
+
+
+def test_a_vacated_host_is_used_again_where_somebody_waits_for_its_room():
+    told = decide(full(), seen_at=NOW - 10)
+    assert (opened(told), len(told.changes)) == (["h1"], 1)
+    assert told.services["a/held"].message == "host h1 is used again"
+    then = decide(full(cordoned=False, vacated=False), seen_at=NOW - 10)
+    assert [p.service for p in after(then)] == ["a/one", "a/held"]
+    assert (opened(then), vacated(then)) == ([], [])
+
+
+def test_no_host_is_made_for_a_model_that_leaves_a_vacated_one():
+    roomy = [pool(max_hosts=3)]
+    told = decide(full(held=(), pools=roomy), seen_at=NOW - 10)
+    assert (opened(told), created(told)) == (["h1"], [])
+    by_admin = decide(full(held=(), pools=roomy, vacated=False), seen_at=NOW - 10)
+    assert (opened(by_admin), len(created(by_admin))) == ([], 1)
+
+
+def test_a_host_that_ends_is_left_for_a_new_one_though_it_was_vacated():
+    told = decide(full(held=(), pools=[pool(max_hosts=3)], pod=Pod.TERMINATING), seen_at=NOW - 10)
+    assert (opened(told), len(created(told))) == ([], 1)
+
+
+def test_a_vacated_host_is_not_used_again_for_who_would_find_no_room_there_either():
+    big = service("a/held", gib=4)
+    of = full(more=[host("h3")], pools=[pool(max_hosts=3)])
+    third = replace(of.hosts["h3"], placements=(placement(ONE, id_="moved"),))
+    moved = replace(of, services={**of.services, "a/held": big}, hosts={**of.hosts, "h3": third})
+    assert opened(decide(moved, seen_at=NOW - 10)) == []
+
+
+def test_a_host_that_is_used_again_is_not_vacated_at_once():
+    emptied = spread()
+    emptied = replace(emptied, hosts={**emptied.hosts, "h1": replace(emptied.hosts["h1"], **EMPTIED)})
+    notes = observe(observe(NOTHING_NOTED, emptied, NOW - 9000), spread(), NOW - 1799)
+    busy = replace(spread().hosts["h2"], kept=True)
+    of = replace(spread(), hosts={**spread().hosts, "h2": busy})
+    assert vacated(decide(of, notes=notes)) == []
+    assert vacated(decide(of, notes=notes, now=NOW + 1)) == ["h1"]

@@ -157,9 +157,14 @@ def test_a_host_that_is_being_written_takes_no_other_write(serving):
     assert serving.world.hosts["h"].placements == (serving.a,)
 
 
-def test_a_vacated_host_is_cordoned(serving):
+def test_a_vacated_host_is_cordoned_until_that_is_taken_back(serving):
     serving.world.write([Vacate("h", "its models fit elsewhere")])
-    assert serving.world.fleet().hosts["h"].cordoned
+    host = serving.world.fleet().hosts["h"]
+    assert (host.cordoned, host.vacated) == (True, True)
+    serving.go_to(120.0)
+    serving.world.write([Vacate("h", "")])
+    host = serving.world.fleet().hosts["h"]
+    assert (host.cordoned, host.vacated) == (False, False)
 
 
 def test_a_host_that_goes_takes_its_routes_along_and_what_was_under_way_there_is_no_news(serving):
