@@ -50,7 +50,7 @@ def lull_cluster(
     home: Path, *, gateways: int = 2, name: str = "e2e", cpu_nodes: int = 1
 ) -> Iterator[Cluster]:
     """Bring a cluster up with Lull in it, end it afterwards, and keep its logs in build/logs."""
-    cluster = Cluster(name, home=home)
+    cluster, before = Cluster(name, home=home), os.environ.get("KUBECONFIG")
     try:
         stack.up(cluster, cpu_nodes=cpu_nodes, gpu_nodes=0)
         replicas = f"--replicas={gateways}"
@@ -60,6 +60,8 @@ def lull_cluster(
         os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
         yield cluster
     finally:
+        if before is not None:  # another cluster's, whose tests go on
+            os.environ["KUBECONFIG"] = before
         _keep_logs(cluster)
         cluster.down()
 

@@ -24,6 +24,7 @@ from lull.policy.notes import NOTHING_NOTED, observe
 from lull.policy.power import PowerProfile
 from lull.policy.prices import (
     MOST_WORTH_SECONDS,
+    RATE,
     Price,
     break_even_seconds,
     load_cost_seconds,
@@ -244,10 +245,10 @@ def counted(requests, delayed, of=ONE):
 def test_a_delay_is_worth_more_the_more_of_them_there_are():
     notes = seen((0.0, counted(100, 10)))
     assert notes.learned.prices == {}  # totals from before are nobody's doing
-    dearer = seen((1.0, counted(120, 20)), notes=notes).learned.prices[("pool", 5)]
-    assert dearer.worth_seconds == pytest.approx(1800 * exp(0.02 * (10 - 1)))
-    cheaper = seen((1.0, counted(200, 10)), notes=notes).learned.prices[("pool", 5)]
-    assert cheaper.worth_seconds == pytest.approx(1800 * exp(-0.02 * 5))
+    dearer = seen((1.0, counted(140, 30)), notes=notes).learned.prices[("pool", 5)]
+    assert dearer.worth_seconds == pytest.approx(1800 * exp(RATE * (20 - 2)))
+    cheaper = seen((1.0, counted(500, 10)), notes=notes).learned.prices[("pool", 5)]
+    assert cheaper.worth_seconds == pytest.approx(1800 * exp(-RATE * 20))
 
 
 def test_a_price_moves_in_steps_and_forgets_nothing_between_them():
@@ -255,9 +256,9 @@ def test_a_price_moves_in_steps_and_forgets_nothing_between_them():
     for _ in range(100):
         price = repriced(price, ("pool", 5), 20, 2, 60.0)
         steps.add(price.worth_seconds)
-    assert len(steps) == 21  # one for each five delayed requests too many
-    told = price.worth_seconds * exp(0.02 * price.over)
-    assert told == pytest.approx(1800 * exp(0.02 * 100))
+    assert len(steps) == 11  # one for each ten delayed requests too many
+    told = price.worth_seconds * exp(RATE * price.over)
+    assert told == pytest.approx(1800 * exp(RATE * 100))
 
 
 def test_totals_that_fell_are_those_of_another_and_change_no_price():
