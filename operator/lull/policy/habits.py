@@ -25,7 +25,7 @@ TAIL_EXPONENT = 0.55
 """Where nothing is known the hazard at age t is 0.55 / t: a Pareto tail of this exponent goes through the
 published quantiles of a trace of 87 image models (p50 71 s, p90 1,304 s, p99 87,099 s)."""
 SHRINKAGE_SILENCES = 10.0
-"""How many silences of its own weigh as much as what is known of all; 1 and 40 kept more hosts, as simulated."""
+"""How many silences of its own weigh as much as what is known of all; 1 and 40 kept more hosts, simulated."""
 MOST_SILENCES = 2000
 """More are halved, so that new habits replace old ones."""
 LEARNING_RATE = 0.3
