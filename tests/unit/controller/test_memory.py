@@ -131,6 +131,7 @@ async def test_a_service_that_cannot_be_read_for_a_moment_keeps_its_habit(world)
     world.api.set_status(MODELSERVICES, "digits", "demo", world.status() | {"habit": {"gaps": [0, 5, 9]}})
     await world.start()
     await world.until(lambda: habit(world))
+    await world.rest()
     gaps = habit(world).gaps
     assert gaps[:3] == (0, 5, 9)
     world.api.put(MODELSERVICES, service(idleAfter="nonsense"))
