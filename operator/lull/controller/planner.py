@@ -28,7 +28,7 @@ LONGEST_WINDOW_SECONDS = 0.2
 SERVICES_AT_ONCE = 40
 """How many services a plan begins with at most: then the loop gets its turn, and wakes theirs."""
 LOOK_OVER_SECONDS = 300.0
-"""So often everything is looked at again, bit by bit: the estimates of what sleeps grow old in silence."""
+"""So often everything is looked at again, bit by bit: nothing that a narrow look missed stays for long."""
 LONGEST_SILENCE_SECONDS = 30.0
 """A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 

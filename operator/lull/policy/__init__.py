@@ -1,7 +1,7 @@
 """Pure decisions: who wakes, who sleeps, who sits where. No I/O, no clock, no Kubernetes.
 
-`plan` looks at everything, `wake` at what is held; both take a frozen `Fleet`, notes
-and the time, and return changes.
+`plan` looks at what has changed since the last one, or at everything, `wake` at what is held; both take a
+frozen `Fleet`, notes and the time, and return changes.
 """
 
 from lull.policy.changes import Change, CreateHost, CreatePod, DeleteHost, SetModels, Vacate

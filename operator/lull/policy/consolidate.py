@@ -16,6 +16,7 @@ from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
 from lull.policy.hosts import cost
 from lull.policy.notes import opened
+from lull.policy.pack import TARGET_BUSY
 from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes
 from lull.policy.wake import MAKING_ROOM, sound
 from lull.policy.worth import cheapest, kept_worth, placement_worth, standing
@@ -24,8 +25,6 @@ SAVING = 0.5
 """What is lost by a move may be worth this share of the host's cost at most …"""
 SETTLED_SECONDS = 1800.0
 """… and a host has to have been in use for this long: so moves are few, and each host pays for its start."""
-MOST_BUSY = 0.8
-"""How busy a host may become by a move: beyond that its models would wait for each other."""
 TRIED = 10
 """How many settled hosts are tried at a time, those that serve the fewest first …"""
 TURN_SECONDS = 60.0
@@ -163,7 +162,7 @@ class _Elsewhere:
             return []
         need = self._need(placement)
         roomy = (h for h in self._hosts if self._reaches[h.name] - self._taken.get(h.name, 0) >= need)
-        calm = (h for h in roomy if self._busy_of(h) + busy <= MOST_BUSY)
+        calm = (h for h in roomy if self._busy_of(h) + busy <= TARGET_BUSY)
         fit = (h for h in calm if open_to(self._draft, h, service) and name_is_free(h, service))
         return list(islice(fit, TARGETS))
 

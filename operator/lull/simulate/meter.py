@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from lull.policy.prices import LOAD_BUSY
 from lull.simulate.outcome import Delays, Outcome, Steps
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, LOAD_BUSY, SECONDS_PER_HOUR, Setting
+from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
 
 

@@ -13,8 +13,6 @@ DELAYED_SECONDS = 0.1
 """A request is delayed if it waits longer than this for its model: a load or a host, not a hop."""
 HOLD_SECONDS = 60.0
 """No request waits longer: the default of `spec.hold.timeout`."""
-LOAD_BUSY = 0.2
-"""Assumed: how busy a load keeps a host, as no measurement of it is known to us."""
 
 
 @dataclass(frozen=True, slots=True)
