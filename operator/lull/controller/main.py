@@ -98,7 +98,6 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     view = View()
     carbon = Carbon(kube, view, clock)
     ledger = Ledger(view, clock, carbon)
-    view.on_news = ledger.see
     statuses = StatusWriter(
         kube, view, ledger, clock, lambda service: settings.url_of(service, view.gateway_addresses())
     )
@@ -123,6 +122,12 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         clock,
         on_planned=witness.planned,
     )
+
+    def heard(kind: Resource, key: str, matters: bool) -> None:
+        ledger.see(kind, key)
+        planner.hear(kind, key, matters)
+
+    view.on_news = heard
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
     nodes = Nodes(kube, view, clock, planner.done)
     reflectors = [

@@ -16,7 +16,7 @@ from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import Object
-from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
+from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
 from lull.policy import NOTHING_NOTED, Failure, Plan, observe, over_again, plan, wake
 
 log = logging.getLogger(__name__)
@@ -65,28 +65,22 @@ class Planner:
         self._looked_over_at = float("-inf")
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
-        """Take in one object's event; where it may concern a held request, wake at once."""
-        before = self._view.gateways.get(key) if kind is MODELGATEWAYS else None
-        host = self._view.hosts.get(key) if kind is MODELHOSTS else None
-        generation = _generation(self._view.raw[kind].get(key))
+        """Take in one object's event of a watch."""
         if item is None:
             self._view.forget(kind, key)
-        elif not self._view.offer(kind, item):
-            return
-        if kind is MODELPOOLS and _generation(item) != generation:
+        else:
+            self._view.offer(kind, item)
+
+    def hear(self, kind: Resource, key: str, matters: bool) -> None:
+        """Take note of an object's news, whoever brought it; where it matters, wake at once, and decide."""
+        if kind is MODELPOOLS and matters:
             self._executor.end_rests()
-        if kind is MODELSERVICES and item is None:
+        if kind is MODELSERVICES and key not in self._view.raw[kind]:
             self._wakes.forget(key)
-        if kind is MODELGATEWAYS:
-            after = self._view.gateways.get(key)
-            if before and after and before.drained == after.drained and not before.held and not after.held:
-                return  # a mere heartbeat; that of one that holds requests may make it count again
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
             self._wakes.look(self._view.hosts[key], self._view.raw[MODELHOSTS].get(key, {}))
-        if host is not None and host is self._view.hosts.get(key):
-            return  # mere figures
-        self.wake()
-        self._changed.set()
+        if matters:
+            self.done()
 
     def wake(self) -> None:
         """Wake what is held, now."""
@@ -100,7 +94,7 @@ class Planner:
             self._executor.submit(change)
 
     def done(self) -> None:
-        """Decide again after a write: what was held back by it may be written now."""
+        """Decide again: what was held back by a write may be written now, or something is another."""
         self.wake()
         self._changed.set()
 
@@ -169,11 +163,6 @@ class Planner:
         while self._changed.is_set() and self._clock() < deadline:
             self._changed.clear()
             await asyncio.sleep(IDLE_WINDOW_SECONDS)
-
-
-def _generation(item: Object | None) -> int | None:
-    """Return the version of an object's spec; our own writes of its status leave it alone."""
-    return item["metadata"].get("generation") if item else None
 
 
 def _failures(view: View, now: float) -> dict[str, Failure]:

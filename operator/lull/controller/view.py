@@ -4,7 +4,7 @@ Own writes are seen at once: what is being written is assumed, and the answer of
 An older state of an object, as a watch may still deliver, never replaces a newer one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -29,11 +29,13 @@ from lull.kube import (
     PRIORITYCLASSES,
     Resource,
 )
-from lull.policy import Fleet, Host, Placement, Pod, Reported
+from lull.policy import Fleet, Gateway, Host, Placement, Pod, Pool, Reported, Service
 from lull.policy.fleet import Count
 from lull.policy.roster import Roster
 
 T = TypeVar("T")
+
+Value = Service | Pool | Host | Gateway
 
 _GRAIN_BYTES = 16 * 2**20
 """Measured memory is rounded up to this, so that its jitter changes nothing."""
@@ -54,7 +56,8 @@ class View:
     Attributes:
         raw: the objects by kind and key: `namespace/name` of services and gateways' Pods, else the name.
         invalid: what cannot be read, with the reason, by the same keys; it is left out of the fleet.
-        on_news: called with kind and key after each change of `raw`, whoever brought it.
+        on_news: called with kind and key after each change of `raw`, whoever brought it: a watch, or the
+            answer of a call of ours. The third argument says whether a decision may hang on it.
         counts: requests by service, as its ledger says, which begins with what nobody saw while it was away.
         cordons: why a Node is to be emptied, of those that are.
         kept: the hosts that may not be let go.
@@ -65,7 +68,7 @@ class View:
             kind: {} for kind in (MODELSERVICES, MODELPOOLS, MODELHOSTS, MODELGATEWAYS, PODS, PRIORITYCLASSES)
         }
         self.invalid: dict[Resource, dict[str, str]] = {kind: {} for kind in self.raw}
-        self.on_news: Callable[[Resource, str], None] = lambda _kind, _key: None
+        self.on_news: Callable[[Resource, str, bool], None] = lambda _kind, _key, _matters: None
         self._roster = Roster()
         self.services = self._roster.services
         self.pools = self._roster.pools
@@ -78,6 +81,12 @@ class View:
         self._refused: dict[str, str] = {}
         self._measured: dict[str, Measured] = {}
         self._known: dict[str, dict[str, Placement]] = {}
+        self._values: dict[Resource, Mapping[str, Value]] = {
+            MODELSERVICES: self.services,
+            MODELPOOLS: self.pools,
+            MODELHOSTS: self.hosts,
+            MODELGATEWAYS: self.gateways,
+        }
         self._readers: dict[Resource, Callable[[str], None]] = {
             MODELSERVICES: self._read_service,
             MODELPOOLS: self._read_pool,
@@ -102,9 +111,7 @@ class View:
         held = self.raw[kind].get(key)
         if held is not None and not _newer(item, held):
             return False
-        self.raw[kind][key] = item
-        self._readers[kind](key)
-        self.on_news(kind, key)
+        self._take(kind, key, item)
         return True
 
     def update(self, kind: Resource, item: Object) -> None:
@@ -123,10 +130,8 @@ class View:
 
     def forget(self, kind: Resource, key: str) -> None:
         """Take note that an object is gone."""
-        if self.raw[kind].pop(key, None) is not None:
-            self.invalid[kind].pop(key, None)
-            self._readers[kind](key)
-            self.on_news(kind, key)
+        if key in self.raw[kind]:
+            self._take(kind, key, None)
 
     def assume(self, name: str, host: Host | None) -> None:
         """Take a host for what is being written, None for deleted, until `settle`."""
@@ -178,6 +183,20 @@ class View:
         name = _priority_class(self.raw[MODELSERVICES].get(key))
         return name if name and name not in self.raw[PRIORITYCLASSES] else ""
 
+    def _take(self, kind: Resource, key: str, item: Object | None) -> None:
+        """Show an object's new state, None once it is gone, and tell of it."""
+        held, value = self.raw[kind].get(key), self._value(kind, key)
+        if item is None:
+            del self.raw[kind][key]
+        else:
+            self.raw[kind][key] = item
+        self._readers[kind](key)
+        other = kind not in self._values or not _alike(value, self._value(kind, key))
+        self.on_news(kind, key, other or _generation(held) != _generation(item))
+
+    def _value(self, kind: Resource, key: str) -> Value | None:
+        return self._values[kind].get(key) if kind in self._values else None
+
     def _read_priority(self, name: str) -> None:
         """Give the services that a PriorityClass concerns another priority; who names it is news anyway."""
         for key, service in self.services.items():
@@ -227,7 +246,7 @@ class View:
         pool = self._read(MODELPOOLS, key, pool_from)
         if pool is None:
             self.pools.pop(key, None)
-        else:
+        elif pool != self.pools.get(key):  # the same object as before says that nothing is new
             self.pools[key] = pool
 
     def _read_gateway(self, key: str) -> None:
@@ -357,6 +376,21 @@ def _priority_class(service: Object | None) -> str:
 def _newer(item: Object, held: Object) -> bool:
     """Tell whether an object's state is newer; versions are comparable numbers, over a re-creation too."""
     return int(item["metadata"]["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
+
+
+def _generation(item: Object | None) -> int | None:
+    """Return the version of an object's spec; our own writes of its status leave it alone."""
+    return item["metadata"].get("generation") if item else None
+
+
+def _alike(before: Value | None, now: Value | None) -> bool:
+    """Tell whether nothing is decided otherwise: it is the same object, or a gateway's mere heartbeat.
+
+    That of one that holds requests may make it count again.
+    """
+    if isinstance(before, Gateway) and isinstance(now, Gateway):
+        return before.drained == now.drained and not before.held and not now.held
+    return before is now
 
 
 def _remembered(item: Object, revision: str) -> Measured:

@@ -183,6 +183,62 @@ async def test_what_was_deleted_while_the_watch_was_down_is_forgotten(world):
     )
 
 
+def change_beneath(world, kind, body):
+    """Let somebody change an object just before the next write of its status: the answer says both."""
+    changed = []
+
+    def before(verb, plural, name):
+        if not changed and (verb, plural, name) == ("apply", kind.plural, body["metadata"]["name"]):
+            changed.append(world.api.put(kind, body))
+
+    world.api.before = before
+    return changed
+
+
+async def test_a_service_that_is_changed_as_its_status_is_written_is_decided_on_at_once(world):
+    await world.until(world.asleep)
+    await world.rest()
+    changed = change_beneath(world, MODELSERVICES, service(idleAfter="20s"))
+    world.api.put(MODELSERVICES, service(idleAfter="10s"))
+    await world.until(lambda: changed)
+    generation = changed[0]["metadata"]["generation"]
+    await world.until(lambda: world.status()["observedGeneration"] == generation)
+
+
+async def test_a_pool_that_is_changed_as_its_status_is_written_ends_the_rest_of_what_was_refused(world):
+    await world.until(world.asleep)
+    await world.rest()
+    changed = change_beneath(world, MODELPOOLS, pool(emptyAfter="30s"))
+    change, refused = world.api.before, []
+
+    def refuse(verb, plural, name):
+        change(verb, plural, name)
+        if not changed and (verb, plural) == ("create", "modelhosts"):
+            refused.append(name)
+            raise ApiError(403, "Forbidden", "exceeded quota: gpus")
+
+    world.api.before = refuse
+    world.hold()
+    await world.until(lambda: refused)
+    world.api.put(MODELPOOLS, pool(emptyAfter="40s"))
+    await world.until(lambda: changed)
+    await world.until(world.routed)
+
+
+async def test_a_status_of_ours_that_is_written_makes_no_plan(world):
+    await world.until(world.asleep)
+    await world.rest()
+    plans, plan_once = [], world.parts.planner.plan_once
+    world.parts.planner.plan_once = lambda: plans.append(plan_once())
+    world.api.set_status(MODELPOOLS, "default", None, {"conditions": []})
+    world.api.set_status(MODELSERVICES, "digits", "demo", {"conditions": []})
+    await world.until(
+        lambda: world.parts.view.raw[MODELSERVICES]["demo/digits"]["status"] == {"conditions": []}
+    )
+    await world.rest()
+    assert not plans
+
+
 async def test_duplicated_events_and_broken_watches_change_nothing(world):
     world.api.duplicate_events = True
     world.hold()

@@ -344,6 +344,7 @@ async def test_a_wake_is_issued_in_the_event_of_its_held_request_and_statuses_gi
         _offer(view, MODELHOSTS, {"metadata": metadata, "spec": {"pool": "default", "models": entries}})
     statuses = Mock(StatusWriter)
     planner = Planner(view, submitted, statuses, None, Wakes(time.time, print), time.time)
+    view.on_news = planner.hear
     planner._started = True
     for number in range(10):
         held = {"renewTime": f"t{number}", "held": [f"demo/s{number}"]}
