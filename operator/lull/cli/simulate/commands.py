@@ -19,31 +19,15 @@ QUIET_SECONDS = 2.0
 PIPE_WIDTH = 100
 """Columns of the table where no terminal says how wide it is."""
 EXTRA = ("matplotlib", "numpy")
-SHIPPED = Setting()
 NEEDS_EXTRA = "this needs an extra: pip install 'lull[view]'"
 
 
+@options.grouped
 def simulate(
-    trace: options.TraceFiles = None,
-    synthetic: options.Synthetic = False,
-    models: options.ModelsFile = None,
-    memory_gib: options.MemoryGib = 8.0,
-    tenants: options.Tenants = None,
-    gpu: options.Gpu = inputs.DEFAULT_GPU,
-    gpu_memory_gib: options.GpuMemoryGib = None,
-    load_seconds: options.LoadSeconds = SHIPPED.load_seconds,
-    host_start_seconds: options.HostStartSeconds = SHIPPED.host_start_seconds,
-    gpus_per_node: options.GpusPerNode = SHIPPED.gpus_per_node,
-    nodes: options.NodesKept = options.Nodes.ELASTIC,
-    context_watts: options.ContextWatts = None,
-    node_watts: options.NodeWatts = 0.0,
-    policy: options.Policies = None,
-    fixed_hosts: options.FixedHosts = None,
-    delayed_percent: options.DelayedPercent = None,
-    seed: options.Seed = None,
-    json_file: options.JsonFile = None,
-    html_file: options.HtmlFile = None,
-    output: options.AsJson = None,
+    of: options.TraceOptions,
+    machine: options.MachineOptions,
+    compared: options.PolicyOptions,
+    out: options.OutputOptions,
 ) -> None:
     """Show what Lull and other systems would keep, draw and delay on your own trace of requests.
 
@@ -55,33 +39,47 @@ def simulate(
 
     Exit codes: 0 fine, 1 a trace or a file is not right (the message names the line), 2 wrong usage.
     """
-    if bool(trace) == synthetic:
+    if bool(of.trace) == of.synthetic:
         raise typer.BadParameter("give either --trace FILE.csv or --synthetic")
-    if seed is not None and not synthetic:
+    if of.seed is not None and not of.synthetic:
         raise typer.BadParameter("--seed is of the synthetic trace: give it with --synthetic")
-    options.assert_once(trace or [])
+    options.assert_once(of.trace or [])
+    setting = _setting(machine, of.seed or 0)
+    wanted = _wanted(compared, setting)
+    with _told_errors():
+        _assert_writable(out.json_file, out.html_file)
+        told = _told(_trace(of, setting), setting, machine.gpu, wanted, curve=out.html_file is not None)
+        _tell(told, out)
+
+
+def _setting(machine: options.MachineOptions, seed: int) -> Setting:
     try:
-        setting = Setting(
-            power=inputs.draw(gpu, context_watts, node_watts),
-            gpu_memory_bytes=inputs.gpu_memory_bytes(gpu, gpu_memory_gib),
-            load_seconds=load_seconds,
-            host_start_seconds=host_start_seconds,
-            gpus_per_node=gpus_per_node,
-            nodes=nodes.value,
-            seed=seed or 0,
+        return Setting(
+            power=inputs.draw(machine.gpu, machine.context_watts, machine.node_watts),
+            gpu_memory_bytes=inputs.gpu_memory_bytes(machine.gpu, machine.gpu_memory_gib),
+            load_seconds=machine.load_seconds,
+            host_start_seconds=machine.host_start_seconds,
+            gpus_per_node=machine.gpus_per_node,
+            nodes=machine.nodes.value,
+            seed=seed,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    policies = options.policies(policy)
-    percents = options.numbers(delayed_percent, "--delayed-percent", 0, 100)
-    hosts = options.numbers(fixed_hosts, "--fixed-hosts", 1, 1000)
+
+
+def _wanted(compared: options.PolicyOptions, setting: Setting) -> list[runs.Run]:
+    policies = options.policies(compared.policy)
+    percents = options.numbers(compared.delayed_percent, "--delayed-percent", 0, 100)
+    hosts = options.numbers(compared.fixed_hosts, "--fixed-hosts", 1, 1000)
     options.assert_apply(policies, percents, hosts)
-    wanted = runs.wanted(policies, setting, percents, hosts)
+    return runs.wanted(policies, setting, percents, hosts)
+
+
+@contextmanager
+def _told_errors() -> Iterator[None]:
+    """Turn what is wrong with files into a message and exit code 1."""
     try:
-        _assert_writable(json_file, html_file)
-        replayed = _trace(trace or [], models, round(memory_gib * GIB), tenants, setting)
-        told = _told(replayed, setting, gpu, wanted, curve=html_file is not None)
-        _tell(told, json_file, html_file, output)
+        yield
     except BrokenPipeError:
         raise  # whoever read has enough: no error to tell
     except (TraceError, OSError) as error:
@@ -101,15 +99,14 @@ def _assert_writable(*files: Path | None) -> None:
             raise FileNotFoundError(f"{file} cannot be written: {file.parent} is no folder")
 
 
-def _trace(
-    files: list[Path], models: Path | None, memory_bytes: int, tenants: int | None, setting: Setting
-) -> Trace:
-    if files:
-        found = read_csv(files, memory_bytes=memory_bytes)
+def _trace(of: options.TraceOptions, setting: Setting) -> Trace:
+    memory_bytes = round(of.memory_gib * GIB)
+    if of.trace:
+        found = read_csv(of.trace, memory_bytes=memory_bytes)
     else:
-        found = inputs.synthetic_trace(setting.seed, tenants or 1, memory_bytes)
-    found = inputs.sized(found, inputs.sizes(models)) if models else found
-    found = inputs.dealt(found, tenants) if files and tenants else found
+        found = inputs.synthetic_trace(setting.seed, of.tenants or 1, memory_bytes)
+    found = inputs.sized(found, inputs.sizes(of.models)) if of.models else found
+    found = inputs.dealt(found, of.tenants) if of.trace and of.tenants else found
     inputs.assert_fits(found, setting.gpu_memory_bytes)
     return found
 
@@ -126,20 +123,20 @@ def _told(trace: Trace, setting: Setting, gpu: str, wanted: list[runs.Run], *, c
     return Told(trace, setting, gpu, wanted, outcomes, bound)
 
 
-def _tell(told: Told, json_file: Path | None, html_file: Path | None, output: options.Output | None) -> None:
+def _tell(told: Told, out: options.OutputOptions) -> None:
     text = json.dumps(document(told), indent=2, allow_nan=False)
-    if json_file:
-        json_file.write_text(text + "\n")
-    if html_file:
+    if out.json_file:
+        out.json_file.write_text(text + "\n")
+    if out.html_file:
         from lull.cli.simulate.page import html  # matplotlib is of an extra
 
-        html_file.write_text(html(told))
-    if output:
+        out.html_file.write_text(html(told))
+    if out.output:
         print(text)
         return
     console = Console()
     show(console if console.is_terminal else Console(width=PIPE_WIDTH), told)
-    for written in (json_file, html_file):
+    for written in (out.json_file, out.html_file):
         if written:
             typer.echo(str(written))
 
