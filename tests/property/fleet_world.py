@@ -23,9 +23,11 @@ from lull.policy import (
     plan,
     wake,
 )
+from lull.policy.changes import Draft
 from lull.policy.fence import fenced
 from lull.policy.fleet import namespace_of
-from lull.policy.packing import HOST_OVERHEAD_BYTES
+from lull.policy.notes import waits
+from lull.policy.packing import HOST_OVERHEAD_BYTES, open_to
 
 GIB = 2**30
 SERVICES = ("a/one", "a/two", "b/three", "b/four")
@@ -35,6 +37,12 @@ def figures(notes):
     """Return what is learned that does not hang on when and in which order one looks."""
     habits = {key: (h.count, h.load_seconds, h.loaded) for key, h in notes.learned.habits.items()}
     return habits, {pool: crowd.start_seconds for pool, crowd in notes.learned.crowds.items()}
+
+
+def _turn(draft, key):
+    """Return whose turn is first: of who is held the higher priority, then who waits longer; then the others."""
+    since = draft.notes.since.get(waits(key), draft.now) if key in draft.held else float("inf")
+    return key not in draft.held, -draft.fleet.services[key].priority, since, key
 
 
 @dataclass
@@ -97,19 +105,22 @@ class FleetWorld:
         return replace(host, reports=self.stale[name]) if name in self.stale else host
 
     def wake(self):
-        changes = wake(self.fleet(), self.notes, self.now)
+        fleet = self.fleet()
+        changes = wake(fleet, self.notes, self.now)
+        self._check_turns(fleet, changes)
         self._check_paid(changes, dict.fromkeys(self.services, 1))
         self.write(changes)
 
     def plan(self):
-        self.notes, self.last = self.look()
+        fleet, self.notes, self.last = self.look()
+        self._check_turns(fleet, self.last.changes)
         desired = {key: told.desired for key, told in self.last.services.items()}
         self._check_paid(self.last.changes, desired)
         self.write(self.last.changes)
         return self.last
 
     def look(self):
-        """Return notes and plan of this moment; to look at what has changed must say the same as at all."""
+        """Return fleet, notes and plan of now; to look at what has changed must say the same as at all."""
         fleet = self.fleet()
         notes = observe(self.notes, fleet, self.now)
         anew = observe(replace(self.notes, seen=None), fleet, self.now)
@@ -124,7 +135,7 @@ class FleetWorld:
         assert decided.pools == whole.pools
         times = [at for at in (decided.next_at, whole.next_at) if at is not None]
         assert decided.next_at == min(times, default=None), "it would come too late"
-        return notes, decided
+        return fleet, notes, decided
 
     def _bit_by_bit(self, fleet):
         notes = observe(self.notes, fleet, self.now, most=1)
@@ -203,6 +214,33 @@ class FleetWorld:
             have = len(self.healthy(key))
             assert have + count <= desired[key], f"{key} has {have} of {desired[key]}, and is given {count}"
 
+    def _check_turns(self, fleet, changes):
+        """I7: who comes leaves those the room that is made for them whose turn is before."""
+        draft = Draft(fleet, self.notes, self.now)
+        before, after = dict(fleet.hosts), dict(fleet.hosts)
+        given = {}
+        for change in changes:
+            if isinstance(change, SetModels):
+                host = before[change.host]
+                kept = [p for p in host.placements if p.id in {q.id for q in change.after}]
+                before[change.host] = replace(host, placements=tuple(kept))
+                after[change.host] = replace(host, placements=change.after)
+                new = {p.service for p in change.after if p.id not in {q.id for q in change.before}}
+                given[change.host] = new
+        for key in draft.held & self.services.keys() - {key for keys in given.values() for key in keys}:
+            made = [name for name, host in before.items() if self._will_have_room(draft, host, key)]
+            left = [name for name in made if self._will_have_room(draft, after[name], key)]
+            late = {k for name in made for k in given.get(name, ()) if _turn(draft, k) > _turn(draft, key)}
+            assert not made or left or not late, f"{late} took the room that was made for {key}"
+
+    def _will_have_room(self, draft, host, key):
+        """Tell whether a service that is nowhere will find room on a host, once what unloads is gone."""
+        service = self.services[key]
+        if service.suspend or key in self.notes.failures or draft.of(key) or host.queue:
+            return False
+        size = host.staying_bytes + service.memory_bytes + HOST_OVERHEAD_BYTES
+        return host.pod is Pod.RUNNING and size <= self.pool.capacity_bytes and open_to(draft, host, service)
+
     def healthy(self, key):
         """Return the hosts on which a service has what it wants, as the controller sees them."""
         service = self.services[key]
@@ -263,8 +301,13 @@ class FleetWorld:
         reserved = sum(
             p.memory_bytes for other in others for p in other.placements if p.state is State.LOADED
         )
-        own = sum(p.memory_bytes for p in host.placements if p.state is State.LOADED)
+        own = sum(self._need(p) for p in host.placements if p.state is State.LOADED)
         assert own <= capacity * len(others) - reserved, f"{host.name} is emptied, and nobody has room"
+
+    def _need(self, placement):
+        """Return what a placement takes elsewhere: what its service asks for by now."""
+        service = self.services.get(placement.service)
+        return placement.memory_bytes if service is None else service.memory_bytes
 
     def _check_deletion(self, host):
         if host.name in self.lost:

@@ -244,6 +244,31 @@ def test_code_and_who_wants_to_be_alone_share_no_host_and_are_served_all_the_sam
         world.gateway_holds("g1", key, False)
 
 
+ACTS = st.sampled_from(["agent_acts", "unload_ends", "agent_reports", "gateway_looks"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(ORDERS, SIZES, st.integers(1, 2), st.lists(st.tuples(KEYS, ACTS), min_size=4, max_size=16))
+def test_room_that_is_made_is_for_who_waited_first_whoever_comes_meanwhile(order, sizes, max_hosts, steps):
+    """The world checks each write of every wake and plan; in the end the first one is served."""
+    world = visited_once(order, sizes, max_hosts, host_gib=4, empty_after_seconds=1e6)
+    hold(world, (), frozenset(SERVICES), rounds=10)
+    first = order[0]
+    world.services[first] = make_service(first, memory_gib=3, revision=2, idle_after_seconds=5.0)
+    world.gateway_holds("g1", first, True)
+    world.plan()
+    for key, act in steps:
+        world.now += 0.5
+        world.heartbeat("g1")
+        world.gateway_holds("g1", key, True)
+        world.wake()
+        for name in list(world.gateways if act == "gateway_looks" else world.hosts):
+            getattr(world, act)(name, *([frozenset()] if act == "agent_reports" else []))
+        world.plan()
+    hold(world, (), frozenset(SERVICES) - {first}, rounds=SERVED_WITHIN)
+    assert ready(world, first), f"{first} waits for ever: {world.last.services[first]}"
+
+
 def visited_once(order, sizes, max_hosts, host_gib=3, **fields):
     """Return a world in which each service was asked for once, one after the other."""
     world = FleetWorld(max_hosts=max_hosts, host_gib=host_gib)

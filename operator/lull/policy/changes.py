@@ -105,6 +105,7 @@ class Draft:
         """Reason and message by service, for those that were wanted and could not be placed."""
         self.still_blocked: frozenset[str] = frozenset()
         """Services that could not be placed when they were looked at last, and are not looked at now."""
+        self._awaited: dict[str, dict[str, int]] = {}  # bytes, by host and service
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
         self.prospects: dict[tuple[str, str], list[Prospect]] = {}
@@ -224,6 +225,23 @@ class Draft:
             state=state,
         )
         self.put(host, (*host.placements, placement))
+
+    def await_room(self, host: Host, service: Service, memory_bytes: int) -> None:
+        """Have this room of a host kept for a service that waits until there is as much."""
+        self._awaited.setdefault(host.name, {})[service.key] = memory_bytes
+
+    def ask_anew(self, service: Service) -> None:
+        """Give up the room that is kept for a service, as it looks for a place again."""
+        for waiting in self._awaited.values():
+            waiting.pop(service.key, None)
+
+    def waits_for_room(self, service: Service) -> bool:
+        """Tell whether room is kept for a service."""
+        return any(service.key in waiting for waiting in self._awaited.values())
+
+    def awaited_bytes(self, host: Host) -> int:
+        """Return the room of a host that is kept for those who wait until there is as much."""
+        return sum(self._awaited.get(host.name, {}).values())
 
     def create(self, pool: str) -> Host:
         """Add a host to a pool."""

@@ -6,7 +6,7 @@ from lull.api.reasons import Reason
 from lull.policy.changes import Draft, idle_after_seconds, same_model
 from lull.policy.demand import ailing, idle, lost, wanted
 from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
-from lull.policy.packing import need_bytes, room_bytes, room_soon_bytes
+from lull.policy.packing import excess_bytes, excess_soon_bytes, need_bytes
 from lull.policy.wake import MAKING_ROOM, sound
 from lull.policy.worth import cheapest
 
@@ -66,7 +66,7 @@ def _outgrew(draft: Draft, host: Host, placement: Placement) -> bool:
     """Tell whether a model that waits for a larger reservation can have none here, all free riders gone."""
     if host.pool not in draft.fleet.pools or not _asks_for_more(host, placement):
         return False
-    return cheapest(draft, host, -room_soon_bytes(draft, host)) is None
+    return cheapest(draft, host, excess_soon_bytes(draft, host)) is None
 
 
 def _asks_for_more(host: Host, placement: Placement) -> bool:
@@ -82,9 +82,9 @@ def _asks_for_more(host: Host, placement: Placement) -> bool:
 def relieve(draft: Draft) -> None:
     """Unload Residents of a host on which a model grew past its reservation."""
     for host in draft.each_host():
-        if host.pool in draft.fleet.pools and room_bytes(draft, host) < 0:
+        if host.pool in draft.fleet.pools and excess_bytes(draft, host) > 0:
             residents = [p for p in host.placements if p.state is State.RESIDENT]
-            chosen = cheapest(draft, host, -room_soon_bytes(draft, host))
+            chosen = cheapest(draft, host, excess_soon_bytes(draft, host))
             ids = {p.id for p in (residents if chosen is None else chosen)}
             draft.put(host, (p for p in host.placements if p.id not in ids))
 
@@ -104,7 +104,7 @@ def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
     reserved = placement.memory_bytes
     if service.measured_bytes and host.says(placement, Report.READY):
         reserved = min(reserved, need_bytes(draft.fleet, service))
-    if host.pool in draft.fleet.pools and _asks_for_more(host, placement) and room_bytes(draft, host) >= 0:
+    if host.pool in draft.fleet.pools and _asks_for_more(host, placement) and excess_bytes(draft, host) <= 0:
         reserved = host.reports[placement.id].memory_bytes
     idle_after = idle_after_seconds(service)
     if (reserved, idle_after) == (placement.memory_bytes, placement.idle_after_seconds):

@@ -30,14 +30,24 @@ def charged_bytes(draft: Draft, host: Host) -> int:
     return host.staying_bytes + sum(leaving)
 
 
+def excess_bytes(draft: Draft, host: Host) -> int:
+    """Return what there is on a host beyond what it has; negative where it has more."""
+    return charged_bytes(draft, host) - _own_bytes(draft, host)
+
+
+def excess_soon_bytes(draft: Draft, host: Host) -> int:
+    """Return the excess once everything that unloads now is gone."""
+    return host.staying_bytes - _own_bytes(draft, host)
+
+
 def room_bytes(draft: Draft, host: Host) -> int:
-    """Return what a new placement may take of a host now; negative where a model outgrew its share."""
-    return _own_bytes(draft, host) - charged_bytes(draft, host)
+    """Return what a new placement may take of a host now, and leave those their room who wait for it."""
+    return min(-excess_bytes(draft, host), room_soon_bytes(draft, host))
 
 
 def room_soon_bytes(draft: Draft, host: Host) -> int:
-    """Return the room once everything that unloads now is gone."""
-    return _own_bytes(draft, host) - host.staying_bytes
+    """Return the room once everything that unloads now is gone, and those are there who wait for it."""
+    return -excess_soon_bytes(draft, host) - draft.awaited_bytes(host)
 
 
 def reach_bytes(draft: Draft, host: Host) -> int:

@@ -71,7 +71,8 @@ def _nowhere(draft: Draft, service: Service) -> bool:
     """Tell whether only a new place helps a service, and it may have one: others are simply turned back."""
     draft.look_at(service.key)
     sleeps = any(p.state is not State.LOADED for _, p in draft.of(service.key))
-    return not sleeps and not backing_off(draft, service) and refusal(draft, service) is None
+    waits = sleeps or draft.waits_for_room(service) or backing_off(draft, service)
+    return not waits and refusal(draft, service) is None
 
 
 def _open_hosts(draft: Draft, services: Sequence[Service]) -> list[Host]:

@@ -9,7 +9,7 @@ from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
 from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
-from lull.policy.notes import Notes, waits
+from lull.policy.notes import Notes, placed, waits
 from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes, room_soon_bytes
 from lull.policy.queue import patience_seconds, wait_seconds
 from lull.policy.scope import Scope
@@ -100,6 +100,7 @@ def add_replica(draft: Draft, service: Service) -> bool:
     Returns:
         False where it is not placed now; why is noted in `draft.blocked`.
     """
+    draft.ask_anew(service)
     if backing_off(draft, service):
         return False
     why = refusal(draft, service) or _place(draft, service, patience_seconds(draft, service))
@@ -155,7 +156,9 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
         return None
     hosts = [host for host in draft.of_pool(service.pool) if reach_bytes(draft, host) >= need]
     soon = (h for h in hosts if room_soon_bytes(draft, h) >= need and open_to(draft, h, service))
-    if any(_is_near(draft, host, within_seconds) for host in soon):
+    first = next((host for host in soon if _is_near(draft, host, within_seconds)), None)
+    if first:
+        draft.await_room(first, service, need)
         return MAKING_ROOM, "another model is being unloaded to make room"
     if _evict(draft, hosts, need, service, within_seconds):
         return _place(draft, service, within_seconds)
@@ -165,9 +168,33 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
         return _place(draft, service, soonest)
     if refused is None:
         draft.place(draft.create(service.pool), service, need)
-    elif refused[0] == Reason.NO_CAPACITY and _evict_namesake(draft, service, need):
-        return MAKING_ROOM, "a model of the same name is being unloaded to make room"
+    elif refused[0] == Reason.NO_CAPACITY:
+        return _without_host(draft, service, need) or refused
     return refused
+
+
+def _without_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
+    """Return for what room a service waits that can have no host; None where none is in sight.
+
+    Where a drain is what is in its way, the room beside that is kept for it too.
+    """
+    if _evict_namesake(draft, service, need):
+        return MAKING_ROOM, "a model of the same name is being unloaded to make room"
+    open_hosts = [host for host in draft.of_pool(service.pool) if open_to(draft, host, service)]
+    if any(reach_bytes(draft, host) + draft.awaited_bytes(host) >= need for host in open_hosts):
+        return MAKING_ROOM, "the room that there will be is for those whose turn is before"
+    for host in open_hosts:
+        drained = _drained_bytes(draft, host, service)
+        if reach_bytes(draft, host) + drained >= need:
+            draft.await_room(host, service, need - drained)
+            break
+    return None
+
+
+def _drained_bytes(draft: Draft, host: Host, service: Service) -> int:
+    """Return the memory of the drains of a host that may end while requests of a service are held."""
+    began = ((p, draft.notes.since.get(placed(p), draft.now)) for p in host.draining)
+    return sum(p.memory_bytes for p, at in began if not draft.due(at + service.hold_seconds))
 
 
 def _is_near(draft: Draft, host: Host, within_seconds: float) -> bool:
@@ -221,7 +248,7 @@ def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
     if waiting:  # one more would wait beside it
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
         return reason, f"host {waiting.name} does not start: {waiting.trouble}"
-    if len(hosts) >= pool.max_hosts:
+    if len(hosts) + draft.set_aside[pool.name] >= pool.max_hosts:
         return Reason.NO_CAPACITY, (
             f"all {pool.max_hosts} hosts of pool {pool.name} are in use; it waits until one has room "
             "(raise hosts.max of the pool to add more)"
@@ -243,5 +270,6 @@ def _evict_namesake(draft: Draft, service: Service, need: int) -> bool:
         without = replace(host, placements=tuple(stay))
         if gone and reach_bytes(draft, host) >= need and open_to(draft, without, service):
             draft.evict(host, gone, service)
+            draft.await_room(host, service, need)
             return True
     return False

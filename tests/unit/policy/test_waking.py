@@ -375,3 +375,114 @@ def test_what_was_put_ahead_is_loaded_behind_those_that_wait_already_once_it_is_
     h, notes = starting(ahead, waiting, left=14.0)
     (change,) = woken(fleet(ONE, TWO, h, held=["a/one", "a/two"], pools=[ROOMY]), notes)
     assert [(p.id, p.state) for p in change.after] == [(waiting.id, State.LOADED), (ahead.id, State.LOADED)]
+
+
+# ── Room that is being made is for who waits for it ──
+
+BIG, SMALL = service("a/big", gib=3), service("a/small")
+UNLOADS = placement(TWO)
+FULL = {"pools": [pool(max_hosts=1)]}
+
+
+def waits_first(first, *others, room, held=None, **fields):
+    """A fleet in which the first one's requests wait longest, and notes that say so."""
+    of = fleet(first, *others, *room, held=[first.key], **FULL)
+    notes = observe(NOTHING_NOTED, of, NOW - 5)
+    held = [first.key, *(other.key for other in others)] if held is None else held
+    return replace(of, gateways={"g": Gateway("g", "now", frozenset(held))}), notes
+
+
+def unloading(gib=2):
+    return host("h1", reports=[reported(UNLOADS, Report.UNLOADING, memory_bytes=gib * GIB)])
+
+
+def test_who_comes_later_does_not_take_the_room_that_is_made_for_another():
+    small = service("a/small", gib=2)
+    of, notes = waits_first(BIG, small, room=[unloading()])
+    assert not woken(of, notes)
+    told = decide(of, notes=notes)
+    assert not told.changes
+    later = told.services["a/small"]
+    assert (later.state, later.stalled) == ("Waking", None)
+    assert "for those whose turn is before" in later.next_reason
+    gone, notes = waits_first(BIG, small, room=[host("h1")])
+    (change,) = woken(gone, notes)
+    assert [p.service for p in change.after] == ["a/big"]
+
+
+def test_who_comes_later_takes_what_is_left_beside_the_room_that_is_made():
+    of, notes = waits_first(BIG, SMALL, room=[unloading()])
+    (change,) = woken(of, notes)
+    assert [p.service for p in change.after] == ["a/small"]
+
+
+def test_who_has_the_higher_priority_takes_the_room_that_is_made_for_another():
+    urgent = service("a/urgent", gib=2, priority=1)
+    of, notes = waits_first(BIG, urgent, room=[unloading()])
+    (change,) = woken(of, notes)
+    assert [p.service for p in change.after] == ["a/urgent"]
+
+
+def test_who_waits_no_more_keeps_no_room():
+    small = service("a/small", gib=2)
+    of, notes = waits_first(BIG, small, room=[unloading()], held=["a/small"])
+    (change,) = woken(of, notes)
+    assert [p.service for p in change.after] == ["a/small"]
+
+
+def test_who_comes_later_gets_a_host_where_there_may_be_one_more():
+    small = service("a/small", gib=2)
+    of, notes = waits_first(BIG, small, room=[unloading()])
+    (made,) = woken(replace(of, pools={"pool": pool()}), notes)
+    assert [p.service for p in made.placements] == ["a/small"]
+
+
+def test_riders_that_make_room_for_one_make_none_for_the_next():
+    riders = [placement(s, state=State.RESIDENT) for s in (ONE, TWO)]
+    small = service("a/small", gib=2)
+    of, notes = waits_first(BIG, small, ONE, TWO, room=[host("h1", *riders)], held=["a/big", "a/small"])
+    told = decide(of, notes=notes)
+    assert [p.service for p in after(told)] == ["a/two"]
+    assert told.services["a/small"].state == "Waking"
+    assert told.services["a/small"].stalled is None
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(59.0, True), (60.0, False)])
+def test_beside_a_drain_room_is_kept_for_who_waits_longer_for_as_long_as_its_requests_are_held(ago, waits):
+    small = service("a/small", gib=2)
+    drains = host("h1", placement(service("a/two", gib=2), state=State.DRAINING))
+    of, _ = waits_first(BIG, small, room=[drains])
+    first = replace(of, gateways={"g": Gateway("g", "before", frozenset(["a/big"]))})
+    notes = observe(NOTHING_NOTED, first, NOW - ago)
+    assert bool(woken(of, notes)) is not waits
+    told = decide(of, notes=notes)
+    assert bool(created(told) or after(told)) is not waits
+    assert "hosts.max" in told.services["a/big"].message
+    assert not waits or told.next_at == NOW - ago + 60.0
+
+
+def test_the_room_of_a_namesake_that_goes_is_for_who_waits_for_it():
+    same, rider = service("b/same", gib=3), service("a/same")
+    small = service("a/small", gib=2)
+    of, notes = waits_first(
+        same,
+        small,
+        rider,
+        room=[host("h1", placement(rider, state=State.RESIDENT))],
+        held=["b/same", "a/small"],
+    )
+    told = decide(of, notes=notes)
+    assert after(told) == ()
+    assert not [p for p in after(told) if p.service == "a/small"]
+
+
+def test_a_model_that_grew_evicts_nobody_for_the_sake_of_room_that_another_waits_for():
+    """Room that is kept is no room that is lacking."""
+    rider = placement(ONE, state=State.RESIDENT)
+    there = host(
+        "h1",
+        rider,
+        reports=[reported(rider), reported(UNLOADS, Report.UNLOADING, memory_bytes=2 * GIB)],
+    )
+    of, notes = waits_first(BIG, ONE, room=[there], held=["a/big"])
+    assert after(decide(of, notes=notes)) is None
