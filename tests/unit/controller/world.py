@@ -224,7 +224,11 @@ class World:
         return {"busyPercent": 30} | ({"energy": energy} if self.knows_power else {})
 
     async def draw(self, seconds):
-        """Let time pass in which what is loaded draws 20 W idle and, asked, 5 W for 2 requests a second."""
+        """Let time pass in which what is loaded draws 20 W idle and, asked, 5 W for 2 requests a second.
+
+        The controller hears of it before it looks at the clock: else it may write the old figures, and the
+        new ones are not due for as long as time stands still.
+        """
         self.metered = True
         for host in self.hosts():
             total = self.host_joules.setdefault(host["metadata"]["name"], [0, 0, 0])
@@ -238,6 +242,9 @@ class World:
                 meter[2] += 2 * seconds * asked
                 total[0] += (20 + 5 * asked) * seconds
                 total[1] += 5 * seconds * asked
+        if not self.controller.done():
+            self.step()
+            await self.until(self.heard, "word of all agents")
         await self.advance(seconds)
 
     def _pilot(self, name):
@@ -255,6 +262,11 @@ class World:
         )
 
     # What tests ask.
+
+    def heard(self):
+        """Whether the controller knows what the agents say."""
+        known = self.parts.view.raw[MODELHOSTS]
+        return all(known.get(host["metadata"]["name"]) == host for host in self.hosts())
 
     def hold(self, key="demo/digits"):
         self.held["gw-a"].add(key)
