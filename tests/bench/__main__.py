@@ -13,6 +13,7 @@ from bench import (
     few_hosts,
     hot_path,
     levels,
+    local_start,
     packing,
     plan_speed,
     status_cost,
@@ -38,6 +39,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:
         step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
         figures += hot_path.measure(Path(folder))
+        step("the start of a local cluster")
+        figures += local_start.measure(Path(folder))
         step("a local cluster, for the rest")
         with lull_cluster(Path(folder), gateways=1, name="bench") as cluster:
             figures += asyncio.run(_on_a_cluster(cluster))
