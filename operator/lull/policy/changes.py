@@ -5,7 +5,8 @@ difference between the fleet and the draft.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
@@ -106,6 +107,14 @@ class Draft:
         self.still_blocked: frozenset[str] = frozenset()
         """Services that could not be placed when they were looked at last, and are not looked at now."""
         self._awaited: dict[str, dict[str, int]] = {}  # bytes, by host and service
+        self.gathers = False
+        """Whether services may be kept back, to be packed together with subjects that are left."""
+        self.was_kept_back: Mapping[Subject, float] = {}
+        """The services that the plan before this one kept back, and since when."""
+        self.kept_back: dict[Subject, float] = {}
+        """Those that this one keeps back."""
+        self.set_aside: Counter[str] = Counter()
+        """How many hosts are left for them to be made, by pool."""
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
         self.prospects: dict[tuple[str, str], list[Prospect]] = {}
@@ -161,6 +170,10 @@ class Draft:
         """Return all hosts of a pool."""
         names = (*self.fleet.index.pools.get(pool, ()), *self._made.get(pool, ()))
         return [self.hosts[name] for name in names if name in self.hosts]
+
+    def made_in(self, pool: str) -> Sequence[str]:
+        """Return the names of the hosts that this draft adds to a pool."""
+        return self._made.get(pool, ())
 
     def due(self, at: float) -> bool:
         """Tell whether `at` has come; where it has not, the plan is due again then."""

@@ -66,10 +66,13 @@ def plan(
     draft = Draft(fleet, notes, now, Scope())
     subjects = _subjects(draft, last)
     taken = subjects if most is None else first_of(subjects, fleet, most)
-    draft.scope = scope_of(taken, fleet, *([last.seen.fleet] if last else []))
+    draft.was_kept_back = last.seen.kept_back if last else {}
+    draft.scope = scope_of((*draft.was_kept_back, *taken), fleet, *([last.seen.fleet] if last else []))
     begun = draft.scope.names()
     draft.still_blocked = last.seen.blocked - begun if last else frozenset()
     around = last.seen.around if last else Surroundings()
+    left = tuple(subject for subject in subjects[len(taken) :] if "/" not in subject or subject not in begun)
+    draft.gathers = bool(left)
     wake_held(draft)
     provide(draft)
     use_again(draft)
@@ -84,15 +87,16 @@ def plan(
         consolidate(draft)
         load_ahead(draft)
     around = look_around(draft, around)
-    told = {service.key: explain(draft, service) for service in draft.services()} if explained else {}
+    placed = (service for service in draft.services() if service.key not in draft.kept_back)
+    told = {service.key: explain(draft, service) for service in placed} if explained else {}
     pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
-    seen = replace(_seen(draft, last, begun, subjects[len(taken) :]), around=around)
+    seen = replace(_seen(draft, last, begun, left), around=around)
     return Plan(
         changes=[*draft.changes(), *missing_pods(draft)],
         next_at=now if seen.left else min(seen.due.values(), default=None),
         services=_carried(last.services if last else {}, told, fleet),
         pools=pools,
-        looked_at=frozenset(draft.scope.services.names),
+        looked_at=frozenset(draft.scope.services.names - draft.kept_back.keys()),
         seen=seen,
     )
 
@@ -109,16 +113,24 @@ def _subjects(draft: Draft, last: Plan | None) -> list[Subject]:
     return stirred(last.seen, draft.fleet, draft.notes, draft.held, draft.now)
 
 
-def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], rest: list[Subject]) -> Seen:
+def _seen(draft: Draft, last: Plan | None, begun: frozenset[Subject], left: tuple[Subject, ...]) -> Seen:
     """Return what to go on from: of whom was looked at from the beginning only what was found now."""
     before = last.seen if last else NOTHING_SEEN
     due = {subject: at for subject, at in before.due.items() if subject and subject not in begun}
     due |= {subject: min(at, due.get(subject, at)) for subject, at in draft.due_at.items()}
     again = draft.restless | draft.blocked.keys() | {h.name for h in draft.each_host() if _restless(h)}
-    left = tuple(subject for subject in rest if "/" not in subject or subject not in begun)
     again |= before.again - begun
     blocked = draft.blocked.keys() | draft.still_blocked
-    return Seen(draft.fleet, draft.notes, draft.held, due, frozenset(again), left, frozenset(blocked))
+    return Seen(
+        draft.fleet,
+        draft.notes,
+        draft.held,
+        due,
+        frozenset(again),
+        left,
+        frozenset(blocked),
+        kept_back=draft.kept_back,
+    )
 
 
 def _restless(host: Host) -> bool:

@@ -67,6 +67,7 @@ class Seen:
         again: subjects whose answer hangs on more than themselves: they wait for others, or were to change.
         left: those that the plan had no time for, the most urgent first.
         blocked: the services that could not be placed.
+        kept_back: the services that wait to be packed together with those that are left, and since when.
     """
 
     fleet: Fleet
@@ -77,6 +78,7 @@ class Seen:
     left: tuple[Subject, ...]
     blocked: frozenset[Subject] = frozenset()
     around: Surroundings = Surroundings()
+    kept_back: Mapping[Subject, float] = field(default_factory=dict)
 
 
 NOTHING_SEEN = Seen(Fleet({}, {}, {}, {}), Notes(), frozenset(), {}, frozenset(), ())

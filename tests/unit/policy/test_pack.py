@@ -50,7 +50,7 @@ def test_everything_is_placed_once_within_memory_and_busy_share_and_apart_from_w
     items = [Item(f"i{k}", int(gib * GIB), busy, kin) for k, (gib, busy, kin) in enumerate(raw)]
     rooms = {f"r{k}": Room(f"r{k}", gib * GIB, busy, kin) for k, (gib, busy, kin) in enumerate(free)}
 
-    loads = pack(items, 10 * GIB, rooms.values(), looks_each=50)
+    loads = pack(items, 10 * GIB, rooms.values(), looks=500)
 
     assert Counter(one.id for load in loads for one in load.items) == Counter(one.id for one in items)
     named = [load.room for load in loads if load.room]
@@ -69,7 +69,7 @@ def test_everything_is_placed_once_within_memory_and_busy_share_and_apart_from_w
 def test_never_more_hosts_than_first_fit_decreasing_and_near_the_lower_bound(shape):
     items = fleet(shape, 150, random.Random(7))
 
-    packed = len(pack(items, HOST_BYTES))
+    packed = len(pack(items, HOST_BYTES, looks=20_000))
 
     assert packed <= len(first_fit(items))
     assert packed <= 1.1 * lower_bound(items, HOST_BYTES)
@@ -79,7 +79,7 @@ def test_never_more_hosts_than_first_fit_decreasing_and_near_the_lower_bound(sha
 def test_small_fleets_get_the_optimum_where_there_is_time(shape):
     for seed in range(3):
         items = fleet(shape, 20, random.Random(seed))
-        packed = len(pack(items, HOST_BYTES, looks_each=20_000))
+        packed = len(pack(items, HOST_BYTES, looks=400_000))
         assert packed == optimum(items, packed, seconds=60.0)
 
 
@@ -132,7 +132,7 @@ def test_nothing_needs_nothing():
 def test_without_work_allowed_it_is_still_a_packing():
     items = fleet("halves and thirds", 100, random.Random(1))
 
-    assert len(pack(items, HOST_BYTES, looks_each=0)) >= len(pack(items, HOST_BYTES))
+    assert len(pack(items, HOST_BYTES, looks=0)) >= len(pack(items, HOST_BYTES))
 
 
 @pytest.mark.parametrize(
