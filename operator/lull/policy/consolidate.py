@@ -12,6 +12,7 @@ from itertools import islice
 from math import ceil, inf
 
 from lull.api.reasons import Reason
+from lull.policy.busy import host_busy
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
 from lull.policy.hosts import cost
@@ -148,7 +149,7 @@ class _Elsewhere:
         return room_bytes(self._draft, host) - self._taken.get(host.name, 0)
 
     def _busy_of(self, host: Host) -> float:
-        return sum(r.busy for r in host.reports.values()) + self._busy.get(host.name, 0.0)
+        return host_busy(self._draft, host) + self._busy.get(host.name, 0.0)
 
     def _need(self, placement: Placement) -> int:
         """Return what a placement takes elsewhere: its reservation here may be from before it was known."""

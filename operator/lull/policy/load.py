@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from lull.api.quantities import format_duration
 from lull.policy.fleet import Host, Placement, Pod, Report, Reported, Service, State
+from lull.policy.pack import TARGET_BUSY
 
-TARGET_BUSY_PERCENT = 80
+TARGET_BUSY_PERCENT = round(100 * TARGET_BUSY)
 """A replica that is busier than this is one too few …"""
 SPARE_BUSY_PERCENT = 70
 """… and one is too many only where those that stay are less busy than this …"""

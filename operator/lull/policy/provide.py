@@ -8,11 +8,11 @@ itself, the largest first, and waits if need be.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, groupby
 
+from lull.policy.busy import host_busy, replica_busy
 from lull.policy.changes import Draft
 from lull.policy.demand import backing_off, lost, refusal, wanted
-from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
+from lull.policy.fleet import Host, Pod, Pool, Service, State
 from lull.policy.idling import good
-from lull.policy.load import telling
 from lull.policy.pack import TARGET_BUSY, Item, Load, Room, pack
 from lull.policy.packing import admits, capacity_bytes, circle, need_bytes, reach_bytes, room_bytes
 from lull.policy.wake import leaves, wake_one
@@ -82,7 +82,7 @@ def _place_together(
         for number, service in enumerate(sorted(services, key=lambda s: (-needs[s.key], s.key)))
     }
     items = [
-        Item(id_, needs[service.key], _share(draft, service.key), service.model.name)
+        Item(id_, needs[service.key], replica_busy(draft, service.key), service.model.name)
         for id_, service in asking.items()
         if _nowhere(draft, service)
     ]
@@ -115,21 +115,8 @@ def _admits_all(draft: Draft, host: Host, tenants: Sequence[Service]) -> bool:
 
 
 def _room(draft: Draft, host: Host, memory_bytes: int) -> Room:
-    busy = sum(_busy(draft, host, p) for p in host.placements if p.state is State.LOADED)
     names = host.names | {report.name for report in host.reports.values()}
-    return Room(host.name, memory_bytes, max(0.0, TARGET_BUSY - busy), names)
-
-
-def _busy(draft: Draft, host: Host, placement: Placement) -> float:
-    if host.says(placement, Report.READY):
-        return host.reports[placement.id].busy
-    return _share(draft, placement.service)
-
-
-def _share(draft: Draft, service: str) -> float:
-    """Return how busy one more replica is taken to become: as those that work are in the mean."""
-    busy = [report.busy for report in telling(draft.of(service))]
-    return sum(busy) / max(1, len(busy))
+    return Room(host.name, memory_bytes, max(0.0, TARGET_BUSY - host_busy(draft, host)), names)
 
 
 def _to_place(
