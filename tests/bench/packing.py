@@ -1,7 +1,8 @@
 """Packing from scratch beside first fit, best fit, the proven optimum and a lower bound, over random fleets.
 
 It is the planner that packs: all replicas are on hosts that are being emptied, so it knows how busy
-they are, and its plan makes the hosts that they move to.
+they are, and its plan makes the hosts that they move to. It looks at as many services at once as in the
+controller; how many hosts it needs where it looks at all at once is told beside that.
 
 Also what stickiness costs: a fleet that drifted for long, the hosts that a new packing would save, and how
 many replicas would have to move for them. Nothing is started; it takes some minutes of one core.
@@ -279,7 +280,7 @@ def _beside(
         sums = [0] * 5
         for items in some:
             there = moving(items)
-            hosts = [made(there), made(there, SERVICES_AT_ONCE), len(first_fit(items)), len(best_fit(items))]
+            hosts = [made(there, SERVICES_AT_ONCE), made(there), len(first_fit(items)), len(best_fit(items))]
             least = refer(items, min(hosts))
             if least is None:
                 left_out += 1
@@ -288,12 +289,7 @@ def _beside(
         totals = [a + b for a, b in zip(totals, sums, strict=True)]
         figures.append(Figure(f"packing, {what}, {shape}", sums[0], "hosts", reference, sums[4]))
     note = f", {left_out} not proven" if left_out else ""
-    names = (
-        "packing",
-        f"packing {SERVICES_AT_ONCE} services at once",
-        "first fit decreasing",
-        "best fit decreasing",
-    )
+    names = ("packing", "packing all at once", "first fit decreasing", "best fit decreasing")
     together = [
         Figure(
             f"{name}, {what}, all{note}",
