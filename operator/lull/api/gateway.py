@@ -29,8 +29,8 @@ class ModelGatewayStatus(Model):
         dict[Annotated[str, Field(max_length=317)], Annotated[int, Field(ge=0)]], Field(max_length=1000)
     ] = Field(
         default={},
-        description="Requests that waited for a wake, by service, since the gateway started; "
-        "of the services that it held requests for in the last ten minutes.",
+        description="Requests that waited for a wake for more than 100 ms, by service, since the gateway "
+        "started; of the services that it held requests for in the last ten minutes.",
     )
 
 

@@ -32,6 +32,11 @@ ENVOY_STATS_PORT = 8082
 GATEWAY_HEARTBEAT_SECONDS = 5.0
 GATEWAY_STALE_SECONDS = 20.0
 """A gateway whose heartbeat is older than this no longer demands anything (it still postpones fences)."""
+DELAYED_SECONDS = 0.1
+"""A request is delayed if it waits longer than this for its model: a load or a host, not a mere hop.
+
+A free rider is routed again in less. Were that counted too, hosts would be kept for what they do not spare.
+"""
 
 
 def drained_claim(placement_id: str, epoch: int) -> str:

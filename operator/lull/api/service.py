@@ -116,7 +116,9 @@ class Objective(Model):
     percentile: Annotated[int, Field(ge=1, le=99)] = Field(
         99, description="Percentile that `latency` is meant for."
     )
-    delayed_percent: Percent = Field(5, description="At most this share of requests may wait for a wake.")
+    delayed_percent: Percent = Field(
+        5, description="At most this share of requests may wait for a wake, for more than 100 ms each."
+    )
 
 
 class ScheduleEntry(Model):

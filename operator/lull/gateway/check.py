@@ -44,8 +44,8 @@ class Desk(Protocol):
     def demanded_in_vain(self, service: str) -> None:
         """Take note that a stalled service was asked for, and refused."""
 
-    def rested(self, service: str) -> None:
-        """Take note that a request waits no more, whatever became of it."""
+    def rested(self, service: str, seconds: float) -> None:
+        """Take note that a request that waited so long waits no more, whatever became of it."""
 
 
 class Checker:
@@ -103,10 +103,11 @@ class Checker:
             return await self._wait(service, grpc_call, start)
         finally:
             # Also where the client hung up, which cancels the check.
+            waited = time.monotonic() - start
             self._metrics.held.dec()
-            self._metrics.hold_seconds.observe(time.monotonic() - start)
+            self._metrics.hold_seconds.observe(waited)
             self._ledger.leave(service.key)
-            self._desk.rested(service.key)
+            self._desk.rested(service.key, waited)
 
     async def _wait(self, service: Service, grpc_call: bool, start: float) -> Message | Refused:
         key = service.key

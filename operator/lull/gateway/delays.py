@@ -1,4 +1,8 @@
-"""Requests that had to wait for a wake, counted per service: the controller holds them against objectives."""
+"""Requests that had to wait for a wake, counted per service: the controller holds them against objectives.
+
+Only what waits longer than `DELAYED_SECONDS` counts: the price of a delay is found by these counts, and it
+pays for loads and hosts that are spared, not for the milliseconds in which a free rider is routed again.
+"""
 
 import time
 from collections.abc import Callable, Mapping

@@ -22,7 +22,7 @@ class Metrics:
         )
         self.delayed = Counter(
             "lull_gateway_delayed_requests",
-            "Requests that waited for a wake, whatever became of them.",
+            "Requests that waited for a wake for more than 100 ms, whatever became of them.",
             registry=self.registry,
         )
         self.oks = Counter("lull_gateway_oks", "Requests that the pilot let pass.", registry=self.registry)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Protocol
 
+from lull.api.names import DELAYED_SECONDS
 from lull.gateway import routes
 from lull.gateway.admin import Admin, AdminError
 from lull.gateway.check import Checker
@@ -147,10 +148,11 @@ class Pilot:
             self.journal.urgent()
         self._lingering[service] = now + LINGER_SECONDS
 
-    def rested(self, service: str) -> None:
-        """Take note that a request waits no more."""
-        self.delays.count(service)
-        self.metrics.delayed.inc()
+    def rested(self, service: str, seconds: float) -> None:
+        """Take note that a request that waited so long waits no more."""
+        if seconds > DELAYED_SECONDS:
+            self.delays.count(service)
+            self.metrics.delayed.inc()
         if not self._ledger.taken(service):
             self.journal.changed()
 

@@ -1,14 +1,20 @@
 """The agent of one simulated host: loads what it should hold, one model at a time, and reports."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 
 from lull.policy import Placement, Report, Reported, State
 from lull.simulate.timeline import Timeline
 
 UNLOAD_SECONDS = 0.1
 """Assumed: how long Triton takes to unload a model."""
+LOOK_SECONDS = 1.0
+"""So often it looks who was asked: oftener, to a quarter of the idle time, where that is short …"""
+SHORTEST_LOOK_SECONDS = 0.1
+"""… but no oftener than this: as the real agent does."""
 BUSY_STEPS = 20
 """Busy shares are told in steps of one over this, as the real agent's are read."""
 
@@ -22,6 +28,8 @@ class Copy:
         busy_until: when its last request ends.
         busy_seconds: that it computed or will have by then; `told_seconds` of them are in `busy` already.
         busy: share of the last window.
+        ends: when those of its requests end that are not told of yet.
+        asked: it was asked since it was idle, and is looked at next.
     """
 
     placement: Placement
@@ -32,6 +40,8 @@ class Copy:
     told_seconds: float = 0.0
     busy: float = 0.0
     idle: bool = False
+    asked: bool = False
+    ends: list[float] = field(default_factory=list)
     load_seconds: float | None = None
 
     @property
@@ -44,6 +54,18 @@ class Copy:
         self.busy_seconds += max(0.0, until - max(now, self.busy_until))
         self.busy_until = max(self.busy_until, until)
         self.used = now
+        self.ends.append(until)
+
+    def take_answered(self, now: float) -> int:
+        """Return how many requests have ended since this was asked last."""
+        known = len(self.ends)
+        self.ends = [end for end in self.ends if end > now]
+        return known - len(self.ends)
+
+    def next_look(self, at: float) -> float:
+        """Return when it is looked at next, `at` or after it."""
+        every = max(SHORTEST_LOOK_SECONDS, min(LOOK_SECONDS, self.placement.idle_after_seconds / 4))
+        return max(at, ceil(at / every) * every)
 
     def measure(self, now: float, window_seconds: float) -> None:
         """Tell the busy share anew."""
@@ -108,9 +130,9 @@ class Agent:
     def use(self, copy: Copy, until: float) -> None:
         """Ask a model: it computes `until` then."""
         copy.use(self._timeline.now, until)
-        if copy.idle:
-            self._rouse(copy)
-            self._on_change()
+        if copy.idle and not copy.asked:
+            copy.asked = True
+            self._timeline.at(copy.next_look(self._timeline.now), partial(self._notice, copy))
 
     def measure(self, window_seconds: float) -> bool:
         """Measure the busy shares of the last window; tell whether anything computed in it."""
@@ -118,6 +140,14 @@ class Agent:
             copy.measure(self._timeline.now, window_seconds)
         self._on_change()
         return any(copy.busy for copy in self.copies.values())
+
+    def take_answered(self) -> Counter[str]:
+        """Return how many requests of whom have ended since this was asked last."""
+        answered: Counter[str] = Counter()
+        for copy in self.copies.values():
+            if copy.ends:
+                answered[copy.placement.service] += copy.take_answered(self._timeline.now)
+        return +answered
 
     def reports(self) -> dict[str, Reported]:
         """Return what is said of every model here."""
@@ -138,8 +168,15 @@ class Agent:
         copy.idle = False
         self._watch(copy)
 
+    def _notice(self, copy: Copy) -> None:
+        """Notice that what was idle is asked again."""
+        copy.asked = False
+        if copy.idle:
+            self._rouse(copy)
+            self._on_change()
+
     def _watch(self, copy: Copy) -> None:
-        self._timeline.at(copy.idle_at, partial(self._check_idle, copy))
+        self._timeline.at(copy.next_look(copy.idle_at), partial(self._check_idle, copy))
 
     def _check_idle(self, copy: Copy) -> None:
         if copy.idle or self.copies.get(copy.placement.id) is not copy or copy.state is not Report.READY:

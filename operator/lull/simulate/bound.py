@@ -48,7 +48,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, SECONDS_PER_HOUR, Setting
+from lull.api.names import DELAYED_SECONDS
+from lull.simulate.setting import HOLD_SECONDS, SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
 
 PRICES = 40

@@ -11,7 +11,9 @@ from lull.simulate.world import World
 IDLE_WINDOW_SECONDS = 0.02
 """A plan waits until nothing has changed for this long …"""
 LONGEST_WINDOW_SECONDS = 0.2
-"""… but no longer than this: as the controller's does."""
+"""… but no longer than this …"""
+LONGEST_SILENCE_SECONDS = 30.0
+"""… and figures alone wait for so long: as the controller's does."""
 
 
 def simulate_lull(trace: Trace, setting: Setting) -> Outcome:
@@ -36,6 +38,7 @@ class _Run:
             self._timeline,
             self.meter,
             on_change=self._change,
+            on_figures=self._figures,
         )
         self._notes = NOTHING_NOTED
         self._last: Plan | None = None
@@ -60,13 +63,20 @@ class _Run:
     def _change(self) -> None:
         """Something has changed: wake what is held now, and plan soon."""
         now = self._timeline.now
-        if self.world.pilot.holding:
+        if self.world.demanded:
             self.world.write(wake(self.world.fleet(), self._notes, now))
         if not self._changed:
             self._changed = True
             self._settled_by = now + LONGEST_WINDOW_SECONDS
             self._timeline.at(now + IDLE_WINDOW_SECONDS, self._settle)
         self._settles_at = min(now + IDLE_WINDOW_SECONDS, self._settled_by)
+
+    def _figures(self) -> None:
+        """There are figures alone: plan some time."""
+        at = self._timeline.now + LONGEST_SILENCE_SECONDS
+        if self._next_at is None or at < self._next_at:
+            self._next_at = at
+            self._timeline.at(at, self._time_passed)
 
     def _settle(self) -> None:
         if self._timeline.now < self._settles_at:

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from lull.api.names import DELAYED_SECONDS
 from lull.policy.prices import LOAD_BUSY
 from lull.simulate.outcome import Delays, Outcome, Steps
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, SECONDS_PER_HOUR, Setting
+from lull.simulate.setting import HOLD_SECONDS, SECONDS_PER_HOUR, Setting
 from lull.simulate.trace import Trace
 
 

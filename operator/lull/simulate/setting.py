@@ -9,8 +9,6 @@ from lull.policy.power import PowerProfile
 GIB = 2**30
 SECONDS_PER_HOUR = 3600.0
 
-DELAYED_SECONDS = 0.1
-"""A request is delayed if it waits longer than this for its model: a load or a host, not a hop."""
 HOLD_SECONDS = 60.0
 """No request waits longer: the default of `spec.hold.timeout`."""
 

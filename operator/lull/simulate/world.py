@@ -1,7 +1,8 @@
 """The world that Lull's policy sees in virtual time: the API, and the machines beneath it."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lull.policy import (
@@ -15,20 +16,26 @@ from lull.policy import (
     Pod,
     Pool,
     Report,
+    Reported,
     Service,
     SetModels,
 )
 from lull.policy.changes import Vacate
+from lull.policy.fleet import Count
 from lull.simulate.agent import Agent
 from lull.simulate.meter import Meter
-from lull.simulate.pilot import HOP_SECONDS, Pilot
+from lull.simulate.pilot import Pilot
+from lull.simulate.record import HOP_SECONDS
 from lull.simulate.setting import Setting
 from lull.simulate.timeline import Timeline
 from lull.simulate.trace import Trace
 
 POOL = "gpu"
 FIGURES_SECONDS = 60.0
-"""How often busy shares are told, of the time since then: the real agent tells those of the last minute."""
+"""How often figures are told, of the time since then, while somebody is asked.
+
+The real agent tells those of the last minute, every half a minute: the simulated controller knows no sooner.
+"""
 ENOUGH_HOSTS = 10_000
 """The simulated cluster is never short of hosts: it is asked how many are kept, not how many there are."""
 
@@ -41,13 +48,17 @@ class Machine:
     running: bool = False
     written: bool = False
     """A write of its ModelHost is under way: it takes no other one meanwhile."""
+    sent: Mapping[str, Reported] = field(default_factory=dict)
+    """What its agent wrote last."""
 
 
 class World:
     """Everybody but the policy.
 
     `hosts` is what the controller sees, its own writes at once, as the real one does: agents and the gateway
-    see those a hop later. A Pod that is let go is gone at once.
+    see those a hop later, and it what these write. So it is with how many requests there were: agents count
+    the answered ones and tell them with what they write anyway, the gateway those that it held. A Pod that is
+    let go is gone at once.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class World:
         meter: Meter,
         *,
         on_change: Callable[[], None],
+        on_figures: Callable[[], None],
     ) -> None:
         """Begin with services that are asleep, and no host.
 
@@ -67,9 +79,10 @@ class World:
             timeline: virtual time.
             meter: told of what happens.
             on_change: called when something has changed that the policy sees.
+            on_figures: called when there are other figures alone, for which nobody decides anew at once.
         """
         self._setting, self._timeline, self._meter = setting, timeline, meter
-        self._on_change = on_change
+        self._on_change, self._on_figures = on_change, on_figures
         self._index = {model.key: index for index, model in enumerate(trace.models)}
         self._services = {
             model.key: _service(model.key, model.memory_bytes, setting) for model in trace.models
@@ -79,21 +92,30 @@ class World:
         self._machines: dict[str, Machine] = {}
         self._looks = 0
         self._figures_due = False
+        self._answered: Counter[str] = Counter()
+        self._counts: dict[str, Count] = {}
         self.hosts: dict[str, Host] = {}
-        self.pilot = Pilot(trace.models, timeline, meter, on_change=on_change, on_count=self._publish_soon)
+        self.pilot = Pilot(
+            trace.models, timeline, meter, on_told=self._gateway_told, on_use=self._publish_soon
+        )
 
     def fleet(self) -> Fleet:
         """Return what the policy sees now."""
         self._looks += 1
-        gateway = self.pilot.seen()
+        gateway = self.pilot.record.told.gateway
         return Fleet(
             self._services,
             self._pools,
             dict(self.hosts),
             {gateway.name: gateway},
             f"{self._setting.seed}/{self._looks}",
-            dict(self.pilot.counts),
+            dict(self._counts),
         )
+
+    @property
+    def demanded(self) -> bool:
+        """Whether the controller knows of requests that are held."""
+        return bool(self.pilot.record.told.gateway.held)
 
     def write(self, changes: Iterable[Change]) -> None:
         """Write changes; a host that is being written takes none, and is decided on again after that."""
@@ -134,7 +156,9 @@ class World:
 
     def _delete(self, name: str) -> None:
         self._meter.host_gone(name, self._timeline.now)
-        self.pilot.forget(self._machines[name].agent)
+        agent = self._machines[name].agent
+        self._after(HOP_SECONDS, partial(self._count, agent.take_answered()))
+        self.pilot.forget(agent)
         del self.hosts[name], self._machines[name]
 
     def _see(self, name: str) -> None:
@@ -168,15 +192,43 @@ class World:
         return self._setting.load_seconds_of(placement.service)
 
     def _report(self, name: str) -> None:
-        """Write an agent's status where it says something else; of a host that is gone there is none."""
+        """Have an agent write what is new in its status; a host that is gone has none."""
         machine = self._machines.get(name)
         if machine is None:
             return
-        host, reports = self.hosts[name], machine.agent.reports()
-        if reports != host.reports:
-            self.hosts[name] = replace(host, reports=reports)
-            self.pilot.look(host.placements, machine.agent)
+        reports, answered = machine.agent.reports(), machine.agent.take_answered()
+        if reports != machine.sent or answered:
+            machine.sent = reports
+            self._after(HOP_SECONDS, partial(self._agent_told, name, reports, answered))
+
+    def _agent_told(self, name: str, reports: dict[str, Reported], answered: Counter[str]) -> None:
+        """Let an agent's status reach the controller and the gateway."""
+        self._count(answered)
+        machine = self._machines.get(name)
+        if machine and reports != self.hosts[name].reports:
+            self.hosts[name] = replace(self.hosts[name], reports=reports)
+            self.pilot.look(self.hosts[name].placements, machine.agent)
             self._on_change()
+        else:
+            self._on_figures()
+
+    def _gateway_told(self) -> None:
+        """Take in what the gateway says of requests that it held."""
+        self._recount(self.pilot.record.told.delayed)
+        self._on_change()
+
+    def _count(self, answered: Counter[str]) -> None:
+        """Let the controller know of more requests that were answered."""
+        self._answered += answered
+        self._recount(answered)
+
+    def _recount(self, keys: Iterable[str]) -> None:
+        """Put together what agents and the gateway told of some services."""
+        delayed = self.pilot.record.told.delayed
+        for key in keys:
+            count = Count(self._answered[key], delayed.get(key, 0))
+            if self._counts.get(key) != count:  # the same object says that nothing is new
+                self._counts[key] = count
 
     def _publish_soon(self) -> None:
         if not self._figures_due:
@@ -184,7 +236,7 @@ class World:
             self._after(FIGURES_SECONDS, self._publish)
 
     def _publish(self) -> None:
-        """Let the busy shares of the last window be seen; mere counts wait for the next plan."""
+        """Let the figures of the last window be told."""
         self._figures_due = False
         busy = [machine.agent.measure(FIGURES_SECONDS) for machine in self._machines.values()]
         if any(busy):

@@ -6,6 +6,7 @@ import time
 import aiohttp
 
 from integration.gateway.harness import DOMAIN, Upstream, until
+from lull.api.names import DELAYED_SECONDS
 from lull.gateway import main
 from lull.gateway.view import Lease
 from unit.gateway.objects import host_object, placement
@@ -18,6 +19,7 @@ async def test_many_waiters_are_one_demand_and_all_answered(gateway, upstream):
     requests = [asyncio.create_task(gateway.infer(data=b"x" * 100)) for _ in range(1500)]
     await until(lambda: gateway.pilot.holding == 1500, "all are held")
     assert len(gateway.journal.urgent_at) == 1
+    await asyncio.sleep(DELAYED_SECONDS)  # so long at least has each of them waited then
     gateway.host(upstream.address, placement("digits-1", "demo/digits"))
     answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 1500

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lull.api.names import DELAYED_SECONDS
 from lull.simulate.bound import lower_bound_host_hours
 from lull.simulate.policies import POLICIES
-from lull.simulate.setting import DELAYED_SECONDS, GIB, HOLD_SECONDS, Setting
+from lull.simulate.setting import GIB, HOLD_SECONDS, Setting
 from lull.simulate.synthetic import synthetic
 from lull.simulate.trace import Trace, TracedModel
 from unit.simulate.traces import trace

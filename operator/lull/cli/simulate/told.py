@@ -7,13 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lull.api.names import DELAYED_SECONDS
 from lull.api.quantities import format_bytes, format_duration
 from lull.cli.simulate.runs import OBJECTIVE, Run
 from lull.policy.prices import LOAD_BUSY
 from lull.simulate.outcome import Outcome
-from lull.simulate.pilot import HOP_SECONDS
 from lull.simulate.policies import FIXED
-from lull.simulate.setting import DELAYED_SECONDS, HOLD_SECONDS, Setting
+from lull.simulate.record import HOP_SECONDS
+from lull.simulate.setting import HOLD_SECONDS, Setting
 from lull.simulate.trace import Trace
 
 KEYS = (
