@@ -78,10 +78,49 @@ def test_a_model_is_idle_after_its_idle_time_without_a_request_that_computes(age
     assert not agent.reports()["a"].idle
     go_to(timeline, 360.0)
     assert agent.reports()["a"].idle
-    agent.use(agent.copies["a"], until=361.0)
+
+
+def test_it_notices_who_is_idle_and_who_is_asked_again_when_it_looks_next(agent, timeline):
+    agent.want([placement("a")])
+    go_to(timeline, 50.3)
+    agent.use(agent.copies["a"], until=50.4)
+    go_to(timeline, 351.0 - 0.01)
+    assert not agent.reports()["a"].idle
+    go_to(timeline, 351.0)
+    assert agent.reports()["a"].idle
+    go_to(timeline, 360.3)
+    agent.use(agent.copies["a"], until=360.4)
+    agent.use(agent.copies["a"], until=360.5)
+    assert agent.reports()["a"].idle
+    go_to(timeline, 361.0)
     assert not agent.reports()["a"].idle
     go_to(timeline, 661.0)
     assert agent.reports()["a"].idle
+
+
+def test_it_looks_oftener_where_an_idle_time_is_short(agent, timeline):
+    agent.want([replace(placement("a"), idle_after_seconds=2.0)])
+    go_to(timeline, 30.1)
+    agent.use(agent.copies["a"], until=30.1)
+    go_to(timeline, 32.4)
+    assert not agent.reports()["a"].idle
+    go_to(timeline, 32.5)
+    assert agent.reports()["a"].idle
+
+
+def test_a_request_counts_once_and_not_before_it_has_ended(agent, timeline):
+    agent.want([placement("a"), placement("b")])
+    go_to(timeline, 50.0)
+    agent.use(agent.copies["a"], until=52.0)
+    agent.use(agent.copies["a"], until=60.0)
+    agent.use(agent.copies["b"], until=55.0)
+    go_to(timeline, 51.0)
+    assert agent.take_answered() == {}
+    go_to(timeline, 56.0)
+    assert agent.take_answered() == {"team/a": 1, "team/b": 1}
+    go_to(timeline, 70.0)
+    assert agent.take_answered() == {"team/a": 1}
+    assert agent.take_answered() == {}
 
 
 def test_idleness_counts_from_when_it_is_routed_again(agent, timeline):

@@ -46,8 +46,9 @@ SHARING = (
 )
 MOMENTS = (
     "For all of them: a node that is off starts within its host's start, and what is let go ends at once. "
-    "Left out: the hops from a held request to the controller and from a ready model to the gateway, so "
-    f"a model that is in memory wakes in {HOP_SECONDS:g} s here (`make bench` measures that of a cluster)."
+    f"lull's planner knows of gateways and agents as late as the controller does: a write takes "
+    f"{HOP_SECONDS:g} s (assumed; `make bench` measures it), counts of requests travel with what is written "
+    "anyway."
 )
 BOUND = (
     "clairvoyant is no run: no policy can go below its figures. x bound: GPU-hours over that bound, with as "
