@@ -200,12 +200,18 @@ class Agent:
         self._timeline.at(self._timeline.now + seconds, partial(self._loaded, copy, seconds))
 
     def _loaded(self, copy: Copy, seconds: float) -> None:
+        if copy.placement.id not in self._wanted:  # it is out before the next load begins
+            self._timeline.at(self._timeline.now + UNLOAD_SECONDS, partial(self._broken_off, copy))
+            return
         self._loading = False
         copy.state, copy.used, copy.load_seconds = Report.READY, self._timeline.now, seconds
-        if copy.placement.id in self._wanted:
-            self._watch(copy)
-        else:
-            self._let_go(copy)
+        self._watch(copy)
+        self._load_next()
+        self._on_change()
+
+    def _broken_off(self, copy: Copy) -> None:
+        self._loading = False
+        del self.copies[copy.placement.id]
         self._load_next()
         self._on_change()
 

@@ -352,6 +352,10 @@ class Host:
         except ModelError as error:
             await self._fail_and_take_out(placement, error.reason, error.message)
         else:
+            if placement.want.id not in self._desired:
+                # Maybe nobody was told of it, and its room given away: it is out before the next load.
+                await self._unload(placement)
+                return
             placement.activity = Activity(own)
             self.metering.loaded(placement.want.id, own)
             self._become_ready(placement)

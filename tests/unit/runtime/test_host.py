@@ -19,6 +19,7 @@ from lull_runtime.agent.golden import _counted
 from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
+from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
@@ -239,6 +240,28 @@ async def test_a_model_is_unloaded_by_one_task_so_that_its_successor_is_spared(w
     world.host.set_desired([world.model("a", 2)])
     await world.until("a-2", "Ready")
     assert world.triton.calls[-1] == "load a"
+
+
+async def test_what_leaves_while_it_loads_is_out_before_the_next_load_begins(world: World):
+    """Its room may be given away before anybody was told that it takes it."""
+    world.triton.may_unload.clear()
+    successor = world.model("b")
+
+    def leave(name: str) -> None:
+        if name == "a":
+            world.host.set_desired([successor])
+
+    world.triton.on_load = leave
+    world.host.set_desired([world.model("a")])
+    await eventually(lambda: world.triton.unloads == 1)
+    await eventually(lambda: world.host.placements["b-1"].phase is Phase.WAITING)
+    assert world.state("a-1") == "Loading", "whoever keeps books on this host counts its memory until then"
+    world.host._reconcile()
+    assert world.triton.calls == ["load a", "unload a"]
+    world.triton.may_unload.set()
+    await world.until("b-1", "Ready")
+    assert world.triton.calls == ["load a", "unload a", "load b"]
+    assert world.state("a-1") is None
 
 
 async def test_a_model_that_is_out_leaves_no_directory_and_one_that_is_in_is_a_link(world: World):

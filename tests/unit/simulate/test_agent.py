@@ -65,9 +65,18 @@ def test_a_load_cannot_be_broken_off_and_one_that_waits_can(agent, timeline):
     agent.want([])
     assert states(agent) == {"a": Report.LOADING}
     go_to(timeline, 20.0)
-    assert states(agent) == {"a": Report.UNLOADING}
-    go_to(timeline, 21.0)
+    assert states(agent) == {"a": Report.LOADING}
+    go_to(timeline, 20.0 + UNLOAD_SECONDS)
     assert states(agent) == {}
+
+
+def test_what_leaves_while_it_loads_is_out_before_the_next_load_begins(agent, timeline, begun):
+    agent.want([placement("a")])
+    go_to(timeline, 5.0)
+    agent.want([placement("b")])
+    go_to(timeline, 45.0)
+    assert begun == [("a", 0.0), ("b", 20.0 + UNLOAD_SECONDS)]
+    assert states(agent) == {"b": Report.READY}
 
 
 def test_a_model_is_idle_after_its_idle_time_without_a_request_that_computes(agent, timeline):
