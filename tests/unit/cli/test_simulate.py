@@ -108,7 +108,7 @@ def test_what_is_modelled_and_assumed_stands_below_the_table_and_on_the_page(tra
     for words in (
         "Energy is modelled", "Assumed: loads take 20 s", "models of their documented defaults",
         "never slow each other down", "always enough hosts", "one batch", "within its host", "ends at once",
-        "Left out: the hops", "wakes in 0.03 s", "second copies", "--fixed-hosts",
+        "as late as the controller does", "a write takes 0.03 s", "second copies", "--fixed-hosts",
     ):  # fmt: skip
         assert words in said
         assert words in page.read_text()

@@ -46,7 +46,7 @@ SHARING = (
 )
 MOMENTS = (
     "For all of them: a node that is off starts within its host's start, and what is let go ends at once. "
-    f"lull's planner knows of gateways and agents as late as the controller does: a write takes "
+    "lull's planner knows of gateways and agents as late as the controller does: a write takes "
     f"{HOP_SECONDS:g} s (assumed; `make bench` measures it), counts of requests travel with what is written "
     "anyway."
 )
