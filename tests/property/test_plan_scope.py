@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import invariant, rule
 
-from lull.policy import NOTHING_NOTED, Pod, plan
+from lull.policy import NOTHING_NOTED, Pod, observe, plan
 from lull.policy.fleet import Count
 from lull.policy.power import PowerProfile
 from lull.policy.prices import Price
@@ -111,9 +111,33 @@ class WorthyHosts(ManyHosts):
             self.plan()
 
 
+class SlicedWorld(FleetWorld):
+    """One whose plans look at few services at once; each sees what the last one wrote."""
+
+    def plan(self):
+        while True:
+            fleet = self.fleet()
+            self.notes = observe(self.notes, fleet, self.now)
+            self.last = plan(fleet, self.notes, self.now, self.last, most=1)
+            self._check_paid(self.last.changes, {key: s.max_replicas for key, s in self.services.items()})
+            self.write(self.last.changes)
+            if not self.last.seen.left:
+                assert not self.last.seen.kept_back, "somebody waits for nobody"
+                return self.last
+
+
+class SlicedHosts(ManyHosts):
+    """The same histories in slices."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = SlicedWorld(max_hosts=4)
+
+
 TestManyHosts = ManyHosts.TestCase
 TestWorthyHosts = WorthyHosts.TestCase
-TestManyHosts.settings = TestWorthyHosts.settings = settings(
+TestSlicedHosts = SlicedHosts.TestCase
+TestManyHosts.settings = TestWorthyHosts.settings = TestSlicedHosts.settings = settings(
     max_examples=200,
     stateful_step_count=30,
     deadline=None,

@@ -1,15 +1,19 @@
 """Those that need a place at once: together they get the fewest hosts, and nobody more than there is."""
 
 import random
+from collections import Counter
 
 import pytest
 
 from bench.packing import HOST_BYTES, SHAPES, by_tenant, made, moving
 from bench.packing import fleet as random_items
+from lull.policy import NOTHING_NOTED, observe, plan
 from lull.policy.pack import pack
+from lull.policy.provide import GATHER_SECONDS, GATHERED
 
 from .fleets import (
     GIB,
+    NOW,
     Pod,
     Report,
     State,
@@ -47,6 +51,15 @@ def emptied(*models, busy):
     return [host(f"{p.id}-host", p, reports=[reported(p, busy=busy)], cordoned=True) for p in placed]
 
 
+def slices(of, *, most=1, times=()):
+    """Plan for a fleet a few services at once, first at these moments; nothing is written meanwhile."""
+    told, times = None, iter(times)
+    while told is None or told.seen.left:
+        now = next(times, NOW) if told is None else next(times, told.next_at)
+        told = plan(of, observe(NOTHING_NOTED, of, now), now, told, most)
+        yield told
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_plan_needs_as_many_hosts_as_packing_by_itself(shape):
     items = random_items(shape, 60, random.Random(1))
@@ -81,6 +94,17 @@ def test_a_busy_model_moves_to_the_host_that_is_not_busy():
 
     assert after(decide(there), "h1") is None
     assert len(after(decide(there), "h2")) == 1
+
+
+def test_of_two_replicas_each_makes_its_own_host_as_busy_as_it_is():
+    mover, works = asking([1]), service("a/works", min_replicas=2, max_replicas=2)
+    loaded = [placement(works, id_=f"works-{n}") for n in range(2)]
+    hosts = [
+        host(f"h{n}", p, reports=[reported(p, busy=busy)])
+        for n, (p, busy) in enumerate(zip(loaded, (0.7, 0.1), strict=True))
+    ]
+
+    assert len(after(decide(fleet(*mover, works, *hosts, *emptied(*mover, busy=0.3))), "h1")) == 2
 
 
 def test_what_still_loads_counts_as_busy_as_it_was_elsewhere():
@@ -128,6 +152,21 @@ def test_no_host_is_made_for_whom_a_sleeper_can_make_room():
 
     assert created(decided) == []
     assert after(decided) == ()
+
+
+def test_no_host_is_made_for_whom_room_is_being_made_already():
+    gone = placement(service("a/gone", gib=4))
+    unloads = host("h1", reports=[reported(gone, Report.UNLOADING, memory_bytes=4 * GIB)])
+
+    assert created(decide(fleet(*asking([2, 2]), unloads))) == []
+
+
+def test_a_sleeper_on_a_host_that_takes_nobody_keeps_nobody_from_being_packed():
+    sleeper = service("a/sleeper", gib=10)
+    closed = host("h1", placement(sleeper, state=State.RESIDENT), cordoned=True)
+    there = fleet(*asking([5, 4, 4, 3, 2, 2]), sleeper, closed, pools=[pool(gib=10, max_hosts=9)])
+
+    assert on(created(decide(there))) == [[4, 4, 2], [5, 3, 2]]
 
 
 def test_no_more_hosts_are_made_than_the_pool_may_have_and_the_others_wait():
@@ -225,3 +264,80 @@ def test_who_cannot_be_placed_at_all_is_told_why_and_keeps_nobody_waiting():
     assert on(created(decided)) == [[2, 1]]
     assert waits_for(decided.services["a/m9-0"]) == "TooLarge"
     assert waits_for(decided.services["a/lost"]) == "NoSuchPool"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_plan_in_slices_needs_hardly_more_hosts_than_one_of_all_at_once(shape):
+    there = moving(random_items(shape, 150, random.Random(1)))
+
+    assert made(there, 40) <= made(there) + 1
+
+
+def test_who_needs_a_host_waits_for_whom_to_share_it_with_as_long_as_others_are_left():
+    first, second, last = slices(fleet(*asking([5, 4, 1]), pools=[pool(gib=10, max_hosts=9)]))
+
+    assert not first.changes
+    assert not second.changes
+    assert on(created(last)) == [[5, 4, 1]]
+    assert not first.looked_at, "what is said of it would be wrong in a moment"
+    assert not first.services
+    assert last.looked_at == {"a/m1-2", "a/m4-1", "a/m5-0"}
+    assert not last.seen.kept_back
+
+
+def test_free_room_and_whoever_is_suspended_meanwhile_wait_for_nobody():
+    there = fleet(*asking([2, 3, 1]), host("h1"))
+    _, first, *_ = slices(there)
+    assert len(after(first)) == 1
+
+    alone = replace(there, hosts={})
+    first, *_ = slices(alone)
+    assert first.seen.kept_back.keys() == {"a/m1-2"}
+    calm = replace(there.services["a/m1-2"], suspend=True)
+    last = plan(replace(alone, services={calm.key: calm}), NOTHING_NOTED, NOW, first)
+    assert not last.changes
+    assert last.services["a/m1-2"].state == "Suspended"
+
+
+def test_nobody_waits_for_others_for_long():
+    there = fleet(*asking([1, 1, 1, 1]), pools=[pool(gib=9)])
+    times = [NOW, NOW + 0.9 * GATHER_SECONDS, NOW + GATHER_SECONDS]
+
+    assert [len(told.changes) for told in slices(there, times=times)] == [0, 0, 1, 1]
+
+
+def test_no_more_are_kept_back_than_can_be_packed_in_a_moment_those_first_that_leave_a_host_empty():
+    there = fleet(*asking([4] * (GATHERED - 1) + [1, 1, 1]), pools=[pool(max_hosts=99)])
+    first, last = slices(there, most=GATHERED + 1)
+
+    assert on(created(first)) == [[4]]
+    assert len(first.seen.kept_back) == GATHERED
+    assert on(created(last)) == [[1, 1, 1]] + [[4]] * (GATHERED - 2)
+
+
+def test_a_host_is_full_that_will_be_busy():
+    busy, calm = asking([1] * GATHERED), asking([2] * GATHERED)
+    there = fleet(
+        *busy, *calm, service("b/last"), *emptied(*busy, busy=0.8), pools=[pool(gib=2, max_hosts=999)]
+    )
+    first, _ = slices(there, most=3 * GATHERED)
+
+    assert first.seen.kept_back.keys() == {s.key for s in calm}
+
+
+def test_tenants_who_share_no_hosts_have_as_many_kept_back_each():
+    kinds = [service(f"{tenant}/{n}", gib=4, min_replicas=1) for tenant in "ab" for n in range(GATHERED)]
+    there = fleet(*kinds, service("c/last"), pools=[pool(max_hosts=999, namespaced=True)])
+    first, _ = slices(there, most=len(kinds))
+
+    assert Counter(key[0] for key in first.seen.kept_back) == {"a": GATHERED // 2, "b": GATHERED // 2}
+
+
+def test_a_host_that_is_left_for_who_is_kept_back_is_not_made_for_a_lower_priority():
+    high, low = asking([1], priority=5), asking([3])
+    there = fleet(*high, *low, service("a/z"), pools=[pool(gib=3, max_hosts=1)])
+    first, last = slices(there, most=2)
+
+    assert first.seen.kept_back.keys() == {"a/m1-0"}
+    assert created(first) == []
+    assert on(created(last)) == [[1]]
