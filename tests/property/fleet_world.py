@@ -40,9 +40,13 @@ def figures(notes):
 
 
 def _turn(draft, key):
-    """Return whose turn is first: of who is held the higher priority, then who waits longer; then the others."""
+    """Return whose turn is first: of who is held the higher priority, then who waits longer; then others."""
     since = draft.notes.since.get(waits(key), draft.now) if key in draft.held else float("inf")
     return key not in draft.held, -draft.fleet.services[key].priority, since, key
+
+
+def _without(host, placements):
+    return replace(host, placements=tuple(p for p in host.placements if p not in placements))
 
 
 @dataclass
@@ -217,21 +221,16 @@ class FleetWorld:
     def _check_turns(self, fleet, changes):
         """I7: who comes leaves those the room that is made for them whose turn is before."""
         draft = Draft(fleet, self.notes, self.now)
-        before, after = dict(fleet.hosts), dict(fleet.hosts)
-        given = {}
-        for change in changes:
-            if isinstance(change, SetModels):
-                host = before[change.host]
-                kept = [p for p in host.placements if p.id in {q.id for q in change.after}]
-                before[change.host] = replace(host, placements=tuple(kept))
-                after[change.host] = replace(host, placements=change.after)
-                new = {p.service for p in change.after if p.id not in {q.id for q in change.before}}
-                given[change.host] = new
-        for key in draft.held & self.services.keys() - {key for keys in given.values() for key in keys}:
-            made = [name for name, host in before.items() if self._will_have_room(draft, host, key)]
+        written = [change for change in changes if isinstance(change, SetModels)]
+        after = {**fleet.hosts, **{c.host: replace(fleet.hosts[c.host], placements=c.after) for c in written}}
+        new = [p for c in written for p in c.after if p.id not in {q.id for q in c.before}]
+        waiting = draft.held & self.services.keys() - {p.service for p in new}
+        waiting = sorted(waiting, key=lambda key: _turn(draft, key))
+        for key in waiting[:1]:  # the next one has what is left
+            late = [p for p in new if _turn(draft, p.service) > _turn(draft, key)]
+            made = [name for name, h in after.items() if self._will_have_room(draft, _without(h, late), key)]
             left = [name for name in made if self._will_have_room(draft, after[name], key)]
-            late = {k for name in made for k in given.get(name, ()) if _turn(draft, k) > _turn(draft, key)}
-            assert not made or left or not late, f"{late} took the room that was made for {key}"
+            assert left or not made, f"{late} took the room that was made for {key}"
 
     def _will_have_room(self, draft, host, key):
         """Tell whether a service that is nowhere will find room on a host, once what unloads is gone."""
