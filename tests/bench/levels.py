@@ -1,5 +1,6 @@
 """The first answer from each depth of sleep, side by side, and what `status.wake.expected` said before it."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from e2e.load import OK, HttpClient
 from e2e.world import Published, Service, World
 from lull.api.quantities import parse_duration_seconds
 
-TURNS = 7
-FIRST_TURNS, FIRST_STARTS = 1, 7
-"""Wakes that do not count: nothing is learned yet. The first start of a host on a new cluster takes several
-times as long as the next ones, and it takes some of these until the average has forgotten it."""
+TURNS = 5
+FIRST_TURNS, FIRST_STARTS = 1, 2
+"""Wakes that do not count: nothing is learned yet. The first start of a host on a new cluster takes longer
+than the next ones, and it takes some of these until the average has forgotten it."""
 SETTLED_SECONDS = 1.5
 """How long `expected` has to stand before it is taken for what is said of the next wake."""
 OFF_BAR_PERCENT = 25.0
@@ -149,7 +150,6 @@ async def _crowded(service: Service, riders: list[Service]) -> None:
     It may be woken again only then: what is expected is told of the moment when it falls asleep.
     """
     await _suspended(service)
-    for rider in riders:
-        await _resident(rider)
+    await asyncio.gather(*(_resident(rider) for rider in riders))
     await service.patch(suspend=False)
     await service.wait("Asleep")

@@ -73,21 +73,6 @@ class Vacate:
 Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate
 
 
-@dataclass(frozen=True, slots=True)
-class Prospect:
-    """A host as a wake would find it.
-
-    Attributes:
-        reach_bytes: its room, once what unloads is gone and every free rider with it.
-        wait_seconds: until it runs, and all that is asked for there already is loaded.
-    """
-
-    host: Host
-    reach_bytes: int
-    room_bytes: int
-    wait_seconds: float
-
-
 class Draft:
     """A fleet that is being decided on. Never outlives the call that made it."""
 
@@ -117,8 +102,8 @@ class Draft:
         """How many hosts are left for them to be made, by pool."""
         self.wanted: dict[str, int] = {}
         """Replicas by service, as far as they were asked for."""
-        self.prospects: dict[tuple[str, str], list[Prospect]] = {}
-        """Hosts that a wake may go to, by pool and tenant, as far as they were asked for in the end."""
+        self.nearby: dict[tuple[str, str], tuple[list[Host], int]] = {}
+        """Hosts that a wake may go to, and how many there are in all, by pool and tenant, in the end."""
         self.farewells: dict[str, float | None] = {}
         """When hosts go if nobody asks, by name, as far as they were asked for in the end."""
         self._deleted: dict[str, str] = {}
@@ -248,9 +233,9 @@ class Draft:
         for waiting in self._awaited.values():
             waiting.pop(service.key, None)
 
-    def waits_for_room(self, service: Service) -> bool:
-        """Tell whether room is kept for a service."""
-        return any(service.key in waiting for waiting in self._awaited.values())
+    def waits_for_room(self, service: Service) -> str:
+        """Return the host on which room is kept for a service; empty where on none."""
+        return next((host for host, waiting in self._awaited.items() if service.key in waiting), "")
 
     def awaited_bytes(self, host: Host) -> int:
         """Return the room of a host that is kept for those who wait until there is as much."""

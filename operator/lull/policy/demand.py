@@ -41,7 +41,8 @@ def opening_hours(draft: Draft, service: Service) -> Hours:
     and wake again: what the wake itself taught of the time that it takes must not undo it.
     """
     learned = draft.notes.learned
-    coldest_wake_seconds = learned.start_seconds(service.pool) + learned.load_seconds(service.key)
+    load_seconds = learned.load_seconds(service.key, service.pool)
+    coldest_wake_seconds = learned.start_seconds(service.pool) + load_seconds
     lead_seconds = EARLY * coldest_wake_seconds
     if service.schedule and any(p.state is State.LOADED for _, p in draft.of(service.key)):
         lead_seconds = max(AWAKE_LEAD_SECONDS, 2 * lead_seconds)

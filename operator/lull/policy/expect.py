@@ -1,21 +1,23 @@
-"""How long a wake would take from here: the way that `wake` would go, with what was learned of its parts."""
+"""How long a wake would take from here: it is tried on a copy, and timed by what was learned of its parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
+from math import inf
 
-from lull.policy.changes import Draft, Prospect, same_model
+from lull.policy.changes import Draft
 from lull.policy.demand import refusal
-from lull.policy.fleet import Host, Pod, Report, Service, State, namespace_of
-from lull.policy.packing import need_bytes, open_to, reach_bytes, room_bytes
+from lull.policy.fleet import Fleet, Gateway, Host, Placement, Pod, Report, Service, State, namespace_of
+from lull.policy.packing import reach_bytes
 from lull.policy.queue import load_seconds, wait_seconds
-from lull.policy.wake import lives
+from lull.policy.scope import Scope
+from lull.policy.wake import is_current, lives, serves, sound, wake_one
 
-HOP_SECONDS = 0.02
+HOP_SECONDS = 0.025
 """From the gateway's word to the routed model, where it is in memory; measured on one machine."""
-UNLOAD_SECONDS = 1.0
-"""Until the memory of models that make room is free; assumed."""
+WORD_SECONDS = 0.08
+"""What an agent's word adds where a model is loaded: it hears of it, and tells of it; measured so too."""
 LOOKED_AT = 8
-"""How many hosts are considered: the roomiest. It is an estimate, and there may be a thousand."""
+"""How many hosts of a pool are considered: the roomiest. It is an estimate, and there may be a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,67 +41,70 @@ def expected_wake(draft: Draft, service: Service) -> Expected | None:
     """Return how a wake would go; None where there would be none: suspended, refused, or no room."""
     if service.suspend or refusal(draft, service):
         return None
-    current = [
-        (host, p) for host, p in draft.of(service.key) if same_model(p, service.model) and lives(draft, host)
-    ]
-    in_memory = [p.state for host, p in current if host.says(p, Report.READY)]
-    if in_memory:
-        return AWAKE if State.LOADED in in_memory else RESIDENT
-    under_way = [
-        _on(host, wait_seconds(draft, host, p) + load_seconds(draft, host, p))
-        for host, p in current
-        if not host.says(p, Report.FAILED)
-    ]
-    return min(under_way or _elsewhere(draft, service), key=lambda way: way.seconds, default=None)
+    ready = [(h, p) for h, p in draft.of(service.key) if h.says(p, Report.READY)]
+    current = [(h, p) for h, p in ready if is_current(h, p, service) and lives(draft, h)]
+    if any(p.state is State.LOADED for _, p in current):
+        return AWAKE
+    if any(sound(draft, host) for host, _ in current):
+        return RESIDENT
+    trial = _trial(draft, service)
+    if not any(serves(trial, host, p, service) for host, p in trial.of(service.key)):
+        wake_one(trial, service)
+    loaded = [(h, p) for h, p in trial.of(service.key) if p.state is State.LOADED]
+    ways = [_on(trial, h, p) for h, p in loaded if is_current(h, p, service) and lives(trial, h)]
+    room_on = trial.waits_for_room(service)
+    if room_on:
+        ways.append(_once_there_is_room(trial, trial.hosts[room_on], service))
+    return min(ways, key=lambda way: way.seconds, default=None)
 
 
-def _elsewhere(draft: Draft, service: Service) -> list[Expected]:
-    """Return the ways that there are: of hosts that are there if any will do, else by a new one."""
-    need, load = need_bytes(draft.fleet, service), _load_seconds(draft, service)
-    ways: list[Expected] = []
-    for found in _prospects(draft, service):
-        if found.reach_bytes < need:
-            break
-        if open_to(draft, found.host, service):
-            unload = UNLOAD_SECONDS if found.room_bytes < need else 0.0
-            ways.append(_on(found.host, found.wait_seconds + unload + load))
-            if not found.wait_seconds + unload:
-                break  # there is none better
+def _trial(draft: Draft, service: Service) -> Draft:
+    """Return the draft of a fleet in which somebody asks for a service now, of as many hosts as matter."""
     pool = draft.fleet.pools[service.pool]
-    if ways or len(draft.of_pool(pool.name)) >= pool.max_hosts:
-        return ways
-    return [Expected(HOP_SECONDS + draft.notes.learned.start_seconds(pool.name) + load, "NewHost")]
+    near, count = _nearby(draft, service)
+    hosts = {host.name: host for host in (*near, *(host for host, _ in draft.of(service.key)))}
+    beside = count - sum(host.pool == pool.name for host in hosts.values())
+    fleet = Fleet(
+        draft.fleet.services,
+        {pool.name: replace(pool, max_hosts=pool.max_hosts - beside)},
+        hosts,
+        {"": Gateway("", held=frozenset([service.key]))},
+    )
+    failure = draft.notes.failure(service.key, service.generation)
+    failures = {service.key: replace(failure, at=-inf)} if failure else {}  # as if it were tried again
+    return Draft(fleet, replace(draft.notes, failures=failures), draft.now, Scope())
 
 
-def _on(host: Host, seconds: float) -> Expected:
-    return Expected(HOP_SECONDS + seconds, "Host" if host.pod is Pod.RUNNING else "NewHost")
+def _nearby(draft: Draft, service: Service) -> tuple[list[Host], int]:
+    """Return some hosts of a service's pool, those that may have most room, and how many there are in all.
 
-
-def _prospects(draft: Draft, service: Service) -> list[Prospect]:
-    """Return some hosts of a service's pool, those that could have the most room first.
-
-    Where namespaces share no host, only those of its own and empty ones.
+    Where namespaces share no host, only those of its own and empty ones. One that does not start is among
+    them, as no other is made beside it.
     """
     pool = draft.fleet.pools[service.pool]
     owner = service.namespace if pool.namespaced else ""
-    found = draft.prospects.get((pool.name, owner))
+    found = draft.nearby.get((pool.name, owner))
     if found is None:
         hosts = draft.of_pool(pool.name)
-        if owner:
-            hosts = [h for h in hosts if all(namespace_of(tenant) == owner for tenant in h.tenants)]
-        most = nsmallest(LOOKED_AT, hosts, key=lambda host: (-reach_bytes(draft, host), host.name))
-        found = [
-            Prospect(
-                host,
-                reach_bytes(draft, host),
-                room_bytes(draft, host),
-                wait_seconds(draft, host),
-            )
-            for host in most
-        ]
-        draft.prospects[pool.name, owner] = found
+        own = (h for h in hosts if not owner or all(namespace_of(tenant) == owner for tenant in h.tenants))
+        near = nsmallest(LOOKED_AT, own, key=lambda h: (not h.trouble, -reach_bytes(draft, h), h.name))
+        found = draft.nearby[pool.name, owner] = near, len(hosts)
     return found
 
 
-def _load_seconds(draft: Draft, service: Service) -> float:
-    return draft.notes.learned.load_seconds(service.key)
+def _on(draft: Draft, host: Host, placement: Placement) -> Expected:
+    if host.says(placement, Report.READY):
+        return RESIDENT
+    return _loaded(host, wait_seconds(draft, host, placement) + load_seconds(draft, host, placement))
+
+
+def _once_there_is_room(draft: Draft, host: Host, service: Service) -> Expected:
+    learned = draft.notes.learned
+    room_seconds = max(wait_seconds(draft, host), learned.unload_seconds(host.pool))
+    return _loaded(host, room_seconds + learned.load_seconds(service.key, service.pool))
+
+
+def _loaded(host: Host, seconds: float) -> Expected:
+    if host.pod is Pod.RUNNING:
+        return Expected(HOP_SECONDS + WORD_SECONDS + seconds, "Host")
+    return Expected(HOP_SECONDS + seconds, "NewHost")

@@ -67,12 +67,16 @@ class Crowd:
     """What was learned of all services of a pool together: where each of them starts from.
 
     Attributes:
-        start_seconds: from the wish for a host until it runs; None before the first.
+        start_seconds: from the wish for a host until it can load; None before the first.
+        load_seconds: how long a load takes of who was never loaded; None before the first.
+        unload_seconds: until the memory is free of what makes room; None before the first.
     """
 
     gaps: Gaps = NO_GAPS
     hazards: tuple[float, ...] = UNKNOWN_HAZARDS
     start_seconds: float | None = None
+    load_seconds: float | None = None
+    unload_seconds: float | None = None
 
 
 def bin_of(age_seconds: float) -> int:

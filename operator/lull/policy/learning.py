@@ -5,15 +5,21 @@ All times are the observer's own. A restart forgets which silences were under wa
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from lull.policy.fleet import Count, Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.habits import Crowd, Gaps, Habit, hazards, with_average, with_silence
 from lull.policy.prices import Market, Price, break_even_seconds, market_of, repriced
 
 USUAL_LOAD_SECONDS = 20.0
-"""How long a load is expected to take before the first one of a service."""
+"""How long a load is expected to take before the first one of a pool."""
 USUAL_START_SECONDS = 30.0
 """How long a host is expected to take to start before the first one of a pool."""
+USUAL_UNLOAD_SECONDS = 1.0
+"""How long what makes room is expected to take to be gone before the first one of a pool."""
+
+
+_NO_HABIT, _NO_CROWD = Habit(), Crowd()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +30,21 @@ class Learned:
     crowds: Mapping[str, Crowd] = field(default_factory=dict)
     prices: Mapping[Market, Price] = field(default_factory=dict)
 
-    def load_seconds(self, service: str) -> float:
-        """Return how long a load of a service is expected to take."""
-        habit = self.habits.get(service)
-        known = habit.load_seconds if habit else None
+    def load_seconds(self, service: str, pool: str) -> float:
+        """Return how long a load of a service is expected to take, as its own did, or those of its pool."""
+        own = self.habits.get(service, _NO_HABIT).load_seconds
+        known = self.crowds.get(pool, _NO_CROWD).load_seconds if own is None else own
         return USUAL_LOAD_SECONDS if known is None else known
 
     def start_seconds(self, pool: str) -> float:
         """Return how long a host of a pool is expected to take from the wish for it until it can load."""
-        crowd = self.crowds.get(pool)
-        known = crowd.start_seconds if crowd else None
+        known = self.crowds.get(pool, _NO_CROWD).start_seconds
         return USUAL_START_SECONDS if known is None else known
+
+    def unload_seconds(self, pool: str) -> float:
+        """Return how long what makes room on a host of a pool is expected to take to be gone."""
+        known = self.crowds.get(pool, _NO_CROWD).unload_seconds
+        return USUAL_UNLOAD_SECONDS if known is None else known
 
 
 def remembered(
@@ -48,11 +58,17 @@ def remembered(
         prices: what a delayed request is worth, in host-seconds.
     """
     gaps: dict[str, Gaps] = {}
+    loads: dict[str, list[float]] = {}
     for pool, habit in services.values():
         known = gaps.get(pool)
         gaps[pool] = tuple(map(sum, zip(known, habit.gaps, strict=True))) if known else habit.gaps
+        if habit.load_seconds is not None:
+            loads.setdefault(pool, []).append(habit.load_seconds)
     crowds = {
-        pool: _crowd(Crowd(start_seconds=starts.get(pool)), gaps.get(pool, Crowd().gaps))
+        pool: _crowd(
+            Crowd(start_seconds=starts.get(pool), load_seconds=fmean(loads[pool]) if pool in loads else None),
+            gaps.get(pool, _NO_CROWD.gaps),
+        )
         for pool in gaps.keys() | starts.keys()
     }
     learned = Learned({}, crowds, {market: Price(worth) for market, worth in prices.items()})
@@ -89,16 +105,31 @@ def learn(
             student.look_at(fleet.services[key])
     begun = since.get(BEGUN, now)
     for host in (fleet.hosts[name] for name in sorted(hosts) if name in fleet.hosts):
+        if host.pod not in (Pod.STARTING, Pod.RUNNING):
+            continue
         born = since.get(starting(host), begun)
-        if born > begun and not starts(host) and host.pod in (Pod.STARTING, Pod.RUNNING):
-            student.started(host.pool, now - born)
+        if born > begun and not starts(host):
+            student.started(host.pool, now - born - _loaded_seconds(host))
+        left_at = since.get(making_room(host), begun)
+        if left_at > begun and not host.leaving:
+            student.unloaded(host.pool, now - left_at)
     return student.learned()
 
 
 def starts(host: Host) -> bool:
-    """Tell whether a host cannot load yet. It may well load before its Pod is called ready."""
-    loads = any(report.state is not Report.FETCHING for report in host.reports.values())
-    return host.pod in (Pod.MISSING, Pod.STARTING) and not loads
+    """Tell whether a host cannot load yet, for all that is known.
+
+    It may well load before its Pod is called ready. An agent calls a load one from the moment on that it
+    could begin, were Triton there: only its end tells.
+    """
+    loaded = any(report.state is Report.READY for report in host.reports.values())
+    return host.pod in (Pod.MISSING, Pod.STARTING) and not loaded
+
+
+def _loaded_seconds(host: Host) -> float:
+    """Return how long all loads took that are over on a host, one after the other."""
+    ready = (report for report in host.reports.values() if report.state is Report.READY)
+    return sum(report.load_seconds or 0.0 for report in ready)
 
 
 BEGUN = "Begun", ""
@@ -108,6 +139,11 @@ BEGUN = "Begun", ""
 def starting(host: Host) -> tuple[str, str]:
     """The fact that a host is wished for, and cannot load yet, with nothing in its way."""
     return "Starting", host.name
+
+
+def making_room(host: Host) -> tuple[str, str]:
+    """The fact that something is being unloaded from a host."""
+    return "Leaving", host.name
 
 
 def used(fleet: Fleet, service: Service, placed: Iterable[tuple[Host, Placement]]) -> bool:
@@ -158,7 +194,13 @@ class _Student:
 
     def started(self, pool: str, seconds: float) -> None:
         crowd = self._crowds.get(pool, Crowd())
-        self._crowds[pool] = replace(crowd, start_seconds=with_average(crowd.start_seconds, seconds))
+        self._crowds[pool] = replace(
+            crowd, start_seconds=with_average(crowd.start_seconds, max(0.0, seconds))
+        )
+
+    def unloaded(self, pool: str, seconds: float) -> None:
+        crowd = self._crowds.get(pool, Crowd())
+        self._crowds[pool] = replace(crowd, unload_seconds=with_average(crowd.unload_seconds, seconds))
 
     def learned(self) -> Learned:
         learned = Learned(self._habits, self._crowds, self._prices)
@@ -224,7 +266,13 @@ class _Student:
             if report and report.load_seconds is not None and placement.id != habit.loaded:
                 average = with_average(habit.load_seconds, report.load_seconds)
                 habit = replace(habit, load_seconds=average, loaded=placement.id)
+                self._loaded(host.pool, report.load_seconds)
         return habit
+
+    def _loaded(self, pool: str, seconds: float) -> None:
+        if pool in self._fleet.pools:
+            crowd = self._crowds.get(pool, Crowd())
+            self._crowds[pool] = replace(crowd, load_seconds=with_average(crowd.load_seconds, seconds))
 
 
 def _crowd(crowd: Crowd, gaps: Gaps) -> Crowd:

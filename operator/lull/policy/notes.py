@@ -21,7 +21,7 @@ from lull.policy.fleet import (
     State,
     changed,
 )
-from lull.policy.learning import BEGUN, Learned, learn, starting, starts
+from lull.policy.learning import BEGUN, Learned, learn, making_room, starting, starts
 from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
@@ -225,6 +225,8 @@ def _host_facts(host: Host) -> Iterator[Fact]:
         yield opened(host)
     if starts(host) and not host.trouble:
         yield starting(host)
+    if host.leaving:
+        yield making_room(host)
     if serves_nobody(host):
         yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
     if host.pod is Pod.UNREADY:

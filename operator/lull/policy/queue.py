@@ -19,7 +19,7 @@ def patience_seconds(draft: Draft, service: Service) -> float:
     """Return how long a load of a service may wait, so that its requests do not run out of their hold."""
     if service.key not in draft.held:
         return inf
-    return SURE * service.hold_seconds - draft.notes.learned.load_seconds(service.key)
+    return SURE * service.hold_seconds - draft.notes.learned.load_seconds(service.key, service.pool)
 
 
 def wait_seconds(draft: Draft, host: Host, placement: Placement | None = None) -> float:
@@ -34,7 +34,7 @@ def wait_seconds(draft: Draft, host: Host, placement: Placement | None = None) -
 
 def load_seconds(draft: Draft, host: Host, placement: Placement) -> float:
     """Return how long the load of a placement takes once it begins; what is left of it, if it has begun."""
-    expected = draft.notes.learned.load_seconds(placement.service)
+    expected = draft.notes.learned.load_seconds(placement.service, host.pool)
     return _left_seconds(expected, draft, draft.notes.since.get(loading(placement)))
 
 

@@ -120,7 +120,7 @@ def _turn_back(
     """Turn a placement on a fit host back to Loaded that is there soon enough; tell whether there was one."""
     for state in (State.DRAINING, State.RESIDENT):
         for host, placement in draft.of(service.key):
-            if placement.state is state and fit(draft, host) and _is_current(host, placement, service):
+            if placement.state is state and fit(draft, host) and is_current(host, placement, service):
                 ready = host.says(placement, Report.READY)
                 if ready or wait_seconds(draft, host, placement) <= within_seconds:
                     draft.turn(host, placement, State.LOADED)
@@ -136,7 +136,8 @@ def _queue_up(draft: Draft, host: Host, placement: Placement) -> None:
     draft.put(draft.hosts[host.name], sorted(placements, key=lambda p: p.id == placement.id))
 
 
-def _is_current(host: Host, placement: Placement, service: Service) -> bool:
+def is_current(host: Host, placement: Placement, service: Service) -> bool:
+    """Tell whether a placement is of what a service wants by now, and where."""
     return (
         same_model(placement, service.model)
         and host.pool == service.pool

@@ -138,14 +138,19 @@ def test_who_was_never_seen_in_use_has_no_silence():
     assert habit(seen((0.0, fleet(ONE)))).silent_since is None
 
 
-def test_a_host_has_started_once_its_agent_loads_though_its_pod_is_not_called_ready_yet():
+def test_a_start_is_what_is_left_of_the_first_wake_without_its_load_though_no_pod_is_called_ready_yet():
     p = placement(ONE)
     starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
     fetches = fleet(ONE, host("h1", p, reports=[reported(p, Report.FETCHING)], pod=Pod.STARTING))
     loads = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)], pod=Pod.STARTING))
-    ready = fleet(ONE, host("h1", p))
-    notes = seen((-1.0, fleet()), (0.0, starts), (1.0, fetches), (2.0, loads), (3.0, loads), (5.0, ready))
-    assert notes.learned.start_seconds("pool") == 2.0
+    ready = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=3.0)], pod=Pod.STARTING))
+    notes = seen((-1.0, fleet()), (0.0, starts), (1.0, fetches), (2.0, loads), (8.0, ready), (9.0, ready))
+    assert notes.learned.start_seconds("pool") == 5.0
+    called_ready = fleet(ONE, host("h1", p, reports=[reported(p, Report.LOADING)]))
+    notes = seen(
+        (-1.0, fleet()), (0.0, starts), (2.0, loads), (7.0, called_ready), (9.0, fleet(ONE, host("h1", p)))
+    )
+    assert notes.learned.start_seconds("pool") == 7.0
 
 
 def test_a_start_that_began_before_anybody_looked_or_was_hindered_teaches_nothing():
@@ -173,14 +178,40 @@ def test_load_and_start_times_are_learned_each_once():
     starts = fleet(ONE, host("h1", p, reports=[], pod=Pod.STARTING))
     runs = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=8.0)]))
     notes = seen((-1.0, fleet()), (0.0, starts), (40.0, runs), (50.0, runs))
-    assert notes.learned.load_seconds("a/one") == 8.0
-    assert notes.learned.start_seconds("pool") == 40.0
+    assert notes.learned.load_seconds("a/one", "pool") == 8.0
+    assert notes.learned.start_seconds("pool") == 32.0
     second = placement(ONE, id_="second")
     moved = fleet(ONE, host("h2", second, reports=[reported(second, load_seconds=18.0)]))
-    assert seen((60.0, moved), notes=notes).learned.load_seconds("a/one") == pytest.approx(11.0)
-    assert (Learned().load_seconds("a/one"), Learned().start_seconds("pool")) == (20.0, 30.0)
+    assert seen((60.0, moved), notes=notes).learned.load_seconds("a/one", "pool") == pytest.approx(11.0)
+    assert (Learned().load_seconds("a/one", "pool"), Learned().start_seconds("pool")) == (20.0, 30.0)
     known = Learned(habits={"a/one": Habit()})
-    assert known.load_seconds("a/one") == 20.0
+    assert known.load_seconds("a/one", "pool") == 20.0
+
+
+def test_who_was_never_loaded_is_expected_to_take_as_long_as_others_of_its_pool_do():
+    p, q = placement(ONE), placement(TWO)
+    first = fleet(ONE, TWO, host("h1", p, reports=[reported(p, load_seconds=2.0)]))
+    both = fleet(ONE, TWO, host("h1", p, q, reports=[reported(p), reported(q, load_seconds=12.0)]))
+    learned = seen((0.0, first), (9.0, both)).learned
+    assert learned.load_seconds("a/three", "pool") == pytest.approx(5.0)
+    assert learned.load_seconds("a/three", "other") == 20.0
+    assert learned.load_seconds("a/two", "pool") == 12.0
+    kept = {key: ("pool", habit) for key, habit in learned.habits.items()} | {"a/new": ("pool", Habit())}
+    assert remembered(kept, {}, {}).load_seconds("a/three", "pool") == 7.0
+    orphan = replace(TWO, pool="none")
+    astray = host("h9", q, reports=[reported(q, load_seconds=12.0)], pool="none")
+    assert seen((0.0, fleet(orphan, astray))).learned.crowds == {}
+
+
+def test_how_long_an_unload_takes_is_learned_where_it_was_seen_to_begin():
+    p = placement(ONE)
+    there, gone = fleet(ONE, host("h1", p)), fleet(ONE, host("h1"))
+    leaves = fleet(ONE, host("h1", reports=[reported(p, Report.UNLOADING)]))
+    assert seen((0.0, leaves), (3.0, gone)).learned.unload_seconds("pool") == 1.0
+    notes = seen((0.0, there), (1.0, leaves), (2.0, leaves), (4.0, gone), (9.0, gone))
+    assert notes.learned.unload_seconds("pool") == 3.0
+    ended = fleet(ONE, host("h1", pod=Pod.GONE))
+    assert seen((0.0, there), (1.0, leaves), (9.0, ended)).learned.unload_seconds("pool") == 1.0
 
 
 def test_what_was_learned_is_bounded_by_the_fleet():

@@ -4,7 +4,7 @@ import pytest
 
 from lull.policy import NOTHING_NOTED, observe, plan
 from lull.policy.changes import Draft
-from lull.policy.expect import HOP_SECONDS, UNLOAD_SECONDS, Expected, expected_wake
+from lull.policy.expect import HOP_SECONDS, WORD_SECONDS, Expected, expected_wake
 from lull.policy.fleet import Window
 from lull.policy.habits import Crowd, Habit
 from lull.policy.hosts import AHEAD_SECONDS
@@ -26,10 +26,10 @@ from unit.policy.fleets import (
 )
 
 ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
-LOAD, OTHER_LOAD, START = 7.0, 5.0, 40.0
+LOAD, OTHER_LOAD, START, UNLOAD = 7.0, 5.0, 40.0, 3.0
 LEARNED = Learned(
     {"a/one": Habit(load_seconds=LOAD), "a/two": Habit(load_seconds=OTHER_LOAD)},
-    {"pool": Crowd(start_seconds=START)},
+    {"pool": Crowd(start_seconds=START, unload_seconds=UNLOAD)},
 )
 
 
@@ -38,7 +38,8 @@ def expected(of, key="a/one"):
 
 
 def rounded(wake):
-    return wake and (round(wake.seconds - HOP_SECONDS, 3), wake.source)
+    word = WORD_SECONDS if wake and wake.source == "Host" else 0.0
+    return wake and (round(wake.seconds - HOP_SECONDS - word, 3), wake.source)
 
 
 def test_what_serves_is_awake():
@@ -62,7 +63,7 @@ def test_a_host_with_room_takes_a_load():
 
 def test_where_somebody_must_go_that_is_waited_for():
     full = fleet(service("a/one", gib=4), TWO, host("h1", placement(TWO, state=State.RESIDENT)))
-    assert rounded(expected(full)) == (UNLOAD_SECONDS + LOAD, "Host")
+    assert rounded(expected(full)) == (UNLOAD + LOAD, "Host")
 
 
 def test_who_loads_there_already_is_waited_for():
@@ -71,10 +72,11 @@ def test_who_loads_there_already_is_waited_for():
     assert rounded(expected(queued)) == (OTHER_LOAD + LOAD, "Host")
 
 
-def test_a_host_without_a_queue_is_preferred():
-    p = placement(TWO)
+@pytest.mark.parametrize(("hold", "seconds"), [(60.0, OTHER_LOAD + LOAD), (10.0, LOAD)])
+def test_a_queue_that_a_wake_would_wait_in_is_waited_for(hold, seconds):
+    p, one = placement(TWO), service("a/one", hold_seconds=hold)
     hosts = [host("h1", p, reports=[]), host("h2", placement(THREE))]
-    assert rounded(expected(fleet(ONE, TWO, THREE, *hosts))) == (LOAD, "Host")
+    assert rounded(expected(fleet(one, TWO, THREE, *hosts))) == (seconds, "Host")
 
 
 @pytest.mark.parametrize("hosts", [[], [host("h1", pod=Pod.STARTING)]], ids=["none", "starting"])
@@ -91,7 +93,22 @@ def test_a_wake_that_is_under_way_goes_on_where_it_began():
 def test_what_failed_is_no_wake_under_way():
     p = placement(ONE)
     of = fleet(ONE, host("h1", p, reports=[reported(p, Report.FAILED)]), host("h2"))
-    assert rounded(expected(of)) == (LOAD, "Host")
+    assert expected(of) is None, "it was not noted yet"
+    notes = replace(observe(NOTHING_NOTED, of, NOW), learned=LEARNED)
+    assert rounded(expected_wake(Draft(of, notes, NOW), ONE)) == (LOAD, "Host")
+
+
+def test_what_sleeps_on_a_host_that_is_emptied_is_loaded_elsewhere():
+    rider = placement(ONE, state=State.RESIDENT)
+    hosts = [host("h1", rider, cordoned=True), host("h2")]
+    assert rounded(expected(fleet(ONE, *hosts))) == (LOAD, "Host")
+    full = fleet(ONE, host("h1", rider, cordoned=True), pools=[pool(max_hosts=1)])
+    assert expected(full) == Expected(HOP_SECONDS, "Loaded")
+
+
+def test_beside_a_host_that_does_not_start_nothing_is_expected():
+    stuck = host("h1", placement(TWO), pod=Pod.STARTING, trouble="0/3 nodes", reports=[])
+    assert expected(fleet(service("a/one", gib=4), TWO, stuck)) is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import pytest
 
 from lull.policy import NOTHING_NOTED, observe, wake
+from lull.policy.habits import Crowd
+from lull.policy.learning import Learned
 from unit.policy.fleets import (
     GIB,
     NOW,
@@ -486,3 +488,21 @@ def test_a_model_that_grew_evicts_nobody_for_the_sake_of_room_that_another_waits
     )
     of, notes = waits_first(BIG, ONE, room=[there], held=["a/big"])
     assert after(decide(of, notes=notes)) is None
+
+
+# ── A burst of first wakes ──
+
+
+def hosts_of_a_burst(learned):
+    """Return how many models each host is made with for 30 requests at once of models never loaded before."""
+    asked = [service(f"a/{n}") for n in range(30)]
+    of = fleet(*asked, held=[s.key for s in asked], pools=[pool(gib=80, max_hosts=40)])
+    return sorted(
+        (len(c.placements) for c in woken(of, replace(NOTHING_NOTED, learned=learned))), reverse=True
+    )
+
+
+def test_a_burst_of_first_wakes_shares_hosts_as_far_as_the_loads_of_others_say_that_all_are_in_time():
+    """54 of 60 s are planned with; 11 s of a start leave time for 21 loads of 2 s."""
+    assert hosts_of_a_burst(Learned(crowds={"pool": Crowd(load_seconds=2.0, start_seconds=11.0)})) == [21, 9]
+    assert hosts_of_a_burst(Learned()) == [1] * 30, "30 s of a start and 20 s of a load leave no time for two"
