@@ -26,7 +26,8 @@ class Pilot:
         timeline: Timeline,
         meter: Meter,
         *,
-        on_told: Callable[[], None],
+        on_demands: Callable[[], None],
+        on_figures: Callable[[], None],
         on_use: Callable[[], None],
     ) -> None:
         """Route nothing.
@@ -35,7 +36,8 @@ class Pilot:
             models: those of the trace.
             timeline: virtual time.
             meter: told of every request.
-            on_told: called when the controller is told of another state.
+            on_demands: called when the controller knows of other requests that wait, or other drains.
+            on_figures: called when it knows of other counts alone.
             on_use: called when a model is asked.
         """
         self._timeline, self._meter, self._on_use = timeline, meter, on_use
@@ -45,7 +47,7 @@ class Pilot:
         self._held: dict[str, list[tuple[float, float]]] = {}
         self._drains: dict[Agent, dict[str, bool]] = {}  # by claim: whether it is made
         self._delayed: Counter[str] = Counter()
-        self.record = Record(timeline, now=self._now, on_told=on_told)
+        self.record = Record(timeline, now=self._now, on_demands=on_demands, on_figures=on_figures)
 
     @property
     def holding(self) -> bool:

@@ -30,15 +30,24 @@ class Record:
         told: what the controller knows.
     """
 
-    def __init__(self, timeline: Timeline, *, now: Callable[[], Told], on_told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        now: Callable[[], Told],
+        on_demands: Callable[[], None],
+        on_figures: Callable[[], None],
+    ) -> None:
         """Tell nothing yet.
 
         Args:
             timeline: virtual time.
             now: returns what is to be told at this moment; the time of a write is added where it matters.
-            on_told: called when the controller knows something else.
+            on_demands: called when the controller knows of other requests that wait, or other drains.
+            on_figures: called when it knows of other counts alone, or that the gateway lives.
         """
-        self._timeline, self._now, self._on_told = timeline, now, on_told
+        self._timeline, self._now = timeline, now
+        self._on_demands, self._on_figures = on_demands, on_figures
         self._write_at = inf
         self.told = Told()
 
@@ -66,6 +75,9 @@ class Record:
             self._write_within(GATEWAY_HEARTBEAT_SECONDS)
 
     def _tell(self, told: Told) -> None:
-        if told != self.told:  # what stays the same is the same object, which spares the planner a look
-            self.told = told
-            self._on_told()
+        if told == self.told:  # what stays the same is the same object, which spares the planner a look
+            return
+        before, after = self.told.gateway, told.gateway
+        self.told = told
+        moved = (before.held, before.drained) != (after.held, after.drained)
+        (self._on_demands if moved else self._on_figures)()

@@ -96,7 +96,12 @@ class World:
         self._counts: dict[str, Count] = {}
         self.hosts: dict[str, Host] = {}
         self.pilot = Pilot(
-            trace.models, timeline, meter, on_told=self._gateway_told, on_use=self._publish_soon
+            trace.models,
+            timeline,
+            meter,
+            on_demands=partial(self._gateway_told, on_change),
+            on_figures=partial(self._gateway_told, on_figures),
+            on_use=self._publish_soon,
         )
 
     def fleet(self) -> Fleet:
@@ -212,10 +217,10 @@ class World:
         else:
             self._on_figures()
 
-    def _gateway_told(self) -> None:
+    def _gateway_told(self, then: Callable[[], None]) -> None:
         """Take in what the gateway says of requests that it held."""
         self._recount(self.pilot.record.told.delayed)
-        self._on_change()
+        then()
 
     def _count(self, answered: Counter[str]) -> None:
         """Let the controller know of more requests that were answered."""

@@ -17,12 +17,16 @@ class Desk:
     def __init__(self):
         self.timeline = Timeline()
         self.held, self.delayed = frozenset(), {}
-        self.known = []
-        self.record = Record(self.timeline, now=self._now, on_told=self._tell)
+        self.known, self.demands = [], 0
+        self.record = Record(self.timeline, now=self._now, on_demands=self._demand, on_figures=self._tell)
 
     def _now(self):
         beat = str(self.timeline.now) if self.held else ""
         return Told(Gateway("gateway", beat, self.held), dict(self.delayed))
+
+    def _demand(self):
+        self.demands += 1
+        self._tell()
 
     def _tell(self):
         told = self.record.told
@@ -68,10 +72,11 @@ def test_it_says_that_it_lives_as_long_as_it_holds_requests(desk):
     desk.record.urgent()
     desk.go_to(2.5 * HEARTBEAT_SECONDS)
     assert [at for at, _, _ in desk.known] == [n * HEARTBEAT_SECONDS + HOP_SECONDS for n in range(3)]
+    assert desk.demands == 1, "nobody has to decide anew on a heartbeat"
     desk.held = frozenset()
     desk.record.changed()
     desk.go_to(10 * HEARTBEAT_SECONDS)
-    assert len(desk.known) == 4
+    assert (len(desk.known), desk.demands) == (4, 2)
 
 
 def test_it_takes_as_long_as_the_real_gateway():
