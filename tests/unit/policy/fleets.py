@@ -42,6 +42,9 @@ def pool(*, gib=4, **fields):
     )
 
 
+ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
+
+
 def placement(of, *, state=State.LOADED, id_=None, **fields):
     fields = {
         "memory_bytes": of.memory_bytes or GIB,
@@ -54,11 +57,23 @@ def reported(of, state=Report.READY, **fields):
     return Reported(of.id, of.service, of.model.name, state, **fields)
 
 
-def host(name="h1", *placements, reports=None, pod=Pod.RUNNING, **fields):
-    """A host; unless `reports` says otherwise, everything on it is Ready."""
+def host(name="h1", *things, reports=None, pod=Pod.RUNNING, **fields):
+    """A host with placements, or services that it serves; unless `reports` says otherwise, all are Ready."""
+    placements = tuple(placement(t) if isinstance(t, Service) else t for t in things)
     told = [reported(p) for p in placements] if reports is None else reports
     fields = {"pool": "pool"} | fields
     return Host(name, placements=placements, reports={r.id: r for r in told}, pod=pod, **fields)
+
+
+def telling(name, thing, state=Report.READY, pod=Pod.RUNNING, cordoned=False, **figures):
+    """A host with one service or placement, and what its agent says of that."""
+    p = placement(thing) if isinstance(thing, Service) else thing
+    return host(name, p, reports=[reported(p, state, **figures)], pod=pod, cordoned=cordoned)
+
+
+def riding(*services):
+    """Free riders, one of each service."""
+    return [placement(s, state=State.RESIDENT) for s in services]
 
 
 def fleet(*things, held=(), drained=(), pools=None, gateways=None):
@@ -72,6 +87,11 @@ def fleet(*things, held=(), drained=(), pools=None, gateways=None):
         {g.name: g for g in (gateways if gateways is not None else [one])},
         "seed",
     )
+
+
+def altered(of, name="h1", **fields):
+    """A fleet of which one host is another."""
+    return replace(of, hosts={**of.hosts, name: replace(of.hosts[name], **fields)})
 
 
 def decide(of, *, seen_at=None, now=NOW, notes=NOTHING_NOTED):
@@ -104,11 +124,15 @@ def failing(key="a/one", *, count=1, at=NOW - 1, reason="LoadFailed"):
 __all__ = [
     "GIB",
     "NOW",
+    "ONE",
+    "THREE",
+    "TWO",
     "Gateway",
     "Pod",
     "Report",
     "State",
     "after",
+    "altered",
     "created",
     "decide",
     "deleted",
@@ -119,5 +143,7 @@ __all__ = [
     "pool",
     "replace",
     "reported",
+    "riding",
     "service",
+    "telling",
 ]

@@ -20,6 +20,7 @@ from unit.policy.fleets import (
     Report,
     State,
     after,
+    altered,
     created,
     decide,
     fleet,
@@ -29,6 +30,7 @@ from unit.policy.fleets import (
     replace,
     reported,
     service,
+    telling,
 )
 
 MANY = service("a/one", max_replicas=8)
@@ -38,10 +40,10 @@ POOL = pool(max_hosts=20)
 
 def serving(of, *figures, **fields):
     """A service on as many hosts as there are figures of its replicas."""
-    hosts = []
-    for number, figure in enumerate(figures):
-        p = placement(of, id_=f"p{number}")
-        hosts.append(host(f"h{number}", p, reports=[reported(p, **figure)], **fields))
+    hosts = [
+        telling(f"h{number}", placement(of, id_=f"p{number}"), **figure, **fields)
+        for number, figure in enumerate(figures)
+    ]
     return fleet(of, *hosts, pools=[POOL])
 
 
@@ -118,8 +120,7 @@ def test_as_many_stay_as_the_last_five_minutes_needed():
 
 def test_replicas_that_move_are_not_counted_twice():
     steady = serving(MANY, *busy(0.4, 0.4))
-    moving = serving(MANY, *busy(0.4, 0.4, 0.0))
-    moving = replace(moving, hosts={**moving.hosts, "h0": replace(moving.hosts["h0"], cordoned=True)})
+    moving = altered(serving(MANY, *busy(0.4, 0.4, 0.0)), "h0", cordoned=True)
     assert target(moving, seen=[(NOW - 5, steady)]) == 2
 
 

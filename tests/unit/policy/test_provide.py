@@ -26,7 +26,9 @@ from .fleets import (
     pool,
     replace,
     reported,
+    riding,
     service,
+    telling,
 )
 
 
@@ -48,7 +50,7 @@ def waits_for(told):
 def emptied(*models, busy):
     """Return a host for each model that should be emptied, and on which that is busy."""
     placed = [placement(model, id_=f"old-{n}") for n, model in enumerate(models)]
-    return [host(f"{p.id}-host", p, reports=[reported(p, busy=busy)], cordoned=True) for p in placed]
+    return [telling(f"{p.id}-host", p, busy=busy, cordoned=True) for p in placed]
 
 
 def slices(of, *, most=1, times=()):
@@ -88,9 +90,7 @@ def test_models_that_move_together_are_not_put_where_they_would_wait_for_each_ot
 
 def test_a_busy_model_moves_to_the_host_that_is_not_busy():
     mover, works = asking([1]), service("a/works")
-    loaded = placement(works)
-    busy = host("h1", loaded, reports=[reported(loaded, busy=0.6)])
-    there = fleet(*mover, works, busy, host("h2"), *emptied(*mover, busy=0.3))
+    there = fleet(*mover, works, telling("h1", works, busy=0.6), host("h2"), *emptied(*mover, busy=0.3))
 
     assert after(decide(there), "h1") is None
     assert len(after(decide(there), "h2")) == 1
@@ -98,11 +98,7 @@ def test_a_busy_model_moves_to_the_host_that_is_not_busy():
 
 def test_of_two_replicas_each_makes_its_own_host_as_busy_as_it_is():
     mover, works = asking([1]), service("a/works", min_replicas=2, max_replicas=2)
-    loaded = [placement(works, id_=f"works-{n}") for n in range(2)]
-    hosts = [
-        host(f"h{n}", p, reports=[reported(p, busy=busy)])
-        for n, (p, busy) in enumerate(zip(loaded, (0.7, 0.1), strict=True))
-    ]
+    hosts = [telling(f"h{n}", placement(works, id_=f"p{n}"), busy=busy) for n, busy in enumerate([0.7, 0.1])]
 
     assert len(after(decide(fleet(*mover, works, *hosts, *emptied(*mover, busy=0.3))), "h1")) == 2
 
@@ -118,17 +114,15 @@ def test_what_still_loads_counts_as_busy_as_it_was_elsewhere():
 
 def test_who_has_no_busy_share_takes_the_room_of_a_host_that_is_too_busy():
     quiet, works = asking([1]), service("a/works")
-    loaded = placement(works)
 
-    decided = decide(fleet(*quiet, works, host("h1", loaded, reports=[reported(loaded, busy=0.95)])))
+    decided = decide(fleet(*quiet, works, telling("h1", works, busy=0.95)))
 
     assert len(after(decided)) == 2
 
 
 def test_a_sleeper_makes_no_host_busy():
     mover, sleeper = asking([1]), service("a/sleeper")
-    rides = placement(sleeper, state=State.RESIDENT)
-    hosts = host("h1", rides, reports=[reported(rides, busy=0.8)]), host("h2")
+    hosts = telling("h1", *riding(sleeper), busy=0.8), host("h2")
 
     assert len(after(decide(fleet(*mover, sleeper, *hosts, *emptied(*mover, busy=0.3))))) == 2
 
@@ -136,9 +130,7 @@ def test_a_sleeper_makes_no_host_busy():
 def test_free_room_is_taken_before_a_host_is_made():
     works = service("a/works", gib=2)
 
-    decided = decide(
-        fleet(*asking([2, 3, 1]), works, host("h1", placement(works)), pools=[pool(max_hosts=9)])
-    )
+    decided = decide(fleet(*asking([2, 3, 1]), works, host("h1", works), pools=[pool(max_hosts=9)]))
 
     assert sum(p.memory_bytes for p in after(decided)) == 4 * GIB
     assert on(created(decided)) == [[3, 1]]
@@ -146,7 +138,7 @@ def test_free_room_is_taken_before_a_host_is_made():
 
 def test_no_host_is_made_for_whom_a_sleeper_can_make_room():
     sleeper = service("a/sleeper", gib=3)
-    there = fleet(*asking([2, 2]), sleeper, host("h1", placement(sleeper, state=State.RESIDENT)))
+    there = fleet(*asking([2, 2]), sleeper, host("h1", *riding(sleeper)))
 
     decided = decide(there)
 
@@ -163,7 +155,7 @@ def test_no_host_is_made_for_whom_room_is_being_made_already():
 
 def test_a_sleeper_on_a_host_that_takes_nobody_keeps_nobody_from_being_packed():
     sleeper = service("a/sleeper", gib=10)
-    closed = host("h1", placement(sleeper, state=State.RESIDENT), cordoned=True)
+    closed = host("h1", *riding(sleeper), cordoned=True)
     there = fleet(*asking([5, 4, 4, 3, 2, 2]), sleeper, closed, pools=[pool(gib=10, max_hosts=9)])
 
     assert on(created(decide(there))) == [[4, 4, 2], [5, 3, 2]]
@@ -239,7 +231,7 @@ def test_tenants_that_must_not_meet_get_hosts_of_their_own(fields, allows, hosts
 def test_tenants_that_share_their_hosts_take_no_room_beside_whom_one_of_them_must_not_meet():
     wanted = [service(key, min_replicas=1, code=False) for key in ("a/one", "b/two")]
     code = service("a/code", code=True)
-    own = host("h1", placement(code))
+    own = host("h1", code)
 
     decided = decide(fleet(*wanted, code, own, pools=[pool(max_hosts=9, allow_code=True)]))
 
@@ -249,9 +241,9 @@ def test_tenants_that_share_their_hosts_take_no_room_beside_whom_one_of_them_mus
 
 def test_who_can_be_turned_back_is_while_the_others_find_a_place():
     sleeper = service("a/sleeper", min_replicas=1)
-    riding = host("h1", placement(sleeper, state=State.DRAINING))
+    drains = host("h1", placement(sleeper, state=State.DRAINING))
 
-    decided = decide(fleet(sleeper, *asking([1, 2]), riding))
+    decided = decide(fleet(sleeper, *asking([1, 2]), drains))
 
     assert [p.state for p in after(decided)] == [State.LOADED] * 3
 

@@ -12,6 +12,9 @@ from lull.policy.learning import BEGUN, Learned
 from lull.policy.prices import Price
 from unit.policy.fleets import (
     NOW,
+    ONE,
+    THREE,
+    TWO,
     Pod,
     Report,
     State,
@@ -22,10 +25,10 @@ from unit.policy.fleets import (
     pool,
     replace,
     reported,
+    riding,
     service,
 )
 
-ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
 LOAD, OTHER_LOAD, START, UNLOAD = 7.0, 5.0, 40.0, 3.0
 LEARNED = Learned(
     {"a/one": Habit(load_seconds=LOAD), "a/two": Habit(load_seconds=OTHER_LOAD)},
@@ -43,7 +46,7 @@ def rounded(wake):
 
 
 def test_what_serves_is_awake():
-    assert expected(fleet(ONE, host("h1", placement(ONE)))) == Expected(0.0)
+    assert expected(fleet(ONE, host("h1", ONE))) == Expected(0.0)
 
 
 @pytest.mark.parametrize("state", [State.RESIDENT, State.DRAINING])
@@ -58,11 +61,11 @@ def test_a_rider_that_is_still_loading_takes_its_load():
 
 
 def test_a_host_with_room_takes_a_load():
-    assert rounded(expected(fleet(ONE, TWO, host("h1", placement(TWO))))) == (LOAD, "Host")
+    assert rounded(expected(fleet(ONE, TWO, host("h1", TWO)))) == (LOAD, "Host")
 
 
 def test_where_somebody_must_go_that_is_waited_for():
-    full = fleet(service("a/one", gib=4), TWO, host("h1", placement(TWO, state=State.RESIDENT)))
+    full = fleet(service("a/one", gib=4), TWO, host("h1", *riding(TWO)))
     assert rounded(expected(full)) == (UNLOAD + LOAD, "Host")
 
 
@@ -75,7 +78,7 @@ def test_who_loads_there_already_is_waited_for():
 @pytest.mark.parametrize(("hold", "seconds"), [(60.0, OTHER_LOAD + LOAD), (10.0, LOAD)])
 def test_a_queue_that_a_wake_would_wait_in_is_waited_for(hold, seconds):
     p, one = placement(TWO), service("a/one", hold_seconds=hold)
-    hosts = [host("h1", p, reports=[]), host("h2", placement(THREE))]
+    hosts = [host("h1", p, reports=[]), host("h2", THREE)]
     assert rounded(expected(fleet(one, TWO, THREE, *hosts))) == (seconds, "Host")
 
 
@@ -99,15 +102,14 @@ def test_what_failed_is_no_wake_under_way():
 
 
 def test_what_sleeps_on_a_host_that_is_emptied_is_loaded_elsewhere():
-    rider = placement(ONE, state=State.RESIDENT)
-    hosts = [host("h1", rider, cordoned=True), host("h2")]
+    hosts = [host("h1", *riding(ONE), cordoned=True), host("h2")]
     assert rounded(expected(fleet(ONE, *hosts))) == (LOAD, "Host")
-    full = fleet(ONE, host("h1", rider, cordoned=True), pools=[pool(max_hosts=1)])
+    full = fleet(ONE, host("h1", *riding(ONE), cordoned=True), pools=[pool(max_hosts=1)])
     assert expected(full) == Expected(HOP_SECONDS, "Loaded")
 
 
 def test_beside_a_host_that_does_not_start_nothing_is_expected():
-    stuck = host("h1", placement(TWO), pod=Pod.STARTING, trouble="0/3 nodes", reports=[])
+    stuck = host("h1", TWO, pod=Pod.STARTING, trouble="0/3 nodes", reports=[])
     assert expected(fleet(service("a/one", gib=4), TWO, stuck)) is None
 
 
@@ -117,7 +119,7 @@ def test_beside_a_host_that_does_not_start_nothing_is_expected():
         (replace(ONE, suspend=True), []),
         (service("a/one", gib=9), []),
         (service("a/one", pool="none"), []),
-        (service("a/one", gib=4), [host("h1", placement(TWO)), host("h2", placement(THREE))]),
+        (service("a/one", gib=4), [host("h1", TWO), host("h2", THREE)]),
     ],
     ids=["suspended", "too large", "no pool", "no room"],
 )
@@ -130,7 +132,7 @@ def test_among_many_hosts_that_are_anothers_one_s_own_is_found():
     hosts = [host(f"h{n}", placement(foreign, id_=f"p{n}")) for n in range(40)]
     namespaced = {"pools": [pool(namespaced=True, max_hosts=99)]}
     assert rounded(expected(fleet(ONE, foreign, *hosts, **namespaced))) == (START + LOAD, "NewHost")
-    own = host("own", placement(TWO), placement(THREE))
+    own = host("own", TWO, THREE)
     assert rounded(expected(fleet(ONE, TWO, THREE, foreign, *hosts, own, **namespaced))) == (LOAD, "Host")
     assert rounded(expected(fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)]))) == (LOAD, "Host")
 
@@ -143,11 +145,11 @@ def told(of, key="a/one", **how):
 
 
 def asleep(*others, **fields):
-    return host("h1", placement(ONE, state=State.RESIDENT), *others, **fields)
+    return host("h1", *riding(ONE), *others, **fields)
 
 
 def test_a_rider_is_told_who_keeps_its_host():
-    assert told(fleet(ONE, TWO, asleep(placement(TWO)))).message == (
+    assert told(fleet(ONE, TWO, asleep(TWO))).message == (
         "still in memory on h1, which others keep awake; unloaded when its memory is needed"
     )
     assert told(fleet(ONE, asleep())).message == (
@@ -173,7 +175,7 @@ def silent(learned, *, asked_at=None):
     """A rider on a host where all sleep, as looked at now; it served somebody until `asked_at`, if at all."""
     of, notes = fleet(ONE, asleep()), replace(NOTHING_NOTED, learned=learned)
     if asked_at is not None:
-        notes = observe(notes, fleet(ONE, host("h1", placement(ONE), reports=[])), asked_at)
+        notes = observe(notes, fleet(ONE, host("h1", ONE, reports=[])), asked_at)
         notes = replace(notes, learned=learned)
     return of, observe(notes, of, NOW if asked_at is None else asked_at + 1)
 
@@ -201,12 +203,12 @@ def test_what_is_always_worth_its_host_is_told_no_end():
 
 
 def test_texts_stay_as_they_are_while_time_passes():
-    of = fleet(ONE, TWO, asleep(placement(TWO)))
+    of = fleet(ONE, TWO, asleep(TWO))
     assert told(of, seen_at=NOW - 900) == told(of, seen_at=NOW - 900, now=NOW + 900)
 
 
 def test_a_model_is_told_where_it_moves_from():
-    moving = told(fleet(ONE, host("h1", placement(ONE), cordoned=True)))
+    moving = told(fleet(ONE, host("h1", ONE, cordoned=True)))
     assert (moving.next_action, moving.next_at) == ("Move", None)
     assert moving.next_reason == "from h1 to another host, as h1 is being emptied"
 
@@ -222,15 +224,15 @@ def test_a_sleeping_model_is_told_when_its_window_opens():
 
 
 def test_a_model_in_its_window_is_told_when_that_closes():
-    next_ = told(fleet(replace(ONE, schedule=(HOURLY,)), host("h1", placement(ONE))), now=7800.0)
+    next_ = told(fleet(replace(ONE, schedule=(HOURLY,)), host("h1", ONE)), now=7800.0)
     assert (next_.next_action, next_.next_at) == ("Stay", 7200.0 + 1800.0)
-    outside = told(fleet(replace(ONE, schedule=(YEARLY,)), host("h1", placement(ONE))), now=7200.0)
+    outside = told(fleet(replace(ONE, schedule=(YEARLY,)), host("h1", ONE)), now=7200.0)
     assert outside.next_action == "Sleep"
 
 
 def test_a_schedule_that_cannot_be_kept_is_told_and_keeps_nobody_from_serving():
     bad = replace(ONE, schedule=(Window("0 8 * * *", "Mars/Base", 60.0),))
-    told_bad = told(fleet(bad, host("h1", placement(bad))))
+    told_bad = told(fleet(bad, host("h1", bad)))
     assert told_bad.stalled is not None
     assert told_bad.stalled[0] == "InvalidSchedule"
     assert "spec.schedule[0] names no time zone: 'Mars/Base'" in told_bad.stalled[1]

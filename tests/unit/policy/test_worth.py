@@ -14,10 +14,14 @@ from lull.policy.worth import cheapest, kept_worth, less_than, worth
 from unit.policy.fleets import (
     GIB,
     NOW,
+    ONE,
+    THREE,
+    TWO,
     Pod,
     Report,
     State,
     after,
+    altered,
     created,
     decide,
     deleted,
@@ -28,10 +32,11 @@ from unit.policy.fleets import (
     pool,
     replace,
     reported,
+    riding,
     service,
+    telling,
 )
 
-ONE, TWO, THREE = service("a/one"), service("a/two"), service("a/three")
 RIDER = State.RESIDENT
 
 
@@ -41,10 +46,6 @@ def knowing(ages=(), *, price=1000.0, hazards=(), of="pool", objective=5, since=
     habits |= {key: replace(habits[key], hazards=(rate,) * BINS) for key, rate in dict(hazards).items()}
     learned = Learned(habits, {of: Crowd()}, {(of, objective): Price(price)})
     return Notes(learned=learned, since=dict(since))
-
-
-def riding(*services):
-    return [placement(s, state=RIDER) for s in services]
 
 
 def served(name="h1", at=NOW - 9000):
@@ -145,9 +146,7 @@ def test_a_host_that_was_to_be_emptied_goes_once_it_serves_nobody():
 
 
 def test_a_host_that_is_to_be_emptied_is_none_of_those_that_are_kept():
-    of = fleet(
-        ONE, host("h1", placement(ONE), cordoned=True), host("h2"), pools=[pool(min_hosts=2, max_hosts=3)]
-    )
+    of = fleet(ONE, host("h1", ONE, cordoned=True), host("h2"), pools=[pool(min_hosts=2, max_hosts=3)])
     told = decide(of, seen_at=NOW - 9000)
     assert (len(created(told)), deleted(told)) == (1, [])
     full = replace(of, pools={"pool": pool(min_hosts=2, max_hosts=2)})
@@ -197,13 +196,13 @@ def test_a_host_that_keeps_a_node_on_goes_sooner():
     notes = knowing({"a/one": 100}, hazards={"a/one": 0.0012}, since=served())
     alone = fleet(ONE, last, pools=[pool(profile=profile)])
     assert deleted(decide(alone, notes=notes)) == ["h1"]
-    beside = fleet(ONE, TWO, last, host("h2", placement(TWO), node="n1"), pools=[pool(profile=profile)])
+    beside = fleet(ONE, TWO, last, host("h2", TWO, node="n1"), pools=[pool(profile=profile)])
     assert not deleted(decide(beside, notes=notes))
 
 
 def test_an_idle_host_gives_way_to_who_waits_for_one():
     mine, other = service("a/one"), service("b/two")
-    kept = [host("h1", *riding(mine)), host("h2", placement(service("a/x", gib=4)))]
+    kept = [host("h1", *riding(mine)), host("h2", service("a/x", gib=4))]
     of = fleet(mine, other, service("a/x", gib=4), *kept, pools=[pool(namespaced=True)], held=["b/two"])
     sure = knowing({"a/one": 100}, hazards={"a/one": 1.0}, since=served())
     assert deleted(decide(of, notes=sure)) == ["h1"]
@@ -257,7 +256,7 @@ def test_what_is_just_being_loaded_is_evicted_last():
 
 
 def test_room_goes_to_the_most_worth_that_is_loaded_nowhere():
-    of = fleet(ONE, TWO, THREE, host("h1", placement(ONE)), pools=[pool(gib=2)])
+    of = fleet(ONE, TWO, THREE, host("h1", ONE), pools=[pool(gib=2)])
     told = decide(of, notes=knowing({"a/two": 6000, "a/three": 60}))
     assert [(p.service, p.state) for p in after(told)] == [("a/one", State.LOADED), ("a/three", RIDER)]
 
@@ -273,7 +272,7 @@ def test_room_goes_to_the_most_worth_that_is_loaded_nowhere():
     ],
 )
 def test_nobody_is_loaded_ahead_who_could_not_be_woken_there(unfit):
-    of = fleet(ONE, unfit, host("h1", placement(ONE)), pools=[pool(max_hosts=1)])
+    of = fleet(ONE, unfit, host("h1", ONE), pools=[pool(max_hosts=1)])
     assert not decide(of, notes=knowing({"a/two": 60}, of=unfit.pool)).changes
 
 
@@ -293,7 +292,7 @@ def test_nothing_is_loaded_ahead_on_a_host_that_may_go(fields):
 
 def test_a_load_ahead_has_to_be_worth_its_energy():
     hot = PowerProfile(72.0, 50.0, 700.0)
-    of = fleet(ONE, TWO, host("h1", placement(ONE)), pools=[pool(profile=hot)])
+    of = fleet(ONE, TWO, host("h1", ONE), pools=[pool(profile=hot)])
     assert after(decide(of, notes=knowing({"a/two": 60}, hazards={"a/two": 0.001}))) is not None
     assert after(decide(of, notes=knowing({"a/two": 60}, hazards={"a/two": 0.00001}))) is None
 
@@ -328,13 +327,13 @@ def test_no_more_fits_a_host_made_ahead_than_its_memory():
 @pytest.mark.parametrize("pods", [[Pod.STARTING], [Pod.RUNNING, Pod.RUNNING]])
 def test_hosts_are_made_ahead_one_at_a_time_and_within_the_pool(pods):
     full = [service(f"a/f{i}", gib=4) for i in range(len(pods))]
-    hosts = [host(f"h{i}", placement(s), pod=pod) for i, (s, pod) in enumerate(zip(full, pods, strict=True))]
+    hosts = [host(f"h{i}", s, pod=pod) for i, (s, pod) in enumerate(zip(full, pods, strict=True))]
     notes = knowing({"a/one": 100}, hazards={"a/one": 1.0})
     assert not created(decide(fleet(ONE, *full, *hosts), notes=notes))
 
 
 def test_what_failed_is_not_loaded_again_before_somebody_asks():
-    of = fleet(ONE, TWO, host("h1", placement(ONE)))
+    of = fleet(ONE, TWO, host("h1", ONE))
     notes = replace(knowing({"a/two": 60}), failures=failing("a/two", at=NOW - 9000).failures)
     assert after(decide(of, notes=notes)) is None
     healed = replace(of, services={**of.services, "a/two": replace(TWO, generation=2)})
@@ -342,7 +341,7 @@ def test_what_failed_is_not_loaded_again_before_somebody_asks():
 
 
 def test_the_room_of_who_failed_and_is_tried_again_is_not_filled_meanwhile():
-    of = fleet(ONE, TWO, host("h1", placement(THREE)), THREE, pools=[pool(gib=2)])
+    of = fleet(ONE, TWO, host("h1", THREE), THREE, pools=[pool(gib=2)])
     worthy = replace(knowing({"a/two": 60}), failures=failing().failures)
     asked = replace(of, gateways=fleet(held=["a/one"]).gateways)
     assert after(decide(asked, notes=worthy)) is None
@@ -383,15 +382,14 @@ def vacated(told):
 
 def spread(*, one=(), two=(), **fields):
     """Two hosts, each with one model in use, and whatever else."""
-    hosts = [host("h1", placement(ONE), *one), host("h2", placement(TWO), *two)]
+    hosts = [host("h1", ONE, *one), host("h2", TWO, *two)]
     return fleet(ONE, TWO, THREE, *hosts, **fields)
 
 
 def test_a_host_whose_models_fit_elsewhere_is_vacated_and_they_move():
     told = decide(spread(), seen_at=NOW - 1800)
     assert vacated(told) == ["h1"]
-    cordoned = replace(spread(), hosts={**spread().hosts, "h1": replace(spread().hosts["h1"], cordoned=True)})
-    moved = decide(cordoned, seen_at=NOW - 10)
+    moved = decide(altered(spread(), cordoned=True), seen_at=NOW - 10)
     assert [p.service for p in after(moved, "h2")] == ["a/two", "a/one"]
     assert vacated(moved) == []
 
@@ -419,38 +417,33 @@ def test_no_host_is_vacated_while_requests_are_held():
 
 def test_no_host_is_vacated_while_another_moves_or_starts():
     for fields in ({"cordoned": True}, {"pod": Pod.STARTING}):
-        other = host("h3", placement(THREE), **fields)
+        other = host("h3", THREE, **fields)
         of = spread(pools=[pool(max_hosts=3)])
         assert not vacated(decide(replace(of, hosts={**of.hosts, "h3": other}), seen_at=NOW - 9000))
 
 
 def test_a_host_that_drains_or_loads_is_not_vacated():
     drains = placement(THREE, state=State.DRAINING)
-    of = fleet(ONE, TWO, THREE, host("h1", placement(ONE), drains), host("h2", placement(TWO), drains))
+    of = fleet(ONE, TWO, THREE, host("h1", ONE, drains), host("h2", TWO, drains))
     assert not vacated(decide(of, seen_at=NOW - 9000))
-    loading = [host(n, p, reports=[reported(p, Report.LOADING)]) for n, p in _pairs()]
+    loading = [telling("h1", ONE, Report.LOADING), telling("h2", TWO, Report.LOADING)]
     assert not vacated(decide(fleet(ONE, TWO, *loading), seen_at=NOW - 9000))
 
 
-def _pairs():
-    return [("h1", placement(ONE)), ("h2", placement(TWO))]
-
-
 def test_nobody_is_moved_to_a_host_that_would_be_too_busy():
-    busy = [host(n, p, reports=[reported(p, busy=0.5)]) for n, p in _pairs()]
+    busy = [telling("h1", ONE, busy=0.5), telling("h2", TWO, busy=0.5)]
     assert not vacated(decide(fleet(ONE, TWO, *busy), seen_at=NOW - 9000))
-    calm = [host(n, p, reports=[reported(p, busy=0.4)]) for n, p in _pairs()]
+    calm = [telling("h1", ONE, busy=0.4), telling("h2", TWO, busy=0.4)]
     assert vacated(decide(fleet(ONE, TWO, *calm), seen_at=NOW - 9000)) == ["h1"]
 
 
 def test_who_is_alone_is_not_moved_to_save_a_host():
     alone = [replace(s, dedicated=True) for s in (ONE, TWO)]
-    hosts = [host(n, p) for n, p in _pairs()]
-    assert not vacated(decide(fleet(*alone, *hosts), seen_at=NOW - 9000))
+    assert not vacated(decide(fleet(*alone, host("h1", ONE), host("h2", TWO)), seen_at=NOW - 9000))
 
 
 def test_who_is_gone_is_not_moved_before_it_was_looked_at():
-    of = fleet(TWO, host("h1", placement(ONE)), host("h2", placement(TWO)))
+    of = fleet(TWO, host("h1", ONE), host("h2", TWO))
     d = draft(of, observe(_old(NOTHING_NOTED), of, NOW))
     consolidate(d)
     assert [change.host for change in d.changes()] == ["h2"]
@@ -458,8 +451,7 @@ def test_who_is_gone_is_not_moved_before_it_was_looked_at():
 
 def test_a_move_that_loses_too_much_worth_is_not_made():
     third = service("a/three", gib=3)
-    rider = placement(third, state=RIDER)
-    of = fleet(ONE, TWO, third, host("h1", placement(ONE), rider), host("h2", placement(TWO), *riding_big()))
+    of = fleet(ONE, TWO, third, host("h1", ONE, *riding(third)), host("h2", TWO, *riding(BIG)))
     dear = knowing({"a/three": 100, "a/big": 100}, hazards={"a/three": 0.0006, "a/big": 0.0006})
     assert not vacated(decide(replace(of, services={**of.services, "a/big": BIG}), notes=_old(dear)))
     cheap = knowing({"a/three": 100, "a/big": 100}, hazards={"a/three": 0.0002, "a/big": 0.0002})
@@ -469,10 +461,6 @@ def test_a_move_that_loses_too_much_worth_is_not_made():
 BIG = service("a/big", gib=3)
 
 
-def riding_big():
-    return [placement(BIG, state=RIDER)]
-
-
 def _old(notes):
     return replace(notes, since={("Opened", name): NOW - 9000 for name in ("h1", "h2")})
 
@@ -480,21 +468,19 @@ def _old(notes):
 def crowded(full, *, each=4, gib=1):
     """Hosts that are full with what is in use."""
     kept = [[service(f"a/f{n}-{i}", gib=gib) for i in range(each)] for n in range(full)]
-    return [s for few in kept for s in few] + [
-        host(f"h{n:02}", *(placement(s) for s in few)) for n, few in enumerate(kept)
-    ]
+    return [s for few in kept for s in few] + [host(f"h{n:02}", *few) for n, few in enumerate(kept)]
 
 
 def test_a_host_is_vacated_however_many_full_ones_come_first():
     small = [service("a/x"), service("a/y")]
-    hosts = [host("z1", placement(small[0])), host("z2", placement(small[1]))]
+    hosts = [host("z1", small[0]), host("z2", small[1])]
     of = fleet(*small, *crowded(9), *hosts, pools=[pool(max_hosts=50)])
     assert vacated(decide(of, seen_at=NOW - 9000)) == ["z1"]
 
 
 def test_a_host_is_vacated_however_many_nobody_can_take_come_first():
     pairs = [[service(f"a/{name}{n}") for n in range(2)] for name in "xy"]
-    hosts = [host(f"z{n}", *map(placement, pair)) for n, pair in enumerate(pairs)]
+    hosts = [host(f"z{n}", *pair) for n, pair in enumerate(pairs)]
     of = fleet(*pairs[0], *pairs[1], *crowded(10, each=1, gib=4), *hosts, pools=[pool(max_hosts=50)])
     turns = [vacated(decide(of, seen_at=NOW - 9000, now=NOW + 60 * turn)) for turn in range(2)]
     assert sorted(turns) == [[], ["z0"]]
@@ -502,7 +488,7 @@ def test_a_host_is_vacated_however_many_nobody_can_take_come_first():
 
 def test_a_model_that_takes_more_than_it_reserved_is_not_moved_to_where_only_that_fits():
     grown = replace(ONE, measured_bytes=3 * GIB)
-    tight = [host("h1", placement(grown)), host("h2", placement(service("a/two", gib=2)), kept=True)]
+    tight = [host("h1", grown), host("h2", service("a/two", gib=2), kept=True)]
     of = fleet(grown, service("a/two", gib=2), *tight)
     assert not vacated(decide(of, seen_at=NOW - 9000))
 
@@ -519,8 +505,8 @@ HELD = service("a/held", gib=2)
 
 def full(*, held=("a/held",), pools=None, more=(), **fields):
     """A vacated host, and one whose room was taken before the vacated one's model could move there."""
-    taken = host("h2", placement(service("a/big", gib=4)))
-    hosts = [host("h1", placement(ONE), **(EMPTIED | fields)), taken]
+    taken = host("h2", service("a/big", gib=4))
+    hosts = [host("h1", ONE, **(EMPTIED | fields)), taken]
     return fleet(ONE, HELD, service("a/big", gib=4), *hosts, *more, held=held, pools=pools)
 
 
@@ -553,16 +539,13 @@ def test_a_host_that_ends_is_left_for_a_new_one_though_it_was_vacated():
 def test_a_vacated_host_is_not_used_again_for_who_would_find_no_room_there_either():
     big = service("a/held", gib=4)
     of = full(more=[host("h3")], pools=[pool(max_hosts=3)])
-    third = replace(of.hosts["h3"], placements=(placement(ONE, id_="moved"),))
-    moved = replace(of, services={**of.services, "a/held": big}, hosts={**of.hosts, "h3": third})
+    moved = altered(of, "h3", placements=(placement(ONE, id_="moved"),))
+    moved = replace(moved, services={**of.services, "a/held": big})
     assert opened(decide(moved, seen_at=NOW - 10)) == []
 
 
 def test_a_host_that_is_used_again_is_not_vacated_at_once():
-    emptied = spread()
-    emptied = replace(emptied, hosts={**emptied.hosts, "h1": replace(emptied.hosts["h1"], **EMPTIED)})
-    notes = observe(observe(NOTHING_NOTED, emptied, NOW - 9000), spread(), NOW - 1799)
-    busy = replace(spread().hosts["h2"], kept=True)
-    of = replace(spread(), hosts={**spread().hosts, "h2": busy})
+    notes = observe(observe(NOTHING_NOTED, altered(spread(), **EMPTIED), NOW - 9000), spread(), NOW - 1799)
+    of = altered(spread(), "h2", kept=True)
     assert vacated(decide(of, notes=notes)) == []
     assert vacated(decide(of, notes=notes, now=NOW + 1)) == ["h1"]
