@@ -71,7 +71,7 @@ class Fleet:
         self.view = View()
         self.ledger = Ledger(self.view, lambda: self.now, Carbon(None, self.view, lambda: self.now))
         self.worth = News(self.view, self.ledger)
-        self.view.on_news = self.ledger.see
+        self.view.on_news = lambda kind, key, _matters: self.ledger.see(kind, key)
         for name in self.objects:
             self.tell(name)
         self.plan()
