@@ -26,7 +26,8 @@ class Copy:
     Attributes:
         used: when it was last asked, or became ready or routed again: idleness counts from then.
         busy_until: when its last request ends.
-        busy_seconds: that it computed or will have by then; `told_seconds` of them are in `busy` already.
+        busy_seconds: that it computed or will have by then.
+        marks: how many of them had passed at the last two measurements.
         busy: share of the last window.
         ends: when those of its requests end that are not told of yet.
         asked: it was asked since it was idle, and is looked at next.
@@ -37,7 +38,7 @@ class Copy:
     used: float = 0.0
     busy_until: float = 0.0
     busy_seconds: float = 0.0
-    told_seconds: float = 0.0
+    marks: tuple[float, float] = (0.0, 0.0)
     busy: float = 0.0
     idle: bool = False
     asked: bool = False
@@ -68,10 +69,10 @@ class Copy:
         return max(at, ceil(at / every) * every)
 
     def measure(self, now: float, window_seconds: float) -> None:
-        """Tell the busy share anew."""
+        """Tell the busy share anew, twice in each window."""
         done = self.busy_seconds - max(0.0, self.busy_until - now)
-        self.busy = round((done - self.told_seconds) / window_seconds * BUSY_STEPS) / BUSY_STEPS
-        self.told_seconds = done
+        self.busy = round((done - self.marks[0]) / window_seconds * BUSY_STEPS) / BUSY_STEPS
+        self.marks = self.marks[1], done
 
     def reported(self) -> Reported:
         """Return what is said of it."""
@@ -135,7 +136,7 @@ class Agent:
             self._timeline.at(copy.next_look(self._timeline.now), partial(self._notice, copy))
 
     def measure(self, window_seconds: float) -> bool:
-        """Measure the busy shares of the last window; tell whether anything computed in it."""
+        """Measure the busy shares of the last window, twice in each; tell whether anything computed in it."""
         for copy in self.copies.values():
             copy.measure(self._timeline.now, window_seconds)
         self._on_change()

@@ -31,11 +31,8 @@ from lull.simulate.timeline import Timeline
 from lull.simulate.trace import Trace
 
 POOL = "gpu"
-FIGURES_SECONDS = 60.0
-"""How often figures are told, of the time since then, while somebody is asked.
-
-The real agent tells those of the last minute, every half a minute: the simulated controller knows no sooner.
-"""
+FIGURES_SECONDS = 30.0
+"""How often figures are told while somebody is asked: busy shares are those of twice this time."""
 ENOUGH_HOSTS = 10_000
 """The simulated cluster is never short of hosts: it is asked how many are kept, not how many there are."""
 
@@ -243,7 +240,7 @@ class World:
     def _publish(self) -> None:
         """Let the figures of the last window be told."""
         self._figures_due = False
-        busy = [machine.agent.measure(FIGURES_SECONDS) for machine in self._machines.values()]
+        busy = [machine.agent.measure(2 * FIGURES_SECONDS) for machine in self._machines.values()]
         if any(busy):
             self._publish_soon()
 

@@ -152,19 +152,22 @@ def test_a_shorter_idle_time_takes_effect_at_once(agent, timeline):
     assert agent.reports()["a"].idle
 
 
-def test_the_busy_share_is_that_of_the_last_window(agent, timeline):
+def test_the_busy_share_is_that_of_the_last_window_and_is_measured_twice_in_it(agent, timeline):
     agent.want([placement("a")])
     go_to(timeline, 30.0)
-    assert not agent.measure(30.0)
+    assert not agent.measure(60.0)
     agent.use(agent.copies["a"], until=45.0)
     agent.use(agent.copies["a"], until=40.0)
     go_to(timeline, 50.0)
     agent.use(agent.copies["a"], until=75.0)
     go_to(timeline, 60.0)
-    assert agent.measure(30.0)
-    assert agent.reports()["a"].busy == pytest.approx(0.85)  # 15 s and 10 s of 30 s, in steps
+    assert agent.measure(60.0)
+    assert agent.reports()["a"].busy == pytest.approx(0.4)  # 15 s and 10 s of 60 s, in steps
     go_to(timeline, 90.0)
-    assert agent.measure(30.0)
-    assert agent.reports()["a"].busy == pytest.approx(0.5)
+    assert agent.measure(60.0)
+    assert agent.reports()["a"].busy == pytest.approx(0.65)  # and 15 s more
     go_to(timeline, 120.0)
-    assert not agent.measure(30.0)
+    assert agent.measure(60.0)
+    assert agent.reports()["a"].busy == pytest.approx(0.25)
+    go_to(timeline, 150.0)
+    assert not agent.measure(60.0)

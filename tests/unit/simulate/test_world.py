@@ -22,6 +22,8 @@ from lull.simulate.record import COALESCE_SECONDS, HOP_SECONDS
 from lull.simulate.setting import HOLD_SECONDS, Setting
 from lull.simulate.timeline import Timeline
 from lull.simulate.world import FIGURES_SECONDS, World
+from lull_runtime.agent import status
+from lull_runtime.measure import window
 from unit.simulate.traces import trace
 
 OF = trace((0, "a", 1), (0, "b", 1), length_seconds=1000)
@@ -272,8 +274,8 @@ def test_figures_follow_within_their_time_until_nothing_computes(serving):
     serving.go_to(100.0)
     serving.world.pilot.arrive(A, 15.0)
     serving.go_to(100.0 + FIGURES_SECONDS + HOP_SECONDS)
-    assert serving.world.hosts["h"].reports[serving.a.id].busy == pytest.approx(15 / FIGURES_SECONDS)
-    serving.go_to(100.0 + 2 * FIGURES_SECONDS + HOP_SECONDS)
+    assert serving.world.hosts["h"].reports[serving.a.id].busy == pytest.approx(15 / (2 * FIGURES_SECONDS))
+    serving.go_to(100.0 + 3 * FIGURES_SECONDS + HOP_SECONDS)
     assert serving.world.hosts["h"].reports[serving.a.id].busy == 0
     seen = serving.changes
     serving.go_to(340.0)
@@ -288,3 +290,7 @@ def test_no_fleet_that_was_seen_changes_afterwards(serving):
     serving.go_to(70.0)
     assert (before.hosts, before.counts) == (hosts, counts)
     assert before.seed != serving.world.fleet().seed
+
+
+def test_figures_are_told_as_often_as_the_real_agent_tells_them():
+    assert (FIGURES_SECONDS, 2 * FIGURES_SECONDS) == (status._ACTIVE_SECONDS, window.WINDOW_SECONDS)
