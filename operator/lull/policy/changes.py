@@ -239,7 +239,8 @@ class Draft:
 
     def awaited_bytes(self, host: Host) -> int:
         """Return the room of a host that is kept for those who wait until there is as much."""
-        return sum(self._awaited.get(host.name, {}).values())
+        waiting = self._awaited.get(host.name)
+        return sum(waiting.values()) if waiting else 0
 
     def create(self, pool: str) -> Host:
         """Add a host to a pool."""

@@ -16,7 +16,7 @@ HOP_SECONDS = 0.025
 """From the gateway's word to the routed model, where it is in memory; measured on one machine."""
 WORD_SECONDS = 0.08
 """What an agent's word adds where a model is loaded: it hears of it, and tells of it; measured so too."""
-LOOKED_AT = 8
+LOOKED_AT = 4
 """How many hosts of a pool are considered: the roomiest. It is an estimate, and there may be a thousand."""
 
 

@@ -42,12 +42,13 @@ def excess_soon_bytes(draft: Draft, host: Host) -> int:
 
 def room_bytes(draft: Draft, host: Host) -> int:
     """Return what a new placement may take of a host now, and leave those their room who wait for it."""
-    return min(-excess_bytes(draft, host), room_soon_bytes(draft, host))
+    room = _own_bytes(draft, host) - charged_bytes(draft, host)
+    return min(room, room_soon_bytes(draft, host)) if draft.awaited_bytes(host) else room
 
 
 def room_soon_bytes(draft: Draft, host: Host) -> int:
     """Return the room once everything that unloads now is gone, and those are there who wait for it."""
-    return -excess_soon_bytes(draft, host) - draft.awaited_bytes(host)
+    return _own_bytes(draft, host) - host.staying_bytes - draft.awaited_bytes(host)
 
 
 def reach_bytes(draft: Draft, host: Host) -> int:
