@@ -9,7 +9,15 @@ from statistics import fmean
 
 from lull.policy.fleet import Count, Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.habits import Crowd, Gaps, Habit, hazards, with_average, with_silence
-from lull.policy.prices import Market, Price, break_even_seconds, market_of, repriced
+from lull.policy.prices import (
+    Market,
+    Price,
+    break_even_seconds,
+    first_price,
+    known_price,
+    market_of,
+    repriced,
+)
 
 USUAL_LOAD_SECONDS = 20.0
 """How long a load is expected to take before the first one of a pool."""
@@ -71,7 +79,7 @@ def remembered(
         )
         for pool in gaps.keys() | starts.keys()
     }
-    learned = Learned({}, crowds, {market: Price(worth) for market, worth in prices.items()})
+    learned = Learned({}, crowds, {market: known_price(worth) for market, worth in prices.items()})
     return with_habits(learned, services)
 
 
@@ -209,7 +217,7 @@ class _Student:
             if pool is None:
                 continue
             floor = break_even_seconds(pool.profile, USUAL_LOAD_SECONDS, learned.start_seconds(pool.name))
-            price = self._prices.get(market, Price())
+            price = self._prices.get(market) or first_price(market)
             self._prices[market] = repriced(price, market, requests, delayed, floor)
         return learned
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host, Placement, Report, Service, State
 from lull.policy.habits import EDGES_SECONDS, UNKNOWN_HAZARDS, Habit, bin_of
-from lull.policy.prices import Price, market_of
+from lull.policy.prices import first_price, market_of
 
-_NO_HABIT, _NO_PRICE = Habit(), Price()
+_NO_HABIT = Habit()
 
 
 def worth(draft: Draft, service: Service, unknown_since: float | None = None) -> float:
@@ -31,7 +31,8 @@ def worth(draft: Draft, service: Service, unknown_since: float | None = None) ->
 
 def price_of(draft: Draft, service: Service) -> float:
     """Return what a delayed request to a service is worth, in host-seconds."""
-    return draft.notes.learned.prices.get(market_of(service), _NO_PRICE).worth_seconds
+    market = market_of(service)
+    return (draft.notes.learned.prices.get(market) or first_price(market)).worth_seconds
 
 
 def kept_worth(draft: Draft, placements: Iterable[Placement]) -> float:

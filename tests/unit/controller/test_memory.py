@@ -10,7 +10,7 @@ from lull.controller.view import View
 from lull.kube import MODELPOOLS, MODELSERVICES
 from lull.policy.habits import NO_GAPS, Crowd, Habit, with_silence
 from lull.policy.learning import Learned
-from lull.policy.prices import Price
+from lull.policy.prices import Price, known_price
 
 from .world import World, pool, service
 
@@ -57,7 +57,7 @@ def test_a_pool_s_price_and_start_time_read_back_as_they_were_written():
     status = pool_memory(learned(), "default")
     assert ModelPoolStatus.model_validate({"conditions": []} | status)
     again = recalled(shown(MODELPOOLS, pool(), status))
-    assert again.prices == {("default", 5): Price(2300.0)}
+    assert again.prices == {("default", 5): known_price(2300.0)}
     assert again.crowds["default"].start_seconds == 31.0
 
 

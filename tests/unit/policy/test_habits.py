@@ -1,6 +1,4 @@
-"""What is learned of silences, loads and starts, and what a delay comes to be worth."""
-
-from math import exp
+"""What is learned of silences, loads and starts."""
 
 import pytest
 
@@ -21,16 +19,7 @@ from lull.policy.habits import (
 )
 from lull.policy.learning import Learned, learn, remembered, starting
 from lull.policy.notes import NOTHING_NOTED, observe
-from lull.policy.power import PowerProfile
-from lull.policy.prices import (
-    MOST_WORTH_SECONDS,
-    RATE,
-    Price,
-    break_even_seconds,
-    load_cost_seconds,
-    market_of,
-    repriced,
-)
+from lull.policy.prices import known_price
 from unit.policy.fleets import (
     NOW,
     Pod,
@@ -44,7 +33,6 @@ from unit.policy.fleets import (
 )
 
 ONE, TWO = service("a/one"), service("a/two")
-PROFILE = PowerProfile(72.0, 50.0, 700.0, 0.0)
 
 
 def seen(*looks, notes=NOTHING_NOTED):
@@ -246,7 +234,7 @@ def test_a_restarted_controller_goes_on_with_what_it_kept():
     assert learned.crowds["pool"].gaps == tuple(2 * n for n in gaps)
     assert (learned.start_seconds("pool"), learned.start_seconds("other")) == (12.0, 5.0)
     assert learned.habits["a/one"].hazards == hazards(gaps, learned.crowds["pool"].hazards)
-    assert learned.prices[("pool", 5)] == Price(700.0)
+    assert learned.prices[("pool", 5)] == known_price(700.0)
 
 
 def test_who_had_no_silence_yet_goes_on_as_its_pool_learns():
@@ -271,70 +259,6 @@ def test_a_host_that_starts_is_a_fact_until_it_runs():
 
 def counted(requests, delayed, of=ONE):
     return replace(fleet(of), counts={of.key: Count(requests, delayed)})
-
-
-def test_a_delay_is_worth_more_the_more_of_them_there_are():
-    notes = seen((0.0, counted(100, 10)))
-    assert notes.learned.prices == {}  # totals from before are nobody's doing
-    dearer = seen((1.0, counted(140, 30)), notes=notes).learned.prices[("pool", 5)]
-    assert dearer.worth_seconds == pytest.approx(1800 * exp(RATE * (20 - 2)))
-    cheaper = seen((1.0, counted(500, 10)), notes=notes).learned.prices[("pool", 5)]
-    assert cheaper.worth_seconds == pytest.approx(1800 * exp(-RATE * 20))
-
-
-def test_a_price_moves_in_steps_and_forgets_nothing_between_them():
-    price, steps = Price(), set()
-    for _ in range(100):
-        price = repriced(price, ("pool", 5), 20, 2, 60.0)
-        steps.add(price.worth_seconds)
-    assert len(steps) == 11  # one for each ten delayed requests too many
-    told = price.worth_seconds * exp(RATE * price.over)
-    assert told == pytest.approx(1800 * exp(RATE * 100))
-
-
-def test_totals_that_fell_are_those_of_another_and_change_no_price():
-    assert seen((0.0, counted(100, 10)), (1.0, counted(3, 3))).learned.prices == {}
-
-
-def test_a_delay_counts_though_its_request_is_told_only_later():
-    apart = seen((0.0, counted(0, 0)), (1.0, counted(0, 20)), (31.0, counted(20, 20))).learned.prices
-    together = seen((0.0, counted(0, 0)), (1.0, counted(20, 20))).learned.prices
-    worth = apart[("pool", 5)].worth_seconds
-    assert worth == pytest.approx(together[("pool", 5)].worth_seconds, rel=0.1)
-
-
-def test_services_of_one_objective_share_a_price_and_others_have_their_own():
-    strict = replace(ONE, delayed_percent=0)
-    assert (market_of(ONE), market_of(strict)) == (("pool", 5), ("pool", 0))
-    notes = seen((0.0, counted(0, 0, strict)), (1.0, counted(10, 0, strict)))
-    assert notes.learned.prices == {("pool", 0): Price(1800.0)}
-
-
-def test_a_price_has_bounds():
-    assert repriced(Price(), ("pool", 5), 10_000, 10_000, 60.0).worth_seconds == MOST_WORTH_SECONDS
-    assert repriced(Price(), ("pool", 5), 100_000, 0, 60.0).worth_seconds == 60.0
-    assert repriced(Price(), ("pool", 5), 40_000, 40_000, 60.0).worth_seconds == MOST_WORTH_SECONDS
-
-
-def test_the_share_of_delayed_requests_comes_to_the_objective():
-    price, delayed = Price(), 0.0
-    for _ in range(20_000):
-        share = min(1.0, 100.0 / price.worth_seconds)  # the dearer, the fewer
-        delayed += share
-        over = repriced(price, ("pool", 5), 0, 0, 1.0)
-        price = Price(over.worth_seconds * exp(0.02 * (share - 0.05)))
-    assert delayed / 20_000 == pytest.approx(0.05, abs=0.005)
-
-
-def test_a_wake_costs_its_start_its_load_and_the_load_s_energy():
-    assert load_cost_seconds(PROFILE, 20.0) == pytest.approx(20 * 0.2 * 578 / 122)
-    assert load_cost_seconds(None, 20.0) == load_cost_seconds(PowerProfile(0, 0, 9), 20.0) == 0.0
-    assert break_even_seconds(None, 20.0, 30.0) == 50.0
-
-
-def test_a_price_never_falls_below_break_even():
-    notes = seen((0.0, counted(0, 0)), (1.0, counted(100_000, 0)))
-    assert notes.learned.prices[("pool", 5)].worth_seconds == break_even_seconds(None, 20.0, 30.0)
 
 
 @pytest.mark.parametrize("state", [State.RESIDENT, State.LOADED])

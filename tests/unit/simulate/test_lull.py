@@ -69,7 +69,7 @@ def test_a_model_that_fell_asleep_on_a_kept_host_wakes_without_a_load():
 def test_a_sleeping_model_makes_room_for_a_wake():
     awake = [(at, "busy", 1) for at in range(0, 3000, 50)]
     of = trace(*awake, (60, "a", 1), (2000, "b", 1), length_seconds=LONG, gib=30)
-    outcome = simulate_lull(of, SETTING)
+    outcome = simulate_lull(of, replace(SETTING, delayed_percent=50))
     assert max(count for _, count in outcome.kept) == 1
     assert outcome.loads == 3
 
