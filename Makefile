@@ -33,7 +33,7 @@ $(UV_HOME)/bin/uv:
 	@touch $@
 
 .PHONY: tools
-tools: .venv/.synced  ## Build Kubernetes, etcd and Prometheus and lay out Triton, once, into the cache
+tools: .venv/.synced  ## Build Kubernetes, etcd, Prometheus and two stores, and lay out Triton, once, into the cache
 	@$(RUN) python -m lull.local.toolchain
 	@$(RUN) python -m lull_runtime.backend.install > /dev/null
 

