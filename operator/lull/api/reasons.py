@@ -13,6 +13,15 @@ class Reason(StrEnum):
     WRONG_SHAPES = "WrongShapes"
     CODE_NOT_ALLOWED = "CodeNotAllowed"
     TOO_LARGE = "TooLarge"
+    DISK_FULL = "DiskFull"
+    UNAUTHORIZED = "Unauthorized"
+    UNSIGNED = "Unsigned"
+    WRONGLY_SIGNED = "WronglySigned"
+    UNKNOWN_OPERATOR = "UnknownOperator"
+    EXTERNAL_DATA = "ExternalData"
+    NO_GOLDEN_CASES = "NoGoldenCases"
+    GOLDEN_MISMATCH = "GoldenMismatch"
+    TOO_SLOW = "TooSlow"
     LOAD_TIMEOUT = "LoadTimeout"
     LOAD_FAILED = "LoadFailed"
     HOST_UNSCHEDULABLE = "HostUnschedulable"
@@ -31,6 +40,15 @@ LOAD_FAILURES = frozenset(
         Reason.WRONG_SHAPES,
         Reason.CODE_NOT_ALLOWED,
         Reason.TOO_LARGE,
+        Reason.DISK_FULL,
+        Reason.UNAUTHORIZED,
+        Reason.UNSIGNED,
+        Reason.WRONGLY_SIGNED,
+        Reason.UNKNOWN_OPERATOR,
+        Reason.EXTERNAL_DATA,
+        Reason.NO_GOLDEN_CASES,
+        Reason.GOLDEN_MISMATCH,
+        Reason.TOO_SLOW,
         Reason.LOAD_TIMEOUT,
         Reason.LOAD_FAILED,
     }
