@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.figures import Figure, show, write
+from bench.timeouts import hindsight, one_timeout
 from lull.simulate.bound import lower_bound_host_hours
 from lull.simulate.outcome import Outcome
 from lull.simulate.peers.pods import KNATIVE_WINDOW_SECONDS, scaled_pods
@@ -24,7 +25,7 @@ from lull.simulate.trace import Trace, read_csv
 
 SEEDS = (10, 11)
 TENANTS = (1, 20)
-OBJECTIVES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
+OBJECTIVES = (1, 3, 5, 7, 10, 15, 20, 24, 28, 40, 50, 55)
 FIXED_HOSTS = {1: (1, 2, 4), 20: (1,)}
 """Hosts of each tenant that peers with a fixed number keep, by the number of tenants."""
 BARS: Mapping[str, tuple[float | None, float | None]] = {
@@ -45,6 +46,8 @@ SHORTER: Mapping[str, Simulate] = {
 LOW_CONTEXT_WATTS = 2.0
 """What an idle context draws once the clocks are low."""
 SHARES = (0.01, 0.05, 0.2)
+TIMEOUTS_SECONDS = (60, 120, 300, 1200)
+PRICES_SECONDS = (100, 300, 1000)
 TRACES = Path(__file__).parent.parent / "data" / "traces"
 
 
@@ -73,6 +76,7 @@ def _beside_peers(trace: Trace, tenants: int) -> Iterator[Figure]:
     for peer in _peers(trace, setting, tenants):
         bars = BARS.get(peer.policy.partition(" of ")[0], (None, None))
         yield from _against(where, peer, runs, *bars)
+    yield from _beside_timeouts(where, trace, setting, runs)
     for share in SHARES:
         least = lower_bound_host_hours(trace, setting, share)
         ours = _fewest(runs, share)
@@ -138,6 +142,21 @@ def _against(
         delays,
         of_ratio=True,
     )
+
+
+def _beside_timeouts(where: str, trace: Trace, setting: Setting, runs: Sequence[Outcome]) -> Iterator[Figure]:
+    """Compare with a crude sketch, and with what no timeout could go below if it were told in hindsight."""
+    sketches = (one_timeout(trace, setting, seconds) for seconds in TIMEOUTS_SECONDS)
+    told = (hindsight(trace, setting, price) for price in PRICES_SECONDS)
+    for point in (*sketches, *told):
+        ours = _fewest(runs, point.delayed_fraction)
+        yield Figure(
+            f"{where}: hosts at the delays of {point.name}",
+            ours.host_hours if ours else None,
+            "h",
+            f"{100 * point.delayed_fraction:.1f} % delayed; {_by(ours)}",
+            point.host_hours,
+        )
 
 
 def _fewest(runs: Sequence[Outcome], delayed: float) -> Outcome | None:
