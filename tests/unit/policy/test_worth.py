@@ -499,6 +499,14 @@ def test_a_rider_that_finds_free_room_is_not_lost():
     assert vacated(decide(of, notes=_old(dear))) == ["h1"]
 
 
+@pytest.mark.parametrize(("hazard", "moved"), [(1.0, []), (0.0001, ["h1"])])
+def test_a_rider_that_finds_only_the_room_of_other_riders_is_lost(hazard, moved):
+    of = altered(spread(one=riding(THREE), two=riding(BIG)), "h2", kept=True)
+    of = replace(of, services={**of.services, "a/big": BIG})
+    notes = knowing({"a/three": 100, "a/big": 100}, hazards={"a/three": hazard, "a/big": 0.0001})
+    assert vacated(decide(of, notes=_old(notes))) == moved
+
+
 EMPTIED = {"cordoned": True, "vacated": True}
 HELD = service("a/held", gib=2)
 
