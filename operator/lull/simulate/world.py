@@ -216,7 +216,9 @@ class World:
 
     def _gateway_told(self, then: Callable[[], None]) -> None:
         """Take in what the gateway says of requests that it held."""
-        self._recount(self.pilot.record.told.delayed)
+        known = self._counts
+        delayed = self.pilot.record.told.delayed.items()
+        self._recount([key for key, count in delayed if key not in known or known[key].delayed != count])
         then()
 
     def _count(self, answered: Counter[str]) -> None:
@@ -228,9 +230,7 @@ class World:
         """Put together what agents and the gateway told of some services."""
         delayed = self.pilot.record.told.delayed
         for key in keys:
-            count = Count(self._answered[key], delayed.get(key, 0))
-            if self._counts.get(key) != count:  # the same object says that nothing is new
-                self._counts[key] = count
+            self._counts[key] = Count(self._answered[key], delayed.get(key, 0))
 
     def _publish_soon(self) -> None:
         if not self._figures_due:
