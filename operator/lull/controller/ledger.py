@@ -100,12 +100,16 @@ class Ledger:
         self._wakes: dict[str, float] = {}
         self._fleet: Fleet | None = None  # as of the last plan
         self._mebibytes: Tally[str] = Tally()  # of its services, by pool
+        self._for_nobody: dict[str, tuple[str, int]] = {}  # its pool and milliwatts, by host
+        self._unallocated: Tally[str] = Tally()  # their sum, by pool
         self._started = False
 
     # What others tell it.
 
     def see(self, kind: Resource, key: str) -> None:
         """Charge what an object of the view says now; nothing before the first plan."""
+        if kind is MODELHOSTS:
+            self._sum_up_host(key)
         if not self._started:
             return
         if kind is MODELHOSTS:
@@ -311,14 +315,13 @@ class Ledger:
     def _set_rates(self, fleet: Fleet, now: float) -> None:
         """Let the baselines of all pools run by what is in them now."""
         self._sum_up(fleet)
-        unallocated = self._unallocated_milliwatts()
         for name, book in self._pools.items():
             hosts = fewest_hosts([self._mebibytes[name] * MEBIBYTE], book.capacity_bytes)
             milliwatts = kept_milliwatts(book.profile, hosts) if book.profile else 0
             self._pools[name] = replace(
                 book,
                 account=set_rate(book.account, milliwatts, self._mebibytes[name], now),
-                unallocated_milliwatts=unallocated[name],
+                unallocated_milliwatts=self._unallocated[name],
                 basis=book.basis or ("Modelled" if book.profile else ""),
             )
 
@@ -332,14 +335,17 @@ class Ledger:
                 self._mebibytes[new.pool] += _mebibytes(new)
         self._fleet = fleet
 
-    def _unallocated_milliwatts(self) -> Tally[str]:
-        """Return by pool what hosts draw for no model."""
-        tally: Tally[str] = Tally()
-        for host in self._view.raw[MODELHOSTS].values():
+    def _sum_up_host(self, name: str) -> None:
+        """Sum up what hosts draw for no model, as one of them says another figure."""
+        if name in self._for_nobody:
+            pool, milliwatts = self._for_nobody.pop(name)
+            self._unallocated[pool] -= milliwatts
+        host = self._view.raw[MODELHOSTS].get(name)
+        if host and stays(host):
             energy = (host.get("status") or {}).get("energy") or {}
-            if stays(host):
-                tally[host["spec"]["pool"]] += energy.get("unallocatedMilliwatts", 0)
-        return tally
+            pool, milliwatts = host["spec"]["pool"], energy.get("unallocatedMilliwatts", 0)
+            self._for_nobody[name] = pool, milliwatts
+            self._unallocated[pool] += milliwatts
 
     def _open_services(self, fleet: Fleet, plan: Plan, now: float) -> list[str]:
         """Return the keys of those whose account was opened now and never written."""

@@ -81,9 +81,20 @@ def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
     API_SECONDS.labels(verb).observe(seconds)
 
 
-def observe_plan(plan: Plan) -> None:
-    """Say that the fleet was planned, and what its services are."""
-    PLAN_TIMESTAMP.set_to_current_time()
-    states = Tally(told.state for told in plan.services.values())
-    for state in _STATES:
-        SERVICES.labels(state).set(states[state])
+class PlanMetrics:
+    """Says that the fleet was planned, and what its services are; each plan's news are counted alone."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, str] = {}
+        self._tally: Tally[str] = Tally()
+
+    def observe(self, plan: Plan) -> None:
+        """Take in a plan."""
+        PLAN_TIMESTAMP.set_to_current_time()
+        for key in plan.looked_at:
+            self._tally[self._states.pop(key, "")] -= 1
+            if told := plan.services.get(key):
+                self._states[key] = told.state
+                self._tally[told.state] += 1
+        for state in _STATES:
+            SERVICES.labels(state).set(self._tally[state])

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from lull.api.reasons import LOAD_FAILURES
@@ -17,7 +17,7 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import Object
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import NOTHING_NOTED, Failure, Plan, observe, over_again, plan, wake
+from lull.policy import NOTHING_NOTED, Failure, Plan, Service, observe, over_again, plan, wake
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Planner:
         self._started = False
         self._next_at: float | None = None
         self._last: Plan | None = None
+        self._known: Mapping[str, Service] = {}
         self._addresses: list[str] = []
         self._looked_over_at = float("-inf")
 
@@ -114,7 +115,9 @@ class Planner:
         self._look_over(now)
         self._executor.ask_again()
         fleet = self._view.fleet(self._seed())
-        self._notes = replace(self._notes, learned=completed(self._notes.learned, self._view))
+        if fleet.services is not self._known:
+            self._known = fleet.services
+            self._notes = replace(self._notes, learned=completed(self._notes.learned, self._view))
         self._notes = observe(self._notes, fleet, now, SERVICES_AT_ONCE)
         with PLAN_SECONDS.time():
             decided = self._last = plan(fleet, self._notes, now, self._last, SERVICES_AT_ONCE)

@@ -74,7 +74,7 @@ class View:
         self.pools = self._roster.pools
         self.hosts = self._roster.hosts
         self.gateways = self._roster.gateways
-        self.counts: dict[str, Count] = {}
+        self.counts = self._roster.counts
         self.cordons: dict[str, str] = {}
         self.kept: set[str] = set()
         self._assumed: dict[str, Host | None] = {}
@@ -98,7 +98,7 @@ class View:
 
     def fleet(self, seed: str) -> Fleet:
         """Return the fleet as it is now."""
-        return self._roster.fleet(seed, self.counts)
+        return self._roster.fleet(seed)
 
     def gateway_addresses(self) -> list[str]:
         """Return where the gateways listen that say so."""

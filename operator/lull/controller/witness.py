@@ -5,7 +5,7 @@ from lull.controller.deeds import Deeds
 from lull.controller.events import EventPoster
 from lull.controller.fences import Fences
 from lull.controller.ledger import Ledger
-from lull.controller.metrics import observe_plan, observe_wake
+from lull.controller.metrics import PlanMetrics, observe_wake
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes, Woken
@@ -27,13 +27,14 @@ class Witness:
         self._ledger = ledger
         self._statuses = statuses
         self._events = events
+        self._metrics = PlanMetrics()
         self._fences = Fences(view, clock)
         self._deeds = Deeds(view, events)
 
     def planned(self, plan: Plan) -> None:
         """Take note of a plan, before anything of it is written."""
         self._ledger.follow(plan.seen.fleet, plan)
-        observe_plan(plan)
+        self._metrics.observe(plan)
         self.wakes.settle(plan)
         self._fences.look()
 

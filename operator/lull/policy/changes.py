@@ -104,6 +104,8 @@ class Draft:
         """Replicas by service, as far as they were asked for."""
         self.nearby: dict[tuple[str, str], tuple[list[Host], int]] = {}
         """Hosts that a wake may go to, and how many there are in all, by pool and tenant, in the end."""
+        self.largest: dict[str, int] = {}
+        """The most bytes that may ever be had of a host, by pool, as far as asked for in the end."""
         self.farewells: dict[str, float | None] = {}
         """When hosts go if nobody asks, by name, as far as they were asked for in the end."""
         self._deleted: dict[str, str] = {}
@@ -177,6 +179,7 @@ class Draft:
         """Change what a host should hold."""
         changed = replace(host, placements=tuple(placements))
         self._stir(self.hosts[host.name].holds | changed.holds, host.name)
+        self.largest.pop(host.pool, None)
         self.hosts[host.name] = changed
         known = self.fleet.hosts.get(host.name)
         for service in changed.holds - (known.holds if known else frozenset()):
@@ -246,6 +249,7 @@ class Draft:
         """Add a host to a pool."""
         host = Host(self._fresh(pool), pool)
         self.hosts[host.name] = host
+        self.largest.pop(pool, None)
         self._made.setdefault(pool, []).append(host.name)
         self.scope.hosts.names.add(host.name)
         return host
@@ -260,6 +264,7 @@ class Draft:
         """Let a host go that this draft did not make itself."""
         self._stir(host.holds, host.name)
         del self.hosts[host.name]
+        self.largest.pop(host.pool, None)
         self._deleted[host.name] = reason
 
     def changes(self) -> list[Change]:
@@ -267,6 +272,8 @@ class Draft:
         changes: list[Change] = []
         for name, host in self.hosts.items():
             old = self.fleet.hosts.get(name)
+            if old is host:
+                continue  # nearly always
             if old is None:
                 changes.append(CreateHost(name, host.pool, host.placements))
             elif old.placements != host.placements:

@@ -96,15 +96,21 @@ def _may_free_node(draft: Draft, host: Host) -> bool:
 
 def _make_way(draft: Draft) -> None:
     """Let the least worthy idle host go for each service that waits for one in a full pool."""
+    idle: dict[str, list[Host]] = {}
     for key, (reason, _) in draft.blocked.items():
         pool = draft.fleet.services[key].pool
-        ready_to_go = (h for h in draft.of_pool(pool) if not h.kept and h.pod is not Pod.TERMINATING)
-        idle = [h for h in ready_to_go if serves_nobody(h)]
-        if reason == Reason.NO_CAPACITY and idle:
-            draft.delete(
-                min(idle, key=lambda host: _standing(draft, host)),
-                f"{key} waits for a host, and this one serves nobody",
-            )
+        if reason == Reason.NO_CAPACITY and pool not in idle:
+            idle[pool] = _ready_to_go(draft, pool)
+        if reason == Reason.NO_CAPACITY and idle[pool]:
+            least = min(idle[pool], key=lambda host: _standing(draft, host))
+            idle[pool].remove(least)
+            draft.delete(least, f"{key} waits for a host, and this one serves nobody")
+
+
+def _ready_to_go(draft: Draft, pool: str) -> list[Host]:
+    """Return the hosts of a pool that serve nobody."""
+    ready = (h for h in draft.of_pool(pool) if not h.kept and h.pod is not Pod.TERMINATING)
+    return [h for h in ready if serves_nobody(h)]
 
 
 def _standing(draft: Draft, host: Host) -> tuple[float, float, str]:

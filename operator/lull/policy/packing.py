@@ -56,6 +56,19 @@ def reach_bytes(draft: Draft, host: Host) -> int:
     return room_soon_bytes(draft, host) + host.riding_bytes
 
 
+def most_bytes(draft: Draft, host: Host) -> int:
+    """Return the most that a new placement may ever have of a host: no drain ends later, and nobody waits."""
+    drained = sum(p.memory_bytes for p in host.draining)
+    return host.riding_bytes + drained - excess_soon_bytes(draft, host)
+
+
+def largest_bytes(draft: Draft, pool: str) -> int:
+    """Return the most that a new placement may ever have of a host of a pool; 0 without any."""
+    if pool not in draft.largest:
+        draft.largest[pool] = max((most_bytes(draft, host) for host in draft.of_pool(pool)), default=0)
+    return draft.largest[pool]
+
+
 def _own_bytes(draft: Draft, host: Host) -> int:
     most, own = draft.fleet.pools[host.pool].capacity_bytes, host.capacity_bytes
     return (own if own and own < most else most) - HOST_OVERHEAD_BYTES

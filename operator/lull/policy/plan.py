@@ -94,7 +94,7 @@ def plan(
     return Plan(
         changes=[*draft.changes(), *missing_pods(draft)],
         next_at=now if seen.left else min(seen.due.values(), default=None),
-        services=_carried(last.services if last else {}, told, fleet),
+        services=_carried(last, told, fleet),
         pools=pools,
         looked_at=frozenset(draft.scope.services.names - draft.kept_back.keys()),
         seen=seen,
@@ -138,11 +138,12 @@ def _restless(host: Host) -> bool:
     return bool(host.draining) or host.pod is Pod.MISSING
 
 
-def _carried(
-    before: Mapping[str, Explanation], told: Mapping[str, Explanation], fleet: Fleet
-) -> dict[str, Explanation]:
+def _carried(last: Plan | None, told: Mapping[str, Explanation], fleet: Fleet) -> Mapping[str, Explanation]:
     """Return what is said of every service that there is."""
-    said = {**before, **told}
-    for key in before.keys() - fleet.services.keys():
-        del said[key]
+    if last is None:
+        return told
+    said = {**last.services, **told}
+    if last.seen.fleet.services is not fleet.services:
+        for key in said.keys() - fleet.services.keys():
+            del said[key]
     return said

@@ -135,11 +135,13 @@ def _to_place(
     if not new:
         return there
     hosts = draft.of_pool(pool.name)
-    soon = (host for host in hosts if host.riding_bytes or host.leaving)
-    reach = max((reach_bytes(draft, host) for host in soon if _admits_all(draft, host, tenants)), default=0)
     alive = [host for host in hosts if not lost(draft, host)]
     full = any(host.trouble for host in alive)
     spare = 0 if full else max(0, pool.max_hosts - len(alive) - draft.set_aside[pool.name])
+    if not spare:
+        return there
+    soon = (host for host in hosts if host.riding_bytes or host.leaving)
+    reach = max((reach_bytes(draft, host) for host in soon if _admits_all(draft, host, tenants)), default=0)
     return there + [load for load in new if max(i.memory_bytes for i in load.items) > reach][:spare]
 
 

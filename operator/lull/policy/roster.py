@@ -1,25 +1,55 @@
 """The fleet as it changes, one object at a time, and its indices with it."""
 
+from collections import UserDict
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from lull.policy.fleet import Count, Fleet, Gateway, Host, Index, Pool, Service
 
+V = TypeVar("V")
 
-class Roster:
-    """What there is. Hosts change by `show` and `hide`, which index them; the other dicts are plain."""
+
+class Entries(UserDict[str, V]):
+    """What there is of one kind; shown as one and the same object until it changes.
+
+    So nobody copies what stays as it is, nor compares it: `changed` knows it by its identity.
+    """
 
     def __init__(self) -> None:
-        self.services: dict[str, Service] = {}
-        self.pools: dict[str, Pool] = {}
-        self.gateways: dict[str, Gateway] = {}
-        self._hosts: dict[str, Host] = {}
-        self._homes: dict[str, tuple[str, ...]] = {}
-        self._by_pool: dict[str, tuple[str, ...]] = {}
+        self._shown: Mapping[str, V] | None = None
+        super().__init__()
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self._shown = None
+        self.data[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        self._shown = None
+        del self.data[key]
+
+    def shown(self) -> Mapping[str, V]:
+        """Return all as it is now; nothing changes it any more."""
+        if self._shown is None:
+            self._shown = dict(self.data)
+        return self._shown
+
+
+class Roster:
+    """What there is. Hosts change by `show` and `hide`, which index them; all else entry by entry."""
+
+    def __init__(self) -> None:
+        self.services = Entries[Service]()
+        self.pools = Entries[Pool]()
+        self.gateways = Entries[Gateway]()
+        self.counts = Entries[Count]()
+        self._hosts = Entries[Host]()
+        self._homes = Entries[tuple[str, ...]]()
+        self._by_pool = Entries[tuple[str, ...]]()
 
     @property
     def hosts(self) -> Mapping[str, Host]:
         """The hosts by name."""
-        return self._hosts
+        return self._hosts.data
 
     def show(self, host: Host) -> None:
         """Take a host as it is now."""
@@ -43,25 +73,25 @@ class Roster:
             _cut(self._by_pool, [host.pool], name)
             _cut(self._homes, host.holds, name)
 
-    def fleet(self, seed: str, counts: Mapping[str, Count] | None = None) -> Fleet:
+    def fleet(self, seed: str) -> Fleet:
         """Return the fleet as it is now; nothing changes it any more."""
         return Fleet(
-            dict(self.services),
-            dict(self.pools),
-            dict(self._hosts),
-            dict(self.gateways),
+            self.services.shown(),
+            self.pools.shown(),
+            self._hosts.shown(),
+            self.gateways.shown(),
             seed,
-            dict(counts or {}),
-            Index(dict(self._homes), dict(self._by_pool)),
+            self.counts.shown(),
+            Index(self._homes.shown(), self._by_pool.shown()),
         )
 
 
-def _add(index: dict[str, tuple[str, ...]], keys: Collection[str], name: str) -> None:
+def _add(index: Entries[tuple[str, ...]], keys: Collection[str], name: str) -> None:
     for key in keys:
         index[key] = (*index.get(key, ()), name)
 
 
-def _cut(index: dict[str, tuple[str, ...]], keys: Collection[str], name: str) -> None:
+def _cut(index: Entries[tuple[str, ...]], keys: Collection[str], name: str) -> None:
     for key in keys:
         left = tuple(other for other in index[key] if other != name)
         if left:

@@ -10,7 +10,16 @@ from lull.policy.changes import Change, Draft, same_model
 from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, placed, waits
-from lull.policy.packing import name_is_free, need_bytes, open_to, reach_bytes, room_bytes, room_soon_bytes
+from lull.policy.packing import (
+    largest_bytes,
+    most_bytes,
+    name_is_free,
+    need_bytes,
+    open_to,
+    reach_bytes,
+    room_bytes,
+    room_soon_bytes,
+)
 from lull.policy.queue import patience_seconds, wait_seconds
 from lull.policy.scope import Scope
 from lull.policy.worth import cheapest, kept_worth, standing
@@ -151,11 +160,11 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
     Where it would wait longer on all hosts, a new one is made for it, unless that would be even later.
     """
     need = need_bytes(draft.fleet, service)
-    best = _fullest_with_room(draft, service, need, within_seconds)
+    hosts = _within_reach(draft, service.pool, need)
+    best = _fullest_with_room(draft, hosts, service, need, within_seconds)
     if best:
         draft.place(best, service, need)
         return None
-    hosts = [host for host in draft.of_pool(service.pool) if reach_bytes(draft, host) >= need]
     soon = (h for h in hosts if room_soon_bytes(draft, h) >= need and open_to(draft, h, service))
     first = next((host for host in soon if _is_near(draft, host, within_seconds)), None)
     if first:
@@ -174,14 +183,24 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
     return refused
 
 
+def _within_reach(draft: Draft, pool: str, need: int) -> list[Host]:
+    """Return the hosts that have the room once their free riders are gone."""
+    if largest_bytes(draft, pool) < need:  # found at once: many may wait for one more host
+        return []
+    return [host for host in draft.of_pool(pool) if reach_bytes(draft, host) >= need]
+
+
 def _without_host(draft: Draft, service: Service, need: int) -> tuple[str, str] | None:
     """Return for what room a service waits that can have no host; None where none is in sight.
 
     Where a drain is what is in its way, the room beside that is kept for it too.
     """
+    if largest_bytes(draft, service.pool) < need:
+        return None
     if _evict_namesake(draft, service, need):
         return MAKING_ROOM, "a model of the same name is being unloaded to make room"
-    open_hosts = [host for host in draft.of_pool(service.pool) if open_to(draft, host, service)]
+    large = (host for host in draft.of_pool(service.pool) if most_bytes(draft, host) >= need)
+    open_hosts = [host for host in large if open_to(draft, host, service)]  # asked last: it takes longest
     if any(reach_bytes(draft, host) + draft.awaited_bytes(host) >= need for host in open_hosts):
         return MAKING_ROOM, "the room that there will be is for those whose turn is before"
     for host in open_hosts:
@@ -210,12 +229,14 @@ def _soonest_seconds(draft: Draft, hosts: list[Host], service: Service, beyond_s
     return min((seconds for seconds in waits if seconds > beyond_seconds), default=inf)
 
 
-def _fullest_with_room(draft: Draft, service: Service, need: int, within_seconds: float) -> Host | None:
+def _fullest_with_room(
+    draft: Draft, hosts: list[Host], service: Service, need: int, within_seconds: float
+) -> Host | None:
     """Return the host that fits best; who may share it, and when it can load, takes longest: asked last."""
-    rooms = ((room_bytes(draft, host), host) for host in draft.of_pool(service.pool))
+    rooms = ((room_bytes(draft, host), host) for host in hosts)
     fit = [(host.pod is not Pod.RUNNING, room, host.name) for room, host in rooms if room >= need]
-    hosts = (draft.hosts[name] for _, _, name in sorted(fit))
-    free = (h for h in hosts if open_to(draft, h, service) and name_is_free(h, service))
+    ordered = (draft.hosts[name] for _, _, name in sorted(fit))
+    free = (h for h in ordered if open_to(draft, h, service) and name_is_free(h, service))
     return next((host for host in free if _is_near(draft, host, within_seconds)), None)
 
 
