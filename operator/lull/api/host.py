@@ -34,6 +34,9 @@ class HostModel(Model):
     format: Literal["Auto", "Artifact", "TritonRepository"] = Field("Auto", description="What it is.")
     memory: Quantity | None = Field(None, description="What the controller reserves for it.")
     idle_after: Duration | None = Field(None, description="Time without a request after which it is idle.")
+    latency: Duration | None = Field(
+        None, description="The service's objective: slower than this once loaded, and it is not served."
+    )
     epoch: Annotated[int, Field(ge=1)] = Field(
         1, description="Raised each time the placement is routed again; a drain is claimed for one epoch."
     )

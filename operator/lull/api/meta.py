@@ -17,6 +17,8 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Dns1123Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 ServiceKey = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", max_length=317)]
 """A ModelService as `namespace/name`."""
+SCHEMES = "https?|oci|s3|pvc|hf|file"
+"""Of the URIs that artifacts are fetched from, as a pattern."""
 Text = Annotated[str, Field(max_length=1024)]
 """A sentence for people; writers cut it to 1,024 characters."""
 Microjoules = Annotated[int, Field(ge=0, le=999_999)]

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from lull.api.meta import (
+    SCHEMES,
     UNSEEN,
     Conditions,
+    Dns1123Label,
     Duration,
     Microjoules,
     Model,
@@ -51,6 +53,57 @@ class Allow(Model):
     )
     code: bool = Field(
         False, description="True: artifacts that are code (Python backend, shared libraries) may run here."
+    )
+
+
+_PEM = r"^-----BEGIN PUBLIC KEY-----\\n[A-Za-z0-9+/=\\n]+-----END PUBLIC KEY-----\\n*$"
+
+
+class Signer(Model):
+    """Somebody whose signature is believed, by name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Who it is, for people.")
+    public_key: Annotated[str, Field(max_length=1024)] = Field(
+        description="The public key in PEM, as `openssl ec -in KEY -pubout` prints it.",
+        json_schema_extra=rules(
+            (
+                f"self.matches('{_PEM}')",
+                "publicKey must be a public key in PEM, as `openssl ec -in KEY -pubout` prints it",
+            )
+        ),
+    )
+
+
+class Trust(Model):
+    """What must be signed by whom to be served: the first rule that an artifact meets decides."""
+
+    prefix: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="Where the artifact is: a URI prefix, as in `allow.uris`.",
+        json_schema_extra=rules(
+            (
+                f"self.matches('^({SCHEMES}):/')",
+                "prefix must begin with a scheme, such as oci://registry.example/models/",
+            )
+        ),
+    )
+    namespaces: Annotated[list[Dns1123Label], Field(max_length=32)] = Field(
+        default=[], description="Whose services it is for; an empty list is for all."
+    )
+    signed_by: Annotated[list[Signer], Field(max_length=4, json_schema_extra=list_map("name"))] = Field(
+        default=[],
+        description="One of these must have signed it. An empty list lets it be served unsigned.",
+    )
+
+
+class Credentials(Model):
+    """How hosts show stores who they are."""
+
+    secret_name: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+    ] = Field(
+        description="A Secret in the hosts' namespace, with any of `.dockerconfigjson` (oci:), `aws` (s3:, "
+        "an ini file of key and endpoint_url), `netrc` (https:) and `hf-token`. Only the agent sees it, "
+        "never Triton; it is read at each fetch, so that what is renewed needs no new host."
     )
 
 
@@ -119,6 +172,14 @@ class ModelPoolSpec(Model):
         json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     )
     allow: Allow = Field(default=Allow(), description="What may be loaded, and from where.")
+    trust: Annotated[list[Trust], Field(min_length=1, max_length=16)] | None = Field(
+        None,
+        description="What must be signed by whom, as of the next host that is made. If set, what meets no "
+        "rule is refused; if unset, no signature is asked for.",
+    )
+    credentials: Credentials | None = Field(
+        None, description="How hosts show stores who they are; if unset, they say nothing."
+    )
     idle_clocks: Literal["Low", "Default"] = Field(
         "Default", description="Low sets CUDA_DISABLE_PERF_BOOST=1 (driver 580.105 or newer)."
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from lull.api.meta import (
+    SCHEMES,
     UNSEEN,
     Conditions,
     Digest,
@@ -45,7 +46,26 @@ CRON_PATTERN = "^{}$".format(
 
 PINNED_URI = r"@sha256:[0-9a-f]{64}$"
 
-Uri = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^(https?|oci|s3|pvc|file)://?[^\s]+$")]
+_NO_USER = (
+    "uri must hold no user or password: they belong into the Secret that the pool's spec.credentials names"
+)
+_COMMIT = "an hf: uri names the commit, as branches move: hf://ORGANISATION/NAME@COMMIT/FILE (40 hex digits)"
+Uri = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        pattern=rf"^({SCHEMES})://?[^\s]+$",
+        json_schema_extra=rules(
+            ("!self.matches('^[a-z0-9]+://[^/]*@')", _NO_USER),
+            ("!self.startsWith('hf:') || self.matches('^hf://[^/@]+/[^/@]+@[0-9a-f]{40}/.+$')", _COMMIT),
+            (
+                "!self.startsWith('pvc:') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+$')",
+                "a pvc: uri is pvc://CLAIM/PATH, the claim one in the hosts' namespace",
+            ),
+        ),
+    ),
+]
 
 
 class ModelSource(Model):
@@ -61,7 +81,7 @@ class ModelSource(Model):
     )
 
     uri: Uri = Field(
-        description="Where the artifact is: file:, http:, https:, oci:, s3: or pvc:, as the pool allows."
+        description="Where the artifact is: https:, http:, oci:, s3:, hf:, pvc: or file:, as the pool allows."
     )
     digest: Digest | None = Field(
         None, description="What the artifact must hash to; required unless the uri pins it."

@@ -5,7 +5,7 @@ A write whose outcome is unknown is tried again until it is known; meanwhile it 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -214,10 +214,13 @@ class Executor:
         generation = self._seen(change.host, change.before)["metadata"]["generation"]
         if change.proofs:
             await self._prove(change)
-        models = [placement_to(placement) for placement in change.after]
+        models = self._written(change.after)
         answer = await self._set_spec(change.host, generation, "models", models)
         self._on_written(change)
         self._view.update(MODELHOSTS, answer)
+
+    def _written(self, placements: Iterable[Placement]) -> list[Object]:
+        return [placement_to(p, self._view.services.get(p.service)) for p in placements]
 
     async def _vacate(self, change: Vacate) -> None:
         generation = self._seen(change.host)["metadata"]["generation"]
@@ -270,7 +273,7 @@ class Executor:
             "spec": {
                 "pool": change.pool,
                 "podName": change.host,
-                "models": [placement_to(p) for p in change.placements],
+                "models": self._written(change.placements),
             },
         }
         try:

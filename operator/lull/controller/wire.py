@@ -131,8 +131,9 @@ def placement_from(entry: Object) -> Placement:
     )
 
 
-def placement_to(placement: Placement) -> Object:
-    """Write one entry of `ModelHost.spec.models`."""
+def placement_to(placement: Placement, service: Service | None) -> Object:
+    """Write one entry of `ModelHost.spec.models`; with its service's objective, where there is still one."""
+    objective = service.latency_seconds if service else None
     return {
         "id": placement.id,
         "service": placement.service,
@@ -145,6 +146,7 @@ def placement_to(placement: Placement) -> Object:
         "idleAfter": exact_duration(placement.idle_after_seconds),
         "epoch": placement.epoch,
         "state": placement.state.value,
+        **({} if objective is None else {"latency": exact_duration(objective)}),
     }
 
 

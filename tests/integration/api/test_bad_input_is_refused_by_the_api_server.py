@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from lull.local.cluster import Cluster
 from lull.local.errors import LocalClusterError
@@ -37,6 +39,19 @@ def changed(good: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return bad
 
 
+def trust(**changes: Any) -> list[dict[str, Any]]:
+    """A pool's `spec.trust` of one good rule, with some of its fields changed."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    good = {"prefix": "oci://registry.example/", "signedBy": [{"name": "release", "publicKey": pem}]}
+    return [good | changes]
+
+
+def private_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def dry_run(cluster: Cluster, body: dict[str, Any]) -> str:
     return cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
 
@@ -58,6 +73,12 @@ def test_the_smallest_good_object_is_taken(api_server: Cluster, good: dict[str, 
         ("spec.model.uri", "ftp://models.example/digits.tar", "spec.model.uri"),
         ("spec.model.uri", "digits.tar", "spec.model.uri"),
         ("spec.model.uri", "", "spec.model.uri"),
+        ("spec.model.uri", "https://me:pw@models.example/digits.tar", "Secret that the pool's"),
+        ("spec.model.uri", "s3://key@bucket/digits.tar", "Secret that the pool's"),
+        ("spec.model.uri", "hf://org/digits@main/digits.tar", "names the commit"),
+        ("spec.model.uri", "hf://org/digits/digits.tar", "names the commit"),
+        ("spec.model.uri", "pvc://claim", "pvc://CLAIM/PATH"),
+        ("spec.model.uri", "pvc:///digits.tar", "pvc://CLAIM/PATH"),
         ("spec.model.name", "Not_A_Label", "spec.model.name"),
         ("spec.model.format", "Pickle", "spec.model.format"),
         ("spec.resources.memory", "-1Gi", "spec.resources.memory"),
@@ -97,6 +118,21 @@ def test_a_bad_service_is_refused_with_the_field_named(
 
 
 @pytest.mark.parametrize(
+    "uri",
+    [
+        "oci://registry.example:5000/models/digits",
+        "oci://registry.example/models/digits@sha256:" + "1" * 64,
+        "s3://bucket/models/digits.tar",
+        "hf://org/digits@" + "a" * 40 + "/digits.tar",
+        "pvc://models/digits.tar",
+        "file:///digits.tar@sha256:" + "1" * 64,
+    ],
+)
+def test_a_uri_of_each_store_is_taken(api_server: Cluster, uri: str) -> None:
+    assert "serverside-applied" in dry_run(api_server, changed(GOOD, "spec.model.uri", uri))
+
+
+@pytest.mark.parametrize(
     "cron", ["0 8 * * 1-5", "*/15 6-20/2 1,LW JAN-MAR MON#1,5L", "0 0 * * */2", "0 */100 * may Sat"]
 )
 def test_a_good_schedule_is_taken(api_server: Cluster, cron: str) -> None:
@@ -122,6 +158,15 @@ def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> 
         ("spec.headroomPercent", 101, "spec.headroomPercent"),
         ("spec.hots", {"max": 1}, "hots"),
         ("metadata.name", "gpu.a100", "the name is part of its hosts' names"),
+        ("spec.trust", [], "spec.trust"),
+        ("spec.trust", trust(prefix="registry.example/"), "prefix must begin with a scheme"),
+        ("spec.trust", trust(namespaces=["Demo"]), "spec.trust[0].namespaces[0]"),
+        ("spec.trust", trust(signedBy=[{"name": "me", "publicKey": "ssh-ed25519 AAAA"}]), "in PEM"),
+        ("spec.trust", trust(signedBy=[{"name": "me", "publicKey": private_key()}]), "in PEM"),
+        ("spec.trust", trust(signedBy=2 * trust()[0]["signedBy"]), "duplicate entries"),
+        ("spec.trust", trust(signedby=[]), "signedby"),
+        ("spec.credentials", {}, "spec.credentials.secretName"),
+        ("spec.credentials.secretName", "Not A Name", "spec.credentials.secretName"),
     ],
 )
 def test_a_bad_pool_is_refused_with_the_field_named(
@@ -130,6 +175,12 @@ def test_a_bad_pool_is_refused_with_the_field_named(
     with pytest.raises(LocalClusterError) as refused:
         dry_run(api_server, changed(POOL, path, value))
     assert says in str(refused.value)
+
+
+def test_who_must_have_signed_what_is_taken(api_server: Cluster) -> None:
+    rules = [*trust(namespaces=["demo"]), {"prefix": "file:///"}]
+    with_both = changed(changed(POOL, "spec.trust", rules), "spec.credentials.secretName", "store-keys")
+    assert "serverside-applied" in dry_run(api_server, with_both)
 
 
 def test_what_a_user_leaves_out_is_filled_in_by_the_api_server(api_server: Cluster) -> None:

@@ -53,11 +53,21 @@ def test_a_placement_reads_back_as_it_was_written(seconds):
                 "epoch": 3,
                 "state": "Draining",
             }
-        )
+        ),
+        None,
     )
     assert HostModel.model_validate(entry)
     assert placement_from(entry).idle_after_seconds == seconds
-    assert placement_to(placement_from(entry)) == entry
+    assert placement_to(placement_from(entry), None) == entry
+
+
+def test_a_placement_is_written_with_the_latency_that_its_service_promises():
+    promising = service_from(service(objective={"latency": "250ms"}))
+    loaded = Placement("digits-1", promising.key, promising.model, 2**20, 300.0)
+    entry = placement_to(loaded, promising)
+    assert HostModel.model_validate(entry).latency == "250ms"
+    assert "latency" not in placement_to(loaded, service_from(service()))
+    assert placement_from(entry) == loaded
 
 
 def test_an_accelerator_pool_offers_the_memory_of_all_its_accelerators():
@@ -363,7 +373,7 @@ def _resident(name):
     item = service(name)
     item["metadata"]["generation"] = 1
     loaded = Placement(f"{name}-1", f"demo/{name}", service_from(item).model, 2**20, 300.0, State.RESIDENT)
-    return placement_to(loaded)
+    return placement_to(loaded, None)
 
 
 def test_the_kinds_that_the_view_knows_are_those_it_is_shown():
