@@ -44,6 +44,23 @@ def test_a_fleet_stays_as_it_was_whatever_the_roster_hears():
     assert not roster.fleet("seed").hosts
 
 
+def test_what_has_not_changed_is_shown_as_the_same_object_and_what_has_as_another():
+    roster = Roster()
+    roster.services["a/one"] = SERVICES["a/one"]
+    roster.show(host("h1", placement(SERVICES["a/one"])))
+    before = roster.fleet("one")
+    assert roster.fleet("two").services is before.services
+    assert roster.fleet("two").index.homes is before.index.homes
+    roster.services["a/one"] = replace(SERVICES["a/one"], suspend=True)
+    after = roster.fleet("three")
+    assert after.services is not before.services
+    assert after.hosts is before.hosts
+    assert not before.services["a/one"].suspend
+    del roster.services["a/one"]
+    assert after.services
+    assert not roster.fleet("four").services
+
+
 def test_a_host_that_says_the_same_again_stays_the_same_object():
     roster = Roster()
     roster.show(host("h1", placement(SERVICES["a/one"])))
