@@ -238,10 +238,15 @@ class Host:
 
     @cached_property
     def queue(self) -> tuple[Placement, ...]:
-        """What is loaded before one more that somebody waits for: the load that has begun comes first."""
+        """What is loaded before one more that somebody waits for: the load that has begun comes first.
+
+        An agent loads one at a time, and says so too of those whose turn comes next: of riders at most one.
+        """
         said = [(p, report.state if (report := self.report(p)) else None) for p in self.placements]
+        loading = [p for p, state in said if state is Report.LOADING]
+        riders = [p for p in loading if p.state is not State.LOADED][:1]
         waiting = (p for p, state in said if p.state is State.LOADED and state in (None, Report.FETCHING))
-        return (*(p for p, state in said if state is Report.LOADING), *waiting)
+        return (*riders, *(p for p in loading if p.state is State.LOADED), *waiting)
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -33,9 +33,13 @@ def wait_seconds(draft: Draft, host: Host, placement: Placement | None = None) -
 
 
 def load_seconds(draft: Draft, host: Host, placement: Placement) -> float:
-    """Return how long the load of a placement takes once it begins; what is left of it, if it has begun."""
+    """Return how long the load of a placement takes once it begins; what is left of it, if it has begun.
+
+    That has only the first one of the queue, on a host that has started, whatever the agent calls the others.
+    """
     expected = draft.notes.learned.load_seconds(placement.service, host.pool)
-    return _left_seconds(expected, draft, draft.notes.since.get(loading(placement)))
+    begun = host.queue[:1] == (placement,) and not starts(host)
+    return _left_seconds(expected, draft, draft.notes.since.get(loading(placement)) if begun else None)
 
 
 def _start_seconds(draft: Draft, host: Host) -> float:

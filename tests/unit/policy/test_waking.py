@@ -362,6 +362,22 @@ def test_of_a_load_that_has_begun_what_is_left_counts_and_what_is_overdue_may_la
     assert where(of, observe(NOTHING_NOTED, before, NOW - ago)) == goes
 
 
+def test_what_an_agent_says_to_load_is_only_waited_for_as_one_after_the_other():
+    """It says so from the moment on that a model is fetched: of 20 s each, 10 of the first one's are over."""
+    first, second, rider = placement(TWO), placement(THREE), placement(ONE, state=State.RESIDENT, id_="rider")
+    big = service("a/big", hold_seconds=60.0)
+    said = [reported(p, Report.LOADING) for p in (first, second)]
+    of = fleet(big, ONE, TWO, THREE, host("h1", first, second, reports=said), held=["a/big"], pools=[ROOMY])
+    before = replace(of, gateways={"g": Gateway("g", "before")})
+    assert where(of, observe(NOTHING_NOTED, before, NOW - 10)) == "h1"
+    assert where(of, observe(NOTHING_NOTED, before, NOW - 20)) == "h1", "20 s of the second one are left"
+    assert where(of, observe(NOTHING_NOTED, before, NOW - 1)) == "new", "19 s and 20 s are too late"
+    riders = [rider, placement(THREE, state=State.RESIDENT), placement(TWO, state=State.RESIDENT)]
+    loading = host("h1", *riders, reports=[reported(p, Report.LOADING) for p in riders])
+    ridden = fleet(big, ONE, TWO, THREE, loading, held=["a/big"], pools=[ROOMY])
+    assert where(ridden) == "h1", "only one of three riders can have begun"
+
+
 def test_what_was_put_ahead_but_would_be_late_is_loaded_elsewhere_if_it_can_be():
     ahead = placement(ONE, state=State.RESIDENT)
     h, notes = starting(placement(TWO), ahead)
