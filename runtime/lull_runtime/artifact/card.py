@@ -1,7 +1,7 @@
 """The card of an artifact (`lull.json`): what goes in, what comes out, and examples that prove it."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,10 @@ _DATATYPES: dict[np.dtype[np.generic], Datatype] = {
 }
 
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$", max_length=128)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 _SIZE = Annotated[int, Field(ge=0, le=2**40)]
+_FIGURE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_SHARE = Annotated[float, Field(ge=0, le=1)]
 
 
 def numpy_type(datatype: str) -> np.dtype[np.generic]:
@@ -105,17 +108,73 @@ class Golden(_Strict):
     absolute: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
 
-class Card(_Strict):
-    """The whole of `lull.json`."""
+V1: Final = "lull.dev/artifact/v1"
+V2: Final = "lull.dev/artifact/v2"
+Member = Literal[
+    "model.onnx", "model.onnx.data", "model.pt2", "golden.bin", "README.md", "weights.safetensors"
+]
+"""What an artifact may hold beside its card and its signature: never a pickle, never source."""
 
-    version: Literal["lull.dev/artifact/v1"] = "lull.dev/artifact/v1"
+
+class Source(_Strict):
+    """What the network was before it was published."""
+
+    framework: Annotated[str, Field(max_length=64)] = Field(description="Such as torch, keras, sklearn.")
+    form: Annotated[str, Field(max_length=64)] = Field(
+        description="Such as module, state_dict, h5, torchscript."
+    )
+
+
+class Measured(_Strict):
+    """What it took where it was published. The agent measures anew where it serves."""
+
+    load_seconds: _FIGURE
+    latency_milliseconds: _FIGURE = Field(description="Median of one row's inference.")
+    memory_bytes: Annotated[int, Field(ge=0)]
+    on: Annotated[str, Field(max_length=256)] = Field(description="The machine and the runtime.")
+
+
+class Optimisation(_Strict):
+    """One change of the network for speed or size, and what it cost."""
+
+    kind: Literal["fp16", "int8", "graph"]
+    size_bytes_before: Annotated[int, Field(ge=0)]
+    size_bytes_after: Annotated[int, Field(ge=0)]
+    latency_milliseconds_before: _FIGURE
+    latency_milliseconds_after: _FIGURE
+    accuracy_before: _SHARE | None = None
+    accuracy_after: _SHARE | None = None
+    max_difference: _FIGURE = Field(description="Largest difference of any output of the golden cases.")
+
+
+class Training(_Strict):
+    """What the training cost, where it is known: a ledger starts before serving."""
+
+    watt_hours: _FIGURE
+    grams_co2e: _FIGURE | None = None
+    duration_seconds: _FIGURE | None = None
+    source: Literal["declared", "codecarbon"]
+
+
+class Card(_Strict):
+    """The whole of `lull.json`. The first version said less, and is read as one that leaves the rest out."""
+
+    version: Literal["lull.dev/artifact/v1", "lull.dev/artifact/v2"] = V2
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-    format: Literal["onnx"] = "onnx"
+    format: Literal["onnx", "pt2"] = "onnx"
     inputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=64)]
     outputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=64)]
     memory_bytes: Annotated[int, Field(gt=0)] = Field(description="Estimate of what it takes once loaded.")
     golden: Golden
     made_with: dict[str, str] = Field(default={}, max_length=32, description="Versions of what made it.")
+    files: dict[Member, Digest] = Field(default={}, description="Its members; `pack_artifact` fills it in.")
+    source: Source | None = None
+    measured: Measured | None = None
+    optimisation: Annotated[list[Optimisation], Field(max_length=8)] = []
+    training: Training | None = None
+    labels: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000)] = Field(
+        default=[], description="What the entries of its first output stand for, where it classifies."
+    )
 
 
 def tensor(golden: bytes, entry: GoldenTensor) -> NDArray[np.generic]:

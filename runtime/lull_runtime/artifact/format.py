@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -12,10 +13,16 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from lull.api.reasons import Reason
-from lull_runtime.artifact.card import Card
+from lull_runtime.artifact.card import V1, Card, GoldenTensor, Member, TensorSpec
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.onnx_file import check_onnx
+from lull_runtime.artifact.pt2 import check_pt2
 
-CARD, NETWORK, GOLDEN, CONFIG = "lull.json", "model.onnx", "golden.bin", "config.pbtxt"
+CARD, SIGNATURE, CONFIG = "lull.json", "model.sig", "config.pbtxt"
+NETWORK: Final = "model.onnx"
+DATA: Final = "model.onnx.data"
+GOLDEN: Final = "golden.bin"
+NETWORKS: Final[dict[str, Member]] = {"onnx": NETWORK, "pt2": "model.pt2"}
 
 _CARD_BYTES = 1 << 20
 _CONFIG_BYTES = 1 << 20
@@ -57,6 +64,25 @@ class Format(StrEnum):
     TRITON_REPOSITORY = "TritonRepository"
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """An unpacked artifact that was found whole and harmless.
+
+    Attributes:
+        card: what it says of itself.
+        network: what is loaded.
+        data: weights of an ONNX network that lie beside it, which the network finds by this name.
+        golden: tensors of the golden cases.
+        signed: whether it bears a signature, which only `sign.verify` reads.
+    """
+
+    card: Card
+    network: Path
+    data: Path | None
+    golden: Path
+    signed: bool
+
+
 def detect(folder: Path, declared: str = "Auto") -> tuple[Format, Path]:
     """Return the format of an unpacked model and the folder that holds it (beneath one top folder, or none).
 
@@ -79,30 +105,70 @@ def detect(folder: Path, declared: str = "Auto") -> tuple[Format, Path]:
     return found, root
 
 
-def read_card(folder: Path) -> Card:
-    """Return the card of an unpacked artifact, whose files are all there and no others.
+def read_artifact(folder: Path) -> Artifact:
+    """Return an unpacked artifact, whose files are all there and no others. Nothing of it is run.
 
     Raises:
-        ModelError: a file is missing or too many, or the card does not say what a card must.
+        ModelError: NotAModel, NoGoldenCases, WrongShapes (its golden cases and its card disagree),
+            CodeNotAllowed (a `.pt2` with a pickle that is not data) or ExternalData (an ONNX network that
+            names other files).
     """
-    have = {path.name for path in folder.iterdir()}
-    want = {CARD, NETWORK, GOLDEN}
-    if have != want:
+    card = _card(folder)
+    _check_members(folder, card)
+    network = folder / NETWORKS[card.format]
+    _check_golden(card, (folder / GOLDEN).stat().st_size)
+    data = folder / DATA if DATA in card.files else None
+    if card.format == "pt2":
+        check_pt2(network)
+    else:
+        check_onnx(network, DATA if data else None)
+    return Artifact(card, network, data, folder / GOLDEN, (folder / SIGNATURE).is_file())
+
+
+def _card(folder: Path) -> Card:
+    if not (folder / CARD).is_file():
+        raise ModelError(Reason.NOT_A_MODEL, f"there is no {CARD}; make an artifact with `lull publish`")
+    try:
+        return Card.model_validate_json(_read(folder / CARD, _CARD_BYTES))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        none = first["loc"] in (("golden",), ("golden", "cases")) and first["type"] in (
+            "missing",
+            "too_short",
+        )
+        raise ModelError(
+            Reason.NO_GOLDEN_CASES if none else Reason.NOT_A_MODEL,
+            f"{CARD}: {where}: {first['msg']}; publish it again",
+        ) from error
+
+
+def _check_members(folder: Path, card: Card) -> None:
+    """Whether an artifact holds what its format asks for and its card lists, as plain files, and no more."""
+    network = NETWORKS[card.format]
+    listed = set(card.files) if card.version != V1 else {network, GOLDEN}
+    for name in sorted(
+        listed & {*NETWORKS.values(), DATA} - {network, DATA if network == NETWORK else network}
+    ):
+        raise ModelError(Reason.NOT_A_MODEL, f"{CARD} lists {name}, which format {card.format} does not have")
+    have = {path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
+    if GOLDEN not in listed & have:
+        raise ModelError(
+            Reason.NO_GOLDEN_CASES, f"there is no {GOLDEN}; make an artifact with `lull publish`"
+        )
+    want = {CARD, network, *listed}
+    strange = {path.name for path in folder.iterdir()} - want - {SIGNATURE}
+    if wrong := [f"{name} is missing" for name in sorted(want - have)] + [
+        f"{name[:80]} is too much" for name in sorted(strange)
+    ]:
         raise ModelError(
             Reason.NOT_A_MODEL,
-            f"an artifact is {', '.join(sorted(want))}; here "
-            + "; ".join(
-                [f"{name} is missing" for name in sorted(want - have)]
-                + [f"{name} is too much" for name in sorted(have - want)]
-            ),
+            f"an artifact is {', '.join(sorted(want))}; here " + "; ".join(wrong[:5]),
         )
-    try:
-        card = Card.model_validate_json(_read(folder / CARD, _CARD_BYTES))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ModelError(Reason.NOT_A_MODEL, f"{CARD}: {where}: {first['msg']}; publish it again") from error
-    size_bytes = (folder / GOLDEN).stat().st_size
+
+
+def _check_golden(card: Card, size_bytes: int) -> None:
+    """Whether the golden file holds what the card says, and the golden cases are of the card's tensors."""
     entries = [entry for case in card.golden.cases for entry in (*case.inputs, *case.outputs)]
     if max(size_bytes, sum(entry.size_bytes for entry in entries)) > _GOLDEN_BYTES:  # they may overlap
         raise ModelError(
@@ -112,7 +178,36 @@ def read_card(folder: Path) -> Card:
     for entry in entries:
         if entry.offset + entry.size_bytes > size_bytes:
             raise ModelError(Reason.NOT_A_MODEL, f"{GOLDEN} ends before {entry.name}; publish it again")
-    return card
+    for case in card.golden.cases:
+        _check_tensors(case.inputs, card.inputs)
+        _check_tensors(case.outputs, card.outputs)
+
+
+def _check_tensors(entries: Sequence[GoldenTensor], specs: Sequence[TensorSpec]) -> None:
+    have = {entry.name: entry for entry in entries}
+    want = {spec.name: spec for spec in specs}
+    if have.keys() != want.keys() or len(have) != len(entries) or len(want) != len(specs):
+        raise ModelError(
+            Reason.WRONG_SHAPES,
+            f"a golden case has the tensors {sorted(have)}, the card {sorted(want)}; publish it again",
+        )
+    for name, spec in want.items():
+        entry = have[name]
+        if entry.datatype != spec.datatype or not spec.fits(tuple(entry.shape)):
+            raise ModelError(
+                Reason.WRONG_SHAPES,
+                f"{name}: the card promises {spec.datatype} {spec.dims}, a golden case holds "
+                f"{entry.datatype} {entry.shape}; publish it again",
+            )
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of an unpacked artifact that is whole.
+
+    Raises:
+        ModelError: as `read_artifact`.
+    """
+    return read_artifact(folder).card
 
 
 def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:

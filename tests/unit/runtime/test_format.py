@@ -1,7 +1,5 @@
 """What a folder holds: an artifact, a Triton model directory, or no model."""
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +7,15 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from crafted import ROWS, artifact, card, edit_card, onnx_network
 from lull.api.reasons import Reason
 from lull_runtime.agent.repository import configuration
-from lull_runtime.artifact import Card, Golden, ModelError, TensorSpec, detect, inspect_repository, read_card
-from lull_runtime.artifact.card import tensor
-from lull_runtime.artifact.pack import pack_golden
+from lull_runtime.artifact import ModelError, detect, inspect_repository, read_artifact
+from lull_runtime.artifact.card import V1, Measured, Source, Training, tensor
+from lull_runtime.artifact.pack import pack_artifact
+from lull_runtime.artifact.tar import Bounds, unpack
 
 ONNX = 'platform: "onnxruntime_onnx" input [ { name: "x" } ] output [ { name: "y" } ]'
-
-
-def artifact(folder: Path) -> dict:
-    x, y = np.ones((1, 3), np.float32), np.ones((1, 2), np.int64)
-    cases, blob = pack_golden([({"x": x}, {"y": y})])
-    card = Card(
-        name="m",
-        inputs=[TensorSpec(name="x", datatype="FP32", dims=[-1, 3])],
-        outputs=[TensorSpec(name="y", datatype="INT64", dims=[-1, 2])],
-        memory_bytes=1,
-        golden=Golden(cases=cases),
-    )
-    (folder / "lull.json").write_text(card.model_dump_json())
-    (folder / "model.onnx").write_bytes(b"")
-    (folder / "golden.bin").write_bytes(blob)
-    return json.loads(card.model_dump_json())
 
 
 def directory(folder: Path, config: str = ONNX, **files: str) -> Path:
@@ -48,63 +32,87 @@ def reason(call) -> Reason:
     return caught.value.reason
 
 
-def test_a_card_reads_back_and_its_golden_tensors_too(tmp_path: Path):
-    artifact(tmp_path)
-    card = read_card(tmp_path)
-    [case] = card.golden.cases
-    blob = (tmp_path / "golden.bin").read_bytes()
-    assert tensor(blob, case.inputs[0]).tolist() == [[1, 1, 1]]
-    assert tensor(blob, case.outputs[0]).dtype == np.int64
+def test_an_artifact_reads_back_and_its_golden_tensors_too(tmp_path: Path):
+    found = read_artifact(artifact(tmp_path / "m", beside={"README.md": b"# M"}))
+    assert (found.network.name, found.data, found.signed) == ("model.onnx", None, False)
+    assert "README.md" in found.card.files
+    case = found.card.golden.cases[1]
+    blob = found.golden.read_bytes()
+    assert tensor(blob, case.inputs[0]).tolist() == ROWS.tolist()
+    assert tensor(blob, case.outputs[0]).dtype == np.float32
+
+
+def test_an_artifact_of_the_first_version_is_still_read(tmp_path: Path):
+    folder = artifact(tmp_path / "m")
+    later = ("files", "optimisation", "labels")
+    edit_card(folder, lambda card: [card.pop(field) for field in later] and card.update(version=V1))
+    found = read_artifact(folder)
+    assert (found.card.version, found.card.labels, found.network.name) == (V1, [], "model.onnx")
+
+
+def test_a_card_says_where_a_network_came_from_what_was_measured_and_what_it_cost(tmp_path: Path):
+    said = {
+        "source": Source(framework="keras", form="h5"),
+        "measured": Measured(load_seconds=0.5, latency_milliseconds=0.1, memory_bytes=5, on="a CPU"),
+        "training": Training(watt_hours=3.5, source="codecarbon"),
+        "labels": ["0", "1", "2"],
+    }
+    made, golden = card(**said)
+    pack_artifact(tmp_path / "m.tar", made, onnx_network().SerializeToString(), golden)
+    unpack(tmp_path / "m.tar", tmp_path / "m", Bounds())
+    found = read_artifact(tmp_path / "m").card
+    assert {field: getattr(found, field) for field in said} == said
 
 
 @pytest.mark.parametrize("field", ["inputs", "golden", "memory_bytes", "name"])
 def test_a_card_without_a_field_is_no_model_and_the_message_names_the_field(tmp_path: Path, field: str):
-    card = artifact(tmp_path)
-    del card[field]
-    (tmp_path / "lull.json").write_text(json.dumps(card))
+    folder = artifact(tmp_path / "m")
+    edit_card(folder, lambda card: card.pop(field))
     with pytest.raises(ModelError, match=field):
-        read_card(tmp_path)
+        read_artifact(folder)
 
 
-def test_a_golden_file_that_is_too_short_is_no_model(tmp_path: Path):
-    artifact(tmp_path)
-    (tmp_path / "golden.bin").write_bytes(b"x")
-    assert reason(lambda: read_card(tmp_path)) is Reason.NOT_A_MODEL
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("model.py", "is too much"),
+        ("README.md", "is too much"),
+        ("model.pt2", "is too much"),
+        ("model.onnx.data", "is too much"),
+        ("weights.pkl", "is too much"),
+    ],
+)
+def test_files_that_the_card_does_not_list_are_refused(tmp_path: Path, name: str, wrong: str):
+    folder = artifact(tmp_path / "m")
+    (folder / name).write_text("")
+    with pytest.raises(ModelError, match=f"{name} {wrong}"):
+        read_artifact(folder)
 
 
-def test_a_card_whose_golden_tensor_claims_terabytes_is_no_model(tmp_path: Path):
-    card = artifact(tmp_path)
-    card["golden"]["cases"][0]["inputs"][0]["shape"] = [2**40, 2**40]
-    (tmp_path / "lull.json").write_text(json.dumps(card))
-    assert reason(lambda: read_card(tmp_path)) is Reason.NOT_A_MODEL
+@pytest.mark.parametrize("name", ["model.onnx", "README.md"])
+def test_files_that_the_card_lists_and_that_are_not_there_are_missed(tmp_path: Path, name: str):
+    folder = artifact(tmp_path / "m", beside={"README.md": b"# M"})
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        read_artifact(folder)
 
 
-def test_a_golden_file_that_would_fill_the_agent_s_memory_is_no_model(tmp_path: Path):
-    artifact(tmp_path)
-    os.truncate(tmp_path / "golden.bin", (64 << 20) + 1)
-    with pytest.raises(ModelError, match="fewer examples"):
-        read_card(tmp_path)
-
-
-def test_files_that_no_artifact_has_are_refused(tmp_path: Path):
-    artifact(tmp_path)
-    (tmp_path / "model.py").write_text("")
-    with pytest.raises(ModelError, match=r"model\.py is too much"):
-        read_card(tmp_path)
+@pytest.mark.parametrize("name", ["model.pt2", "model.py", "../model.onnx"])
+def test_a_card_cannot_list_what_no_artifact_holds(tmp_path: Path, name: str):
+    folder = artifact(tmp_path / "m")
+    edit_card(folder, lambda card: card["files"].update({name: "sha256:" + "0" * 64}))
+    assert reason(lambda: read_artifact(folder)) is Reason.NOT_A_MODEL
 
 
 def test_the_generated_configuration_is_one_that_triton_parses(tmp_path: Path):
-    artifact(tmp_path)
-    config = text_format.Parse(
-        configuration(read_card(tmp_path), "onnxruntime"), model_config_pb2.ModelConfig()
-    )
+    config = text_format.Parse(configuration(card()[0], "onnxruntime"), model_config_pb2.ModelConfig())
     assert list(config.input[0].dims) == [3]
-    assert config.output[0].data_type == model_config_pb2.TYPE_INT64
+    assert config.output[0].data_type == model_config_pb2.TYPE_FP32
     assert config.max_batch_size > 0
 
 
 def test_both_formats_are_detected_and_a_wrong_declaration_is_refused(tmp_path: Path):
-    (tmp_path / "a").mkdir()
     (tmp_path / "r" / "top").mkdir(parents=True)
     artifact(tmp_path / "a")
     directory(tmp_path / "r" / "top")
