@@ -2,6 +2,7 @@
 
 import json
 from typing import TypeGuard
+from urllib.parse import urlsplit
 
 from lull.api.names import (
     AGENT_PORT,
@@ -25,6 +26,8 @@ _RESTRICTED: Object = {
     "readOnlyRootFilesystem": True,
 }
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+_CREDENTIALS_PATH = "/var/lib/lull/credentials"
+_CLAIMS_PATH = "/var/lib/lull/claims"
 _STORE_PATH = "/var/lib/lull/store"
 _REPOSITORY = "repository"
 _STORE_BYTES = 64 << 30
@@ -93,7 +96,7 @@ def _pod_spec(pool: Object, image: str) -> Object:
         },
         "initContainers": [_agent(pool, image)],
         "containers": [_triton(pool["spec"], image)],
-        "volumes": _volumes(),
+        "volumes": _volumes(pool["spec"]),
     }
 
 
@@ -128,6 +131,7 @@ def _agent(pool: Object, image: str) -> Object:
         "LULL_ARTIFACTS_BYTES": str(_STORE_BYTES),
         **_PATHS,
         **_power(pool),
+        **_trust(spec),
     }
     return {
         "name": "agent",
@@ -148,8 +152,43 @@ def _agent(pool: Object, image: str) -> Object:
             _mount("files", _PATHS["LULL_FILES"], read_only=True),
             _mount("token", _TOKEN_PATH, read_only=True),
             _mount("tmp", "/tmp"),  # noqa: S108
+            *(_mount(volume["name"], path, read_only=True) for path, volume in _stores(spec).items()),
         ],
     }
+
+
+def _trust(spec: Object) -> dict[str, str]:
+    """Return what the agent is told of whom the pool trusts, and what its stores ask for."""
+    told = {"LULL_TRUST": json.dumps(spec["trust"])} if spec.get("trust") else {}
+    if spec.get("credentials"):
+        told["LULL_CREDENTIALS"] = _CREDENTIALS_PATH
+    if _claims(spec):
+        told["LULL_CLAIMS"] = _CLAIMS_PATH
+    return told
+
+
+def _stores(spec: Object) -> dict[str, Object]:
+    """Return the volumes that only the agent sees, by where it sees them: secrets, and claims of models.
+
+    Without its Secret a host starts all the same: models of open stores need none.
+    """
+    found = {
+        f"{_CLAIMS_PATH}/{claim}": {
+            "name": f"claim-{number}",
+            "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+        }
+        for number, claim in enumerate(_claims(spec))
+    }
+    if spec.get("credentials"):
+        secret = {"secretName": spec["credentials"]["secretName"], "optional": True, "defaultMode": 0o440}
+        found[_CREDENTIALS_PATH] = {"name": "credentials", "secret": secret}
+    return found
+
+
+def _claims(spec: Object) -> list[str]:
+    """Return the volume claims that the pool lets its hosts load from."""
+    uris = (spec.get("allow") or {}).get("uris", [])
+    return sorted({urlsplit(uri).netloc for uri in uris if uri.startswith("pvc://")} - {""})
 
 
 def _power(pool: Object) -> dict[str, str]:
@@ -203,7 +242,7 @@ def _resources(spec: Object) -> Object:
     return {"requests": requests, "limits": limits}
 
 
-def _volumes() -> list[Object]:
+def _volumes(spec: Object) -> list[Object]:
     token: Object = {
         "sources": [
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
@@ -218,7 +257,7 @@ def _volumes() -> list[Object]:
     store: Object = {"name": "store", "emptyDir": {"sizeLimit": str(_STORE_BYTES + _STORE_SPARE_BYTES)}}
     scratch: list[Object] = [{"name": name, "emptyDir": {}} for name in ("control", "files", "tmp")]
     shm: Object = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
-    return [store, *scratch, shm, {"name": "token", "projected": token}]
+    return [store, *scratch, shm, {"name": "token", "projected": token}, *_stores(spec).values()]
 
 
 def _env(values: dict[str, str]) -> list[Object]:

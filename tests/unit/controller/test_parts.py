@@ -1,6 +1,7 @@
 """The controller's parts one by one."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -139,6 +140,32 @@ def test_the_wish_to_be_near_other_hosts_is_switched_off_as_the_readme_says():
     nowhere = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
     built = host_pod(HOST, pool(template={"spec": {"affinity": nowhere}}), "image")
     assert built["spec"]["affinity"] == nowhere
+
+
+def test_the_agent_alone_sees_what_a_pool_shows_its_stores():
+    spec = {"credentials": {"secretName": "keys"}, "allow": {"uris": ["pvc://models/a/", "pvc://models/b/"]}}
+    built = host_pod(HOST, pool(**spec), "image")["spec"]
+    (agent,), (triton,) = built["initContainers"], built["containers"]
+    volumes = {volume["name"]: volume for volume in built["volumes"]}
+    assert volumes["credentials"]["secret"]["secretName"] == "keys"
+    assert volumes["credentials"]["secret"]["optional"], "models of open stores are served without it"
+    assert volumes["claim-0"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+    secret = {m["mountPath"]: m for m in agent["volumeMounts"] if m["name"] in ("credentials", "claim-0")}
+    env = {entry["name"]: entry.get("value") for entry in agent["env"]}
+    assert secret.keys() == {env["LULL_CREDENTIALS"], env["LULL_CLAIMS"] + "/models"}
+    assert all(mount["readOnly"] for mount in secret.values())
+    assert {mount["name"] for mount in triton["volumeMounts"]} == {"store", "control", "shm", "tmp"}
+
+
+def test_whom_a_pool_trusts_is_told_to_its_agents_where_it_says():
+    rules = [{"prefix": "oci://r/", "signedBy": [{"name": "me", "publicKey": "PEM"}]}]
+    told = {e["name"]: e.get("value") for e in _agent_of(pool(trust=rules))["env"]}
+    assert json.loads(told["LULL_TRUST"]) == rules
+    assert "LULL_TRUST" not in {entry["name"] for entry in _agent_of(pool())["env"]}
+
+
+def _agent_of(item):
+    return host_pod(HOST, item, "image")["spec"]["initContainers"][0]
 
 
 def test_a_host_pod_meets_the_restricted_standard():
