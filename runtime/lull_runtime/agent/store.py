@@ -111,7 +111,7 @@ class Store:
     async def _fetch(self, uri: str, digest: str) -> None:
         scratch = self._scratch()
         try:
-            got = await fetch(uri, scratch / "tar", self._sources, partial(self._reserve, digest))
+            got = await fetch(uri, digest, scratch / "tar", self._sources, partial(self._reserve, digest))
             if got != digest:
                 raise ModelError(
                     Reason.DIGEST_MISMATCH,

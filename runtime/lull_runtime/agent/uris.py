@@ -19,6 +19,7 @@ _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9
 """Networks whose addresses end in the IPv4 address that is reached by them (compatible, mapped, NAT64)."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_WITH_HOSTS = ("http:", "https:", "oci:")
 
 
 def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
@@ -31,14 +32,14 @@ def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
     Raises:
         ModelError: no prefix matches, or the URI hides something (a user, a `..`).
     """
-    parts = _split(uri)
+    parts = split(uri)
     if "@" in parts.netloc or ".." in unquote(parts.path).split("/") or "\\" in uri:
-        raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri}: write it without user names and '..'")
-    if not any(_matches(parts, _split(prefix)) for prefix in allowed):
+        raise ModelError(Reason.URI_NOT_ALLOWED, f"{plain(uri)}: write it without user names and '..'")
+    if not any(_matches(parts, split(prefix)) for prefix in allowed):
         listed = ", ".join(allowed) or "nothing"
         raise ModelError(
             Reason.URI_NOT_ALLOWED,
-            f"{uri} is not beneath what the pool allows ({listed}); see spec.allow.uris",
+            f"{plain(uri)} is not beneath what the pool allows ({listed}); see spec.allow.uris",
         )
     return parts
 
@@ -54,11 +55,35 @@ def check_address(address: str, host: str, allowed: Sequence[str]) -> None:
     ip = _reached(ipaddress.ip_address(address.partition("%")[0]))
     if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in _METADATA:
         raise ModelError(Reason.URI_NOT_ALLOWED, f"{host} is at {ip}, an address that models never come from")
-    if ip.is_loopback and host not in {_split(prefix).hostname for prefix in allowed}:
+    if ip.is_loopback and host not in named_hosts(allowed):
         raise ModelError(
             Reason.URI_NOT_ALLOWED,
             f"{host} is at {ip}, this very machine, and spec.allow.uris does not name it",
         )
+
+
+def check_public(address: str, host: str) -> None:
+    """Check an address that nobody named and a store sends us on to: it must be one of the public network.
+
+    Raises:
+        ModelError: it is of a private network, which a store has no business in.
+    """
+    ip = _reached(ipaddress.ip_address(address.partition("%")[0]))
+    if not ip.is_global:
+        raise ModelError(
+            Reason.URI_NOT_ALLOWED,
+            f"the store sends on to {host} at {ip}, which is not public and spec.allow.uris does not name",
+        )
+
+
+def named_hosts(allowed: Sequence[str]) -> set[str | None]:
+    """Return the hosts that prefixes name, where their scheme names hosts at all."""
+    return {split(prefix).hostname for prefix in allowed if prefix.startswith(_WITH_HOSTS)}
+
+
+def plain(uri: str) -> str:
+    """Return a URI as it may be shown: what is after a `?` may be a signature."""
+    return uri.partition("?")[0]
 
 
 def _reached(ip: _Address) -> _Address:
@@ -70,13 +95,18 @@ def _reached(ip: _Address) -> _Address:
     return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
-def _split(uri: str) -> SplitResult:
+def split(uri: str) -> SplitResult:
+    """Return the parts of a URI.
+
+    Raises:
+        ModelError: it is none.
+    """
     try:
         parts = urlsplit(uri)
         _ = parts.port  # is only checked when read
         (parts.hostname or "").encode("idna")  # what a resolver would do, and fail at
     except ValueError as error:
-        raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri} is no URI: {error}") from error
+        raise ModelError(Reason.URI_NOT_ALLOWED, f"{plain(uri)} is no URI: {error}") from error
     return parts
 
 

@@ -14,10 +14,12 @@ from aiohttp import web
 from aiohttp.resolver import ThreadedResolver
 
 from lull.api.reasons import Reason
-from lull_runtime.agent import fetch as fetch_module
 from lull_runtime.agent.fetch import Sources, fetch
 from lull_runtime.agent.uris import check_address, check_uri
 from lull_runtime.artifact import ModelError
+from lull_runtime.stores import files as files_module
+from lull_runtime.stores.credentials import Credentials
+from lull_runtime.stores.origin import origin_of
 
 CONTENT = os.urandom(3 << 20)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -67,23 +69,23 @@ async def plenty(size_bytes: int) -> None:
 
 async def refused(uri: str, tmp_path: Path, sources: Sources) -> ModelError:
     with pytest.raises(ModelError) as caught:
-        await fetch(uri, tmp_path / "out", sources, plenty)
+        await fetch(uri, DIGEST, tmp_path / "out", sources, plenty)
     return caught.value
 
 
 async def test_a_download_is_whole_and_hashed_on_the_way(server, sources, tmp_path):
-    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
+    assert await fetch(server.url(), DIGEST, tmp_path / "out", sources, plenty) == DIGEST
     assert (tmp_path / "out").read_bytes() == CONTENT
 
 
 async def test_a_pinned_uri_names_the_same_file(server, sources, tmp_path):
-    assert await fetch(f"{server.url()}@{DIGEST}", tmp_path / "out", sources, plenty) == DIGEST
+    assert await fetch(f"{server.url()}@{DIGEST}", DIGEST, tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_file_is_relative_to_the_files_volume(sources, tmp_path):
     (sources.files / "sub").mkdir()
     (sources.files / "sub" / "m.tar").write_bytes(CONTENT)
-    assert await fetch("file:///sub/m.tar", tmp_path / "out", sources, plenty) == DIGEST
+    assert await fetch("file:///sub/m.tar", DIGEST, tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_link_out_of_the_files_volume_is_refused(sources, tmp_path):
@@ -109,24 +111,27 @@ async def test_a_pipe_is_not_waited_for(sources, tmp_path):
 
 async def test_a_volume_that_hangs_keeps_nothing_else_waiting(sources, tmp_path, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(fetch_module, "_locate", lambda *_: release.wait(10))
+    monkeypatch.setattr(files_module, "_locate", lambda *_: release.wait(10))
     sources = replace(sources, deadline_seconds=0.1)
     try:
         for _ in range(2):
             assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.UNREACHABLE
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
-        busy = [t for t in threading.enumerate() if t.name.startswith("copy")]
+        busy = [t for t in threading.enumerate() if t.name.startswith("volume")]
         assert len(busy) == 2
     finally:
         release.set()
 
 
-async def test_a_copy_that_nobody_waits_for_ends(sources, tmp_path):
-    gone = threading.Event()
-    gone.set()
-    (sources.files / "m.tar").write_bytes(CONTENT)
-    with pytest.raises(TimeoutError):
-        fetch_module._copy(sources.files / "m.tar", tmp_path / "out", len(CONTENT), gone)
+async def test_a_read_that_nobody_waits_for_ends(sources):
+    with (sources.files / "m.tar").open("wb") as file:
+        file.truncate(1 << 40)
+    origin = origin_of("file:///m.tar", DIGEST, sources, Credentials.in_folder(None))
+    async with await origin.open(0) as stream:
+        assert await anext(stream.chunks)
+    for _ in range(3):  # more than there are threads
+        async with asyncio.timeout(10), await origin.open(0) as stream:
+            assert await anext(stream.chunks)
 
 
 async def test_room_is_reserved_before_it_is_taken(server, sources, tmp_path):
@@ -143,11 +148,11 @@ async def test_room_is_reserved_before_it_is_taken(server, sources, tmp_path):
         asked.append(size_bytes)
 
     (sources.files / "m.tar").write_bytes(CONTENT)
-    await fetch("file:///m.tar", tmp_path / "a", sources, reserve)
-    await fetch(server.url(), tmp_path / "b", sources, reserve)
+    await fetch("file:///m.tar", DIGEST, tmp_path / "a", sources, reserve)
+    await fetch(server.url(), DIGEST, tmp_path / "b", sources, reserve)
     assert asked == [len(CONTENT)] * 2
     server.answer = unannounced
-    await fetch(server.url(), tmp_path / "c", sources, reserve)
+    await fetch(server.url(), DIGEST, tmp_path / "c", sources, reserve)
     assert asked[-1] >= len(CONTENT)
 
 
@@ -157,8 +162,9 @@ async def test_a_full_disk_is_not_the_source_s_fault(server, sources, tmp_path):
 
     (sources.files / "m.tar").write_bytes(CONTENT)
     for uri in ("file:///m.tar", server.url()):
-        with pytest.raises(ModelError, match="disk is full"):
-            await fetch(uri, tmp_path / "out", sources, full)
+        with pytest.raises(ModelError, match="disk is full") as caught:
+            await fetch(uri, DIGEST, tmp_path / "out", sources, full)
+        assert caught.value.reason is Reason.DISK_FULL
     assert server.requests == 1
 
 
@@ -167,7 +173,7 @@ async def test_an_error_that_passes_is_tried_again(server, sources, tmp_path):
         return web.Response(status=503) if server.requests == 1 else await server.content(request)
 
     server.answer = second_time_lucky
-    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
+    assert await fetch(server.url(), DIGEST, tmp_path / "out", sources, plenty) == DIGEST
 
 
 async def test_a_file_that_is_not_there_is_not_asked_for_again(server, sources, tmp_path):
@@ -202,7 +208,7 @@ async def test_a_server_that_falls_silent_is_unreachable_in_time(server, sources
 async def test_what_announces_itself_as_too_large_is_not_downloaded(server, sources, tmp_path):
     error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1000))
     assert error.reason is Reason.TOO_LARGE
-    assert (tmp_path / "out").stat().st_size == 0
+    assert not (tmp_path / "out").exists()
 
 
 async def test_what_turns_out_too_large_ends_there(server, sources, tmp_path):
@@ -216,7 +222,7 @@ async def test_what_turns_out_too_large_ends_there(server, sources, tmp_path):
     server.answer = endless
     error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1 << 20))
     assert error.reason is Reason.TOO_LARGE
-    assert (tmp_path / "out").stat().st_size <= 1 << 20
+    assert not (tmp_path / "out").exists()
 
 
 async def test_a_redirect_within_what_is_allowed_is_followed(server, sources, tmp_path):
@@ -226,7 +232,7 @@ async def test_a_redirect_within_what_is_allowed_is_followed(server, sources, tm
         return await server.content(request)
 
     server.answer = elsewhere
-    assert await fetch(server.url(), tmp_path / "out", sources, plenty) == DIGEST
+    assert await fetch(server.url(), DIGEST, tmp_path / "out", sources, plenty) == DIGEST
 
 
 @pytest.mark.parametrize(
