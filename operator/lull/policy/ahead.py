@@ -11,7 +11,6 @@ from lull.policy.changes import Draft
 from lull.policy.demand import refusal, wanted
 from lull.policy.fleet import Host, Pod, Pool, Service, State, namespace_of
 from lull.policy.hosts import cost_alone
-from lull.policy.learning import USUAL_LOAD_SECONDS
 from lull.policy.packing import capacity_bytes, name_is_free, need_bytes, open_to, room_bytes
 from lull.policy.prices import load_cost_seconds
 from lull.policy.worth import worth
@@ -90,7 +89,8 @@ def _takes_more(host: Host) -> bool:
 
 def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
     """Return the services that are on no host and worth a load, with their worth."""
-    least = load_cost_seconds(pool.profile, USUAL_LOAD_SECONDS) / PAYS_WITHIN_SECONDS
+    load = draft.notes.learned.pool_load_seconds(pool.name)
+    least = load_cost_seconds(pool.profile, load) / PAYS_WITHIN_SECONDS
     placed = set[str]().union(*(host.holds for host in hosts))
     there = (s for key, s in draft.fleet.services.items() if key not in placed and s.pool == pool.name)
     return [(value, service) for service in there if (value := worth(draft, service)) > least]

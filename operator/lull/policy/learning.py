@@ -41,7 +41,11 @@ class Learned:
     def load_seconds(self, service: str, pool: str) -> float:
         """Return how long a load of a service is expected to take, as its own did, or those of its pool."""
         own = self.habits.get(service, _NO_HABIT).load_seconds
-        known = self.crowds.get(pool, _NO_CROWD).load_seconds if own is None else own
+        return self.pool_load_seconds(pool) if own is None else own
+
+    def pool_load_seconds(self, pool: str) -> float:
+        """Return how long loads of a pool's services take on average."""
+        known = self.crowds.get(pool, _NO_CROWD).load_seconds
         return USUAL_LOAD_SECONDS if known is None else known
 
     def start_seconds(self, pool: str) -> float:
@@ -216,7 +220,8 @@ class _Student:
             pool = self._fleet.pools.get(market[0])
             if pool is None:
                 continue
-            floor = break_even_seconds(pool.profile, USUAL_LOAD_SECONDS, learned.start_seconds(pool.name))
+            load, start = learned.pool_load_seconds(pool.name), learned.start_seconds(pool.name)
+            floor = break_even_seconds(pool.profile, load, start)
             price = self._prices.get(market) or first_price(market)
             self._prices[market] = repriced(price, market, requests, delayed, floor)
         return learned

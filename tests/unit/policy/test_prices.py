@@ -21,7 +21,7 @@ from lull.policy.prices import (
     market_of,
     repriced,
 )
-from unit.policy.fleets import fleet, replace, service
+from unit.policy.fleets import fleet, host, placement, replace, reported, service
 
 ONE = service("a/one")
 PROFILE = PowerProfile(72.0, 50.0, 700.0, 0.0)
@@ -133,3 +133,10 @@ def test_a_price_never_falls_below_break_even():
     assert notes.learned.prices[("pool", 5)].worth_seconds == pytest.approx(
         break_even_seconds(None, 20.0, 30.0)
     )
+
+
+def test_where_loads_are_known_to_be_short_a_delay_may_be_worth_less():
+    p = placement(ONE)
+    short = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=2.0)]))
+    notes = seen((0.0, short), (1.0, counted(0, 0)), (2.0, counted(100_000, 0)))
+    assert notes.learned.prices[POOL].worth_seconds == pytest.approx(break_even_seconds(None, 2.0, 30.0))
