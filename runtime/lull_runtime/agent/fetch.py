@@ -44,7 +44,7 @@ async def fetch(uri: str, digest: str, out: Path, sources: Sources, reserve: Res
         async with asyncio.timeout(sources.deadline_seconds):
             origin = origin_of(uri, digest, sources, Credentials.in_folder(sources.credentials))
             with out.open("a+b") as file:
-                await _bring(origin, shown, _Part(file), sources.most_bytes, reserve)
+                await _bring(origin, shown, digest, _Part(file), sources.most_bytes, reserve)
     except TimeoutError as error:
         raise ModelError(
             Reason.UNREACHABLE, f"{shown} was not here after {sources.deadline_seconds:g} s"
@@ -60,13 +60,16 @@ async def fetch(uri: str, digest: str, out: Path, sources: Sources, reserve: Res
     return digest
 
 
-async def _bring(origin: Origin, uri: str, part: "_Part", most_bytes: int, reserve: Reserve) -> None:
+async def _bring(
+    origin: Origin, uri: str, digest: str, part: "_Part", most_bytes: int, reserve: Reserve
+) -> None:
     await asyncio.to_thread(part.take_up)
     fruitless = 0
-    while True:
+    while part.digest != digest:
         had_bytes = part.size_bytes
         try:
-            return await _receive(origin, uri, part, most_bytes, reserve)
+            await _receive(origin, uri, part, most_bytes, reserve)
+            return
         except PassingError as error:
             fruitless = 1 if part.size_bytes > had_bytes else fruitless + 1
             if fruitless == _TRIES:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -113,8 +113,10 @@ class Client:
                 )
             if response.status in (301, 302, 303, 307, 308):
                 url = self._joined(url, response.headers.get("Location", ""))
-                headers = headers if _same_place(parts, url) else _without_authorization(headers)
-                response.release()
+                headers = headers if _same_place(parts, url) else _without("Authorization", headers)
+                continue
+            if response.status == 416 and "Range" in headers:  # it is shorter than what is here
+                headers = _without("Range", headers)
                 continue
             if response.status >= 500 or response.status in (408, 429):
                 raise PassingError(f"the server answered {response.status} {response.reason}")
@@ -147,13 +149,11 @@ class Client:
         """
         ranged = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         size_bytes = int(ranged[2]) if ranged and ranged[2].isdigit() else None
-        if response.status == 416 and offset and size_bytes == offset:  # all of it was here
-            return Stream(size_bytes, offset, digest, _nothing(), self._closing.pop_all())
         if response.status == 206 and ranged and ranged[1] and int(ranged[1]) == offset:
             begins = offset
         elif response.status == 200:
             begins, size_bytes = 0, response.content_length
-        elif response.status in (206, 416):
+        elif response.status == 206:
             raise ModelError(Reason.UNREACHABLE, f"{self._uri}: the server answers for other bytes")
         else:
             raise await self.refusal(response)
@@ -248,13 +248,8 @@ def _same_place(parts: SplitResult, url: str) -> bool:
     return (parts.scheme, parts.netloc) == (there.scheme, there.netloc)
 
 
-def _without_authorization(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "Authorization"}
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+def _without(name: str, headers: Mapping[str, str]) -> dict[str, str]:
+    return {other: value for other, value in headers.items() if other != name}
 
 
 @contextmanager
