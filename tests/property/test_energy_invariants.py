@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lull.controller.books import (
@@ -20,6 +20,7 @@ from lull.policy.energy import (
     charge_host,
     close,
     close_hosts,
+    microseconds_of,
     resize,
     set_rate,
 )
@@ -148,7 +149,7 @@ class Fleet:
         self.sizes = dict.fromkeys("abc", 1000)
         self.rate = 37_000
         self.of_nobody = 0
-        self.pool = PoolAccount(at=START)
+        self.pool = PoolAccount(microseconds_of(START))
         self.accounts = {name: Account() for name in "abc"}
         self.written = {}
         self.plan()
@@ -236,6 +237,16 @@ class Fleet:
 
 
 @given(fleet_steps)
+@example(
+    [
+        ("rate", 57_407),
+        ("size", ("a", 105)),
+        ("wait", 1.8559365536534642),  # between two microseconds: written as one, counted on as the other
+        ("write pool", None),
+        ("wait", 3969.8559365536535),
+        ("crash", None),
+    ]
+)
 def test_what_services_saved_never_adds_up_to_more_than_the_pools_over_changes_and_crashes(history):
     fleet = Fleet()
     before = fleet.saved()
@@ -257,7 +268,7 @@ def test_what_services_saved_never_adds_up_to_more_than_the_pools_over_changes_a
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 900), st.integers(0, 900), st.booleans())))
 def test_a_pool_counts_each_hosts_growth_once(history):
     truth = {"x": HostReading(), "y": HostReading()}
-    pool = PoolAccount(at=START)
+    pool = PoolAccount(microseconds_of(START))
     written = pool_account_to(pool)
     for name, joules, dynamic, crash in history:
         if crash:

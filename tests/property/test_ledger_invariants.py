@@ -34,7 +34,7 @@ class Fleet:
     """A pool with one host that holds two services for ever, and what they truly drew."""
 
     def __init__(self):
-        self.now, self.version, self.pools = 1_000_000.0, 0, 0
+        self.now, self.version, self.pools = 1_700_000_000.0, 0, 0
         self.objects = {key: self.service(key) for key in KEYS} | {"p": self.pool()}
         self.parts = {key: [0, 0] for key in KEYS}
         self.unallocated = self.before = 0

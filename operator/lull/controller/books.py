@@ -4,11 +4,22 @@ What is counted in microjoules is written in joules and a rest: the API's intege
 times a million, which a large pool reaches within months.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from lull.controller.clock import seconds_of
 from lull.controller.wire import Object
-from lull.policy.energy import MICRO, Account, HostReading, Meters, PoolAccount, Reading, Share
+from lull.policy.energy import (
+    MICRO,
+    Account,
+    HostReading,
+    Meters,
+    PoolAccount,
+    Reading,
+    Share,
+    microseconds_of,
+)
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def account_from(ledger: Object) -> Account:
@@ -30,7 +41,7 @@ def account_from(ledger: Object) -> Account:
 def account_to(account: Account, pool: str, now: float) -> Object:
     """Write the account of a service, its shares counted up to now by its pool's meters."""
     return {
-        "at": exact_time(now),
+        "at": _time(microseconds_of(now)),
         "pool": pool,
         "mebibytes": account.mebibytes,
         "meter": account.baseline.meter,
@@ -58,7 +69,7 @@ def account_to(account: Account, pool: str, now: float) -> Object:
 def pool_account_from(ledger: Object) -> PoolAccount:
     """Read the account of a pool from `status.ledger`."""
     return PoolAccount(
-        at=seconds_of(ledger["at"]),
+        at_microseconds=_microseconds(ledger["at"]),
         mebibytes=ledger.get("mebibytes", 0),
         meters=Meters(ledger.get("meter", 0), ledger.get("overheadMeter", 0)),
         joules=ledger.get("joules", 0),
@@ -72,7 +83,7 @@ def pool_account_from(ledger: Object) -> PoolAccount:
 def pool_account_to(account: PoolAccount) -> Object:
     """Write the account of a pool."""
     return {
-        "at": exact_time(account.at),
+        "at": _time(account.at_microseconds),
         "mebibytes": account.mebibytes,
         "meter": account.meters.baseline,
         "overheadMeter": account.meters.overhead,
@@ -115,6 +126,11 @@ def _microjoules(ledger: Object, what: str) -> int:
     return int(joules * MICRO + rest)
 
 
-def exact_time(seconds: float) -> str:
-    """Return a time as the API takes it, to the microsecond."""
-    return datetime.fromtimestamp(round(seconds, 6), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _time(microseconds: int) -> str:
+    """Return a time as the API takes it, to the microsecond: in whole numbers, as floats round once more."""
+    return (_EPOCH + microseconds * _MICROSECOND).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _microseconds(time: str) -> int:
+    """Return a time as the API writes it in microseconds since the epoch."""
+    return (datetime.fromisoformat(time) - _EPOCH) // _MICROSECOND

@@ -39,6 +39,7 @@ from lull.policy.energy import (
     fewest_hosts,
     grams_per_request,
     kept_milliwatts,
+    microseconds_of,
     move,
     resize,
     set_rate,
@@ -517,7 +518,7 @@ def _pool_book(item: Object, explained: PoolExplanation, now: float) -> PoolBook
     energy, ledger = status.get("energy") or {}, status.get("ledger")
     return PoolBook(
         uid=item["metadata"]["uid"],
-        account=pool_account_from(ledger) if ledger else PoolAccount(at=now),
+        account=pool_account_from(ledger) if ledger else PoolAccount(microseconds_of(now)),
         unallocated_milliwatts=0,
         since=seconds_of(energy["since"]) if "since" in energy else now,
         basis=energy.get("basis", ""),

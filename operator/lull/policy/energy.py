@@ -118,15 +118,16 @@ class PoolAccount:
     """The totals of one pool, and its meters.
 
     Attributes:
-        at: until when the baseline and its meter are counted, in seconds since the epoch.
+        at_microseconds: until when the baseline and its meter are counted, since the epoch; whole, as it is
+            written, so that a restart counts on from the very moment.
         mebibytes: memory of all the models that share what the meters count.
-        baseline_microjoules: the idle part until `at`, the dynamic one until now.
+        baseline_microjoules: the idle part until then, the dynamic one until now.
         baseline_milliwatts: the rate of the idle part since.
         ahead_microjoules: what the overhead's meter counts too much, its readings being whole; forgotten by a
             restart.
     """
 
-    at: float
+    at_microseconds: int
     mebibytes: int = 0
     meters: Meters = Meters()
     joules: int = 0
@@ -152,15 +153,20 @@ class PoolAccount:
 
         The meter's growth is rounded down, so that the services' parts never exceed the pool's baseline.
         """
-        microseconds = max(0, round(now * MICRO) - round(self.at * MICRO))
-        grown = self.baseline_milliwatts * microseconds // 1000
+        at = max(self.at_microseconds, microseconds_of(now))
+        grown = self.baseline_milliwatts * (at - self.at_microseconds) // 1000
         step = grown // self.mebibytes if self.mebibytes else 0
         return replace(
             self,
-            at=max(now, self.at),
+            at_microseconds=at,
             baseline_microjoules=self.baseline_microjoules + grown,
             meters=replace(self.meters, baseline=self.meters.baseline + step),
         )
+
+
+def microseconds_of(seconds: float) -> int:
+    """Return a time in whole microseconds."""
+    return round(seconds * MICRO)
 
 
 def charge(

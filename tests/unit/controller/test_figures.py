@@ -390,7 +390,7 @@ def test_a_host_that_is_being_deleted_gives_no_figures_but_its_totals():
 
 def test_years_of_a_large_pool_fit_the_integers_of_the_api_and_read_back_exactly():
     many = 700_000 * 3600 * 24 * 365 * 5 * 10**6 + 123_456
-    pool_account = PoolAccount(at=1_000_000.0, baseline_microjoules=many)
+    pool_account = PoolAccount(1_000_000_000_001, baseline_microjoules=many)
     account = Account(baseline=Share(0, many), overhead=Share(0, many + 1))
     of_pool, of_service = pool_account_to(pool_account), account_to(account, "p", 1_000_000.0)
     for told in (of_pool, of_service):

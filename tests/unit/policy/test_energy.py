@@ -22,6 +22,7 @@ from lull.policy.energy import (
     grams_per_request,
     grams_text,
     kept_milliwatts,
+    microseconds_of,
     milligrams_per_joule,
     move,
     resize,
@@ -114,7 +115,7 @@ def test_another_pool_has_other_meters():
 
 
 def test_a_host_is_charged_by_its_growth():
-    pool = charge_host(PoolAccount(at=NOW), "h", HostReading(100, 40), 0.5)
+    pool = charge_host(PoolAccount(microseconds_of(NOW)), "h", HostReading(100, 40), 0.5)
     pool = charge_host(pool, "h", HostReading(110, 44), 0.5)
     assert (pool.joules, pool.baseline_joules, pool.milligrams_co2e) == (110, 44, 55)
     assert pool.saved_joules == -66
@@ -124,7 +125,7 @@ def test_a_host_is_charged_by_its_growth():
 
 
 def test_what_hosts_draw_for_nobody_is_shared_by_memory_all_of_it_at_least():
-    pool = set_rate(PoolAccount(at=NOW), 0, 3_000_000, NOW)
+    pool = set_rate(PoolAccount(microseconds_of(NOW)), 0, 3_000_000, NOW)
     pool = charge_host(pool, "h", HostReading(10, 0, 10), 0.0)
     assert pool.meters.overhead == 4  # 3 1/3
     pool = charge_host(pool, "h", HostReading(20, 0, 20), 0.0)
@@ -135,7 +136,7 @@ def test_what_hosts_draw_for_nobody_is_shared_by_memory_all_of_it_at_least():
 
 
 def test_what_is_drawn_for_nobody_while_there_is_no_model_stays_the_pools():
-    pool = charge_host(PoolAccount(at=NOW), "h", HostReading(10, 0, 10), 0.0)
+    pool = charge_host(PoolAccount(microseconds_of(NOW)), "h", HostReading(10, 0, 10), 0.0)
     assert pool.meters == Meters()
     pool = charge_host(set_rate(pool, 0, 1000, NOW), "h", HostReading(11, 0, 11), 0.0)
     assert pool.meters == Meters(0, 1000)
@@ -143,7 +144,7 @@ def test_what_is_drawn_for_nobody_while_there_is_no_model_stays_the_pools():
 
 
 def test_the_baselines_meter_runs_at_its_rate_since_then():
-    pool = set_rate(PoolAccount(at=NOW), 37_000, 1000, NOW)
+    pool = set_rate(PoolAccount(microseconds_of(NOW)), 37_000, 1000, NOW)
     assert pool.until(NOW + 10).meters.baseline == 370_000
     assert pool.until(NOW + 10).baseline_joules == 370
     assert pool.until(NOW - 5) == pool
@@ -151,7 +152,7 @@ def test_the_baselines_meter_runs_at_its_rate_since_then():
 
 
 def test_a_new_rate_keeps_what_ran_before():
-    pool = set_rate(PoolAccount(at=NOW), 37_000, 1000, NOW)
+    pool = set_rate(PoolAccount(microseconds_of(NOW)), 37_000, 1000, NOW)
     pool = set_rate(pool, 74_000, 4000, NOW + 10)
     assert pool.until(NOW + 20).baseline_joules == 370 + 740
     assert pool.until(NOW + 20).meters.baseline == 370_000 + 185_000
