@@ -1,6 +1,8 @@
 """Artifacts as `lull publish` writes them, small, for tests to bend."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from lull_runtime.artifact.card import Card, Golden, TensorSpec
 from lull_runtime.artifact.pack import pack_artifact, pack_golden
 from lull_runtime.artifact.tar import Bounds, unpack
 
+PT2 = Path(__file__).parent / "data" / "multiply.pt2"
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
@@ -68,6 +71,34 @@ def edit_card(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     fields = json.loads(path.read_text())
     edit(fields)
     path.write_text(json.dumps(fields))
+
+
+def pt2_members() -> dict[str, bytes]:
+    """The members of a `.pt2` of the same network, as torch.export.save of PyTorch 2.15 wrote them."""
+    with zipfile.ZipFile(PT2) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def pt2(members: Mapping[str, bytes], **options: Any) -> bytes:
+    """A zip file of these members, stored unless the options say otherwise."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def pt2_with(member: str, edit: Callable[[Any], object]) -> bytes:
+    """That `.pt2` with one of its JSON members changed."""
+    members = pt2_members()
+    fields = json.loads(members[f"multiply/{member}"])
+    edit(fields)
+    return pt2({**members, f"multiply/{member}": json.dumps(fields).encode()})
+
+
+def torch_save(pickled: bytes) -> bytes:
+    """A file of torch.save that holds this pickle."""
+    return pt2({"archive/data.pkl": pickled, "archive/byteorder": b"little", "archive/version": b"3\n"})
 
 
 def signing_key(folder: Path, name: str) -> tuple[Path, str]:

@@ -30,10 +30,12 @@ _MEMBERS = re.compile(
             r"\.data/(version|serialization_id)",
             r"\.format_version|\.storage_alignment",
         )
-    )
+    ),
+    re.ASCII,
 )
 _SAMPLE_MEMBERS = re.compile(
-    r"data\.pkl|data/\d+|byteorder|version|\.data/serialization_id|\.format_version|\.storage_alignment"
+    r"data\.pkl|data/\d+|byteorder|version|\.data/serialization_id|\.format_version|\.storage_alignment",
+    re.ASCII,
 )
 _JSON_BYTES, _SAMPLE_BYTES, _PICKLE_BYTES = 16 << 20, 64 << 20, 1 << 20
 """Parsed, JSON takes ten times its size of the agent's memory."""
@@ -51,7 +53,8 @@ _GLOBALS = re.compile(
 _TARGET = re.compile(
     r"torch\.ops\.aten\.(?!(from_file|save|load|set_|set_data|_print|warn|manual_seed)\.)\w+\.\w+"
     r"|_operator\.(add|sub|mul|truediv|floordiv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|getitem)"
-    r"|torch\.sym_(max|min|float|int|not|ite|sqrt)|math\.(ceil|floor|trunc)"
+    r"|torch\.sym_(max|min|float|int|not|ite|sqrt)|math\.(ceil|floor|trunc)",
+    re.ASCII,
 )
 """Operators: all of PyTorch's own but those that touch files or what others compute."""
 _EXPRESSION = re.compile(
@@ -59,7 +62,8 @@ _EXPRESSION = re.compile(
     r"|(Integer|Rational|Mul|Add|Pow|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|ModularIndexing|Where"
     r"|IntTrueDiv|FloatTrueDiv|ToFloat|TruncToInt|TruncToFloat|CeilToInt|FloorToInt|RoundToInt|RoundDecimal"
     r"|PowByNatural|FloatPow|LShift|RShift|Identity|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Equality|Unequality"
-    r"|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan)\(|true|false|\d+(\.\d+)?|[-+*/(), ]"
+    r"|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan)\(|true|false|\d+(\.\d+)?|[-+*/(), ]",
+    re.ASCII,
 )
 """What symbolic sizes are made of."""
 _EXPRESSION_LENGTH = 2000

@@ -1,0 +1,257 @@
+"""`.pt2` files: those that torch.export writes pass, those that could run something do not."""
+
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crafted import PT2, pt2, pt2_members, pt2_with, torch_save
+from lull.api.reasons import Reason
+from lull_runtime.artifact import ModelError
+from lull_runtime.artifact.pt2 import check_pt2
+
+PROGRAM, SAMPLE = "models/model.json", "multiply/data/sample_inputs/model.pt"
+
+
+def refused(tmp_path: Path, content: bytes) -> Reason:
+    (tmp_path / "model.pt2").write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        check_pt2(tmp_path / "model.pt2")
+    return caught.value.reason
+
+
+def is_code(tmp_path: Path, content: bytes) -> bool:
+    return refused(tmp_path, content) is Reason.CODE_NOT_ALLOWED
+
+
+def test_what_torch_export_wrote_is_data(tmp_path: Path):
+    check_pt2(PT2)
+    (tmp_path / "again.pt2").write_bytes(pt2(pt2_members()))
+    check_pt2(tmp_path / "again.pt2")
+
+
+class Evil:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, protocol: int):
+    mark = tmp_path / "mark"
+    sample = torch_save(pickle.dumps(Evil(mark), protocol))
+    assert is_code(tmp_path, pt2({**pt2_members(), SAMPLE: sample}))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"cos\nsystem\n.",
+        b"(S'id'\nios\nsystem\n.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+        b"\x82\x01.",
+        b"ctorch\nos.system\n.",
+        b"ctorch.serialization\nload\n.",
+        b"cbuiltins\neval\n.",
+        b"}b.",
+    ],
+)
+def test_a_pickle_holds_tensors_and_nothing_else(tmp_path: Path, pickled: bytes):
+    assert is_code(tmp_path, pt2({**pt2_members(), SAMPLE: torch_save(pickled)}))
+
+
+@pytest.mark.parametrize("pickled", [b"", b"\x80", b"X\xff\xff\xff\x7fx", b"\xff"])
+def test_a_damaged_pickle_is_no_model(tmp_path: Path, pickled: bytes):
+    assert refused(tmp_path, pt2({**pt2_members(), SAMPLE: torch_save(pickled)})) is Reason.NOT_A_MODEL
+
+
+def test_sample_inputs_that_are_torchscript_are_code(tmp_path: Path):
+    script = pt2({"a/data.pkl": b"\x80\x02).", "a/constants.pkl": b"\x80\x02).", "a/code/x.py": b""})
+    assert is_code(tmp_path, pt2({**pt2_members(), SAMPLE: script}))
+
+
+@pytest.mark.parametrize(
+    "member", ["data/weights/model_weights_config", "data/constants/model_constants_config"]
+)
+def test_weights_that_are_pickles_are_code(tmp_path: Path, member: str):
+    def pickled(config: Any) -> None:
+        for entry in config["config"].values():
+            entry["use_pickle"] = True
+
+    assert is_code(tmp_path, pt2_with(f"{member}.json", pickled))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/weights/model.pt",
+        "data/constants/custom_obj_0",
+        "data/constants/opaque_obj_0",
+        "data/aotinductor/model/x.so",
+        "models/other.json",
+        "extra/x.py",
+        "../x",
+        "data/weights/weight_0/../../x",
+    ],
+)
+def test_members_that_pytorch_would_run_or_that_nobody_knows_are_code(tmp_path: Path, name: str):
+    assert is_code(tmp_path, pt2({**pt2_members(), f"multiply/{name}": b""}))
+
+
+def _node(program: Any) -> Any:
+    return program["graph_module"]["graph"]["nodes"][3]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.os.system",
+        "torch.load",
+        "torch.hub.load",
+        "torch.ops.load_library",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.aten.save.default",
+        "torch.ops.aten.__class__.mro",
+        "torch.ops.mine.op.default",
+        "torch.ops.aten.relu.default\n",
+        "_operator.call",
+        "_operator.methodcaller",
+        "math.__loader__.load_module",
+        "#mine:op",
+        "print",
+    ],
+)
+def test_operators_that_are_not_pytorch_s_arithmetic_are_code(tmp_path: Path, target: str):
+    assert is_code(tmp_path, pt2_with(PROGRAM, lambda program: _node(program).update(target=target)))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('id')",
+        "Symbol('s0').__class__",
+        "Symbol('s0', cls=True)('x')",
+        "Function('x')",
+        "lambda: 0",
+        "exec(1)",
+        "s0 if 1 else 2",
+        "Float('1', precision=5).x",
+        "Add(Integer(1), " * 500,
+        "(" * 3000,
+        "1" * 50_000,
+    ],
+)
+def test_symbolic_sizes_are_arithmetic_since_they_are_evaluated(tmp_path: Path, expression: str):
+    def size(program: Any) -> None:
+        _node(program)["inputs"][1]["arg"] = {
+            "as_sym_int": {"as_expr": {"expr_str": expression, "hint": None}}
+        }
+
+    assert is_code(tmp_path, pt2_with(PROGRAM, size))
+
+
+@pytest.mark.parametrize("key", ["as_operator", "as_graph", "as_custom_obj"])
+def test_arguments_that_are_code_are_refused(tmp_path: Path, key: str):
+    def argument(program: Any) -> None:
+        _node(program)["inputs"][1]["arg"] = {key: "torch.relu"}
+
+    assert is_code(tmp_path, pt2_with(PROGRAM, argument))
+
+
+@pytest.mark.parametrize("name", ["x: exec('0')", "x, y=print(1)", "x\n    import os", "a'b", "__import__"])
+def test_names_stay_names_when_they_are_written_as_source(tmp_path: Path, name: str):
+    def rename(program: Any) -> None:
+        program["graph_module"]["graph"]["inputs"][3]["as_tensor"]["name"] = name
+
+    assert is_code(tmp_path, pt2_with(PROGRAM, rename))
+
+
+def test_guards_are_code_since_they_are_compiled(tmp_path: Path):
+    assert is_code(tmp_path, pt2_with(PROGRAM, lambda program: program.update(guards_code=["1"])))
+
+
+def _tree(kind: str | None, context: Any, **more: Any) -> str:
+    return json.dumps([1, {"type": kind, "context": context, "children_spec": [], **more}])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        _tree("collections.defaultdict", '{"default_factory_module": "os"}'),
+        _tree("builtins.dict", '[{"__enum__": true, "fqn": "os:x"}]'),
+        _tree("builtins.dict", '["a b"]'),
+        _tree("builtins.tuple", "{}"),
+        _tree("builtins.tuple", 5),
+        _tree(None, None, __enum__=[], fqn=[]),
+        "[" * 5000,
+        "x",
+    ],
+)
+def test_inputs_and_outputs_are_plain_containers_since_others_name_what_to_import(tmp_path: Path, spec: str):
+    def replace(program: Any) -> None:
+        program["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
+
+    assert is_code(tmp_path, pt2_with(PROGRAM, replace))
+
+
+@pytest.mark.parametrize("key", ["source_fn_stack", "custom"])
+def test_notes_that_pytorch_looks_up_are_held_to_names(tmp_path: Path, key: str):
+    note = {key: "x,torch.os.system"}
+    assert is_code(tmp_path, pt2_with(PROGRAM, lambda program: _node(program).update(metadata=note)))
+
+
+def test_compressed_members_are_no_model_since_they_could_inflate(tmp_path: Path):
+    content = pt2(pt2_members(), compression=zipfile.ZIP_DEFLATED)
+    assert refused(tmp_path, content) is Reason.NOT_A_MODEL
+
+
+@pytest.mark.parametrize("member", [PROGRAM, "data/weights/model_weights_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 10_000, b" " * (17 << 20)])
+def test_what_should_be_json_and_is_not_is_no_model(tmp_path: Path, member: str, content: bytes):
+    bent = pt2({**pt2_members(), f"multiply/{member}": content})
+    assert refused(tmp_path, bent) is Reason.NOT_A_MODEL
+
+
+@pytest.mark.parametrize(
+    "member", [PROGRAM, "data/sample_inputs/model.pt", "data/weights/model_weights_config.json"]
+)
+def test_a_missing_member_is_no_model(tmp_path: Path, member: str):
+    members = pt2_members()
+    del members[f"multiply/{member}"]
+    assert refused(tmp_path, pt2(members)) is Reason.NOT_A_MODEL
+
+
+def _twice(content: bytes) -> bytes:
+    """Two members of one name, of which two readers may see different ones."""
+    out = io.BytesIO(content)
+    with zipfile.ZipFile(out, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("multiply/byteorder", b"big")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda content: b"x" + content,
+        lambda content: content + b"x",
+        lambda content: content + content,
+        lambda content: content[:-1] + b"\x01",
+        lambda content: content.replace(b"PK\x01\x02", b"xPK\x01\x02", 1),
+        lambda content: content.replace(b"multiply/byteorder", b"multiply/byteordex", 1),
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        _twice,
+    ],
+)
+def test_a_zip_file_of_which_readers_could_see_different_members_is_no_model(tmp_path: Path, bend):
+    assert refused(tmp_path, bend(pt2(pt2_members()))) is Reason.NOT_A_MODEL
+    assert refused(tmp_path, bend(PT2.read_bytes())) is Reason.NOT_A_MODEL
