@@ -91,8 +91,8 @@ def publish_digits(cluster: Cluster) -> str:
     """
     out = stack.files(cluster) / "digits.tar"
     lull = f"{get_path('scripts')}/lull"
-    command = [lull, "publish", "--sample", "digits", "--out", str(out), "-o", "json"]
-    console.print("   [dim]$ lull publish --sample digits --out digits.tar[/dim]")
+    command = [lull, "publish", "--sample", "digits", "--to", str(out), "-o", "json"]
+    console.print("   [dim]$ lull publish --sample digits --to digits.tar[/dim]")
     try:
         done = subprocess.run(  # noqa: S603  (our own command)
             command, stdout=subprocess.PIPE, text=True, timeout=PUBLISH_TIMEOUT_SECONDS, check=True

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import yaml
 from rich.console import Console
 
 from lull.api.names import API_VERSION
+from lull_runtime.artifact.errors import ModelError
+from lull_runtime.publish.kinds import Change, Kind, Sample
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lull_runtime.artifact.card import Card
+    from lull_runtime.publish.destination import Destination
+    from lull_runtime.publish.export import Wishes
+    from lull_runtime.publish.forms import Array
 
-_SAMPLE = "digits"
-_ROWS = 25
-"""How many examples a network is fed at once, to see whether as many answers come out."""
+Tell = Callable[[str], None]
 
 
 class Output(StrEnum):
@@ -30,6 +33,25 @@ class Output(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What was said about a network and its artifact."""
+
+    what: str | None
+    sample: Sample | None
+    weights: Path | None
+    kind: Kind | None
+    trust_pickle: bool
+    example_shape: str | None
+    examples: Path | None
+    labelled: Path | None
+    optimise: list[Change]
+    training_energy: str | None
+    sign: Path | None
+    measure: bool
+    name: str | None
 
 
 @dataclass(frozen=True)
@@ -41,47 +63,102 @@ class _Result:
     path: Path
     wire_name: str | None = None
     accuracy: float | None = None
+    card: Card | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def publish(
     network: Annotated[
-        str | None, typer.Argument(help="module:factory, a function that returns the torch network.")
+        str | None,
+        typer.Argument(
+            help="module:factory, a function that returns a torch, Keras or scikit-learn network; or a file: "
+            ".pt2, TorchScript, .keras, .h5, .onnx."
+        ),
     ] = None,
-    sample: Annotated[str | None, typer.Option(help=f"Train and publish a sample: {_SAMPLE}.")] = None,
+    sample: Annotated[Sample | None, typer.Option(help="Train and publish a sample.")] = None,
     repository: Annotated[
         Path | None, typer.Option(help="Publish a Triton model directory (config.pbtxt, 1/) unedited.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="The network's state_dict, as torch.save wrote it.")
+        Path | None,
+        typer.Option(help="For a factory: its state_dict, as torch.save wrote it, or .safetensors."),
     ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option(help="What the file holds, where its name does not tell.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Open a scikit-learn pickle: it may run anything, here.")
+    ] = False,
     example_shape: Annotated[
         str | None, typer.Option(help="Shape of one input, batch axis first, such as 1,1,32,32.")
     ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Real rows of inputs for the golden cases: .npy, or x of an .npz.")
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="An .npz of rows x and their classes y: tells the accuracy.")
+    ] = None,
+    optimise: Annotated[
+        list[Change] | None,
+        typer.Option(help="Make it smaller or faster, if that costs no more than 1 % of the answers."),
+    ] = None,
+    training_energy: Annotated[
+        str | None, typer.Option(help="What training took: 1.2kWh, or CodeCarbon's emissions.csv.")
+    ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign with this private key (PEM, elliptic curve).")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(help="Note how fast it loads and answers here; without, equal input is one digest."),
+    ] = True,
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default from what is published.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The tar to write.  [default: build/NAME.tar]")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to put it: FILE.tar, a folder, oci://host/repository, s3://bucket/folder. "
+            "[default: build/NAME.tar]"
+        ),
+    ] = None,
     uri: Annotated[
-        str | None, typer.Option(help="Where hosts will find it.  [default: file:///OUT's name]")
+        str | None, typer.Option(help="Where hosts will find a file or folder.  [default: file:///its name]")
     ] = None,
     manifest: Annotated[Path | None, typer.Option(help="Write the ModelService manifest here too.")] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="text or json.")] = Output.TEXT,
 ) -> None:
     """Write a model's artifact; print its digest and a ready ModelService manifest."""
     if sum(what is not None for what in (network, sample, repository)) != 1:
-        _refuse("say what to publish: module:factory, or --sample digits, or --repository DIR")
-    console = Console(stderr=True)
+        _refuse("say what to publish: module:factory, a file, --sample digits, or --repository DIR")
+    options = _Options(
+        what=network,
+        sample=sample,
+        weights=weights,
+        kind=kind,
+        trust_pickle=trust_pickle,
+        example_shape=example_shape,
+        examples=examples,
+        labelled=labelled,
+        optimise=optimise or [],
+        training_energy=training_energy,
+        sign=sign,
+        measure=measure,
+        name=name,
+    )
     try:
-        if sample is not None:
-            result = _publish_sample(sample, name, out, console)
-        elif repository is not None:
-            result = _publish_repository(repository, name, out)
-        else:
-            result = _publish_network(str(network), weights, example_shape, name, out, console)
+        with _progress() as tell:
+            if repository is not None:
+                result, destination = _publish_repository(repository, options, to)
+            else:
+                result, destination = _publish_network(options, to, tell)
+            tell("putting it where it belongs")
+            where = destination.deliver(result.digest, uri)
+    except ModelError as error:
+        _refuse(f"{error.reason}: {error.message}")
     except (ValueError, OSError, ImportError, AttributeError) as error:
         _refuse(str(error))
-    service = _service(result, uri or f"file:///{result.path.name}")
+    service = _service(result, where)
     text = yaml.safe_dump(service, sort_keys=False)
     if manifest is not None:
         manifest.parent.mkdir(parents=True, exist_ok=True)
@@ -89,76 +166,86 @@ def publish(
     _print(result, service, text, output)
 
 
-def _publish_sample(sample: str, name: str | None, out: Path | None, console: Console) -> _Result:
-    if sample != _SAMPLE:
-        raise ValueError(f"there is no sample {sample!r}; there is {_SAMPLE!r}")
-    name = name or sample
-    with console.status("importing PyTorch") as status:
-        from lull_runtime.publish.digits import load_digits
-        from lull_runtime.publish.export import publish_network
-        from lull_runtime.publish.simple_cnn import accuracy, train
+def _publish_network(options: _Options, to: str | None, tell: Tell) -> tuple[_Result, Destination]:
+    tell("importing PyTorch")
+    from lull_runtime.publish.destination import destination_of
+    from lull_runtime.publish.export import publish_form
+    from lull_runtime.publish.forms import example_of, open_form
+    from lull_runtime.publish.samples import train
 
-        training, held_out = load_digits()
-        trained = train(training, lambda done, total: status.update(f"training: epoch {done} of {total}"))
-        status.update("exporting to ONNX (some 15 seconds)")
-        made = publish_network(trained, held_out.images[:_ROWS], name, out or _default_out(name))
-    return _Result(name, made.digest, made.path, accuracy=accuracy(trained, held_out))
-
-
-def _publish_network(
-    target: str,
-    weights: Path | None,
-    example_shape: str | None,
-    name: str | None,
-    out: Path | None,
-    console: Console,
-) -> _Result:
-    if example_shape is None:
-        raise ValueError("--example-shape is needed: the shape of one input, such as 1,1,32,32")
-    name = name or target.rpartition(":")[2].lower().replace("_", "-")
-    with console.status("importing PyTorch") as status:
-        import numpy as np
-
-        from lull_runtime.publish.export import publish_network
-
-        network = _build(target, weights)
-        shape = _shape(example_shape)
-        example = np.random.default_rng(0).standard_normal((_ROWS, *shape[1:])).astype(np.float32)
-        status.update("exporting to ONNX (some 15 seconds)")
-        made = publish_network(network, example, name, out or _default_out(name))
-    return _Result(name, made.digest, made.path)
+    wishes = _wishes(options)
+    if options.sample is not None:
+        ready = train(options.sample, tell)
+        form, example = ready.form, ready.example
+        wishes = replace(wishes, labelled=wishes.labelled or ready.held_out)
+        name = options.name or options.sample.value
+    else:
+        rows = _example(options, wishes)
+        tell(f"opening {options.what}")
+        form = open_form(
+            str(options.what),
+            weights=options.weights,
+            kind=options.kind,
+            example=rows,
+            trust_pickle=options.trust_pickle,
+        )
+        example = rows if rows is not None else example_of(form.inputs)
+        name = options.name or form.name
+    destination = destination_of(to, name)
+    made = publish_form(form, example, name, destination.tar, wishes, tell)
+    return (
+        _Result(name, made.digest, made.path, accuracy=made.accuracy, card=made.card, notes=made.notes),
+        destination,
+    )
 
 
-def _publish_repository(folder: Path, name: str | None, out: Path | None) -> _Result:
+def _wishes(options: _Options) -> Wishes:
+    from lull_runtime.publish.export import Wishes
+    from lull_runtime.publish.labelled import read_labelled
+    from lull_runtime.publish.training import read_training
+
+    return Wishes(
+        labelled=read_labelled(options.labelled) if options.labelled else None,
+        optimise=options.optimise,
+        training=read_training(options.training_energy) if options.training_energy else None,
+        key=options.sign,
+        measure=options.measure,
+    )
+
+
+def _example(options: _Options, wishes: Wishes) -> Array | None:
+    """Rows to ask the network with: real ones if there are any, else noise of the shape that was given."""
+    from lull_runtime.publish.forms import ROWS, made_up
+    from lull_runtime.publish.labelled import read_rows
+
+    if options.examples is not None:
+        return read_rows(options.examples)[:ROWS]
+    if options.example_shape is not None:
+        return made_up([ROWS, *_shape(options.example_shape)[1:]])
+    if wishes.labelled is not None:
+        return wishes.labelled.rows[:ROWS]
+    return None
+
+
+def _publish_repository(folder: Path, options: _Options, to: str | None) -> tuple[_Result, Destination]:
     from lull_runtime.artifact.format import detect, inspect_repository, is_partial, name_in
     from lull_runtime.artifact.pack import pack_repository
+    from lull_runtime.publish.destination import destination_of
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory")
     detect(folder, "TritonRepository")
-    wire_name = name_in(folder) or name or folder.resolve().name
+    wire_name = name_in(folder) or options.name or folder.resolve().name
     code = inspect_repository(folder, wire_name, allow_code=True)
     notes = ["it is code: its pool needs allow.code"] if code else []
     if is_partial(folder):
         notes.append(
             "its config.pbtxt leaves inputs or outputs out: its pool needs LULL_TRITON_COMPLETE=true"
         )
-    name = name or wire_name
-    path = out or _default_out(name)
-    return _Result(name, pack_repository(path, folder), path, wire_name, notes=notes)
-
-
-def _build(target: str, weights: Path | None) -> nn.Module:
-    import torch
-
-    module, _, factory = target.partition(":")
-    if not factory:
-        raise ValueError(f"{target!r} is not module:factory")
-    sys.path.insert(0, os.getcwd())
-    network: nn.Module = getattr(importlib.import_module(module), factory)()
-    if weights is not None:
-        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
-    return network
+    name = options.name or wire_name
+    destination = destination_of(to, name)
+    digest = pack_repository(destination.tar, folder, options.sign)
+    return _Result(name, digest, destination.tar, wire_name, notes=notes), destination
 
 
 def _shape(text: str) -> list[int]:
@@ -169,10 +256,6 @@ def _shape(text: str) -> list[int]:
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(f"{text!r} is no shape with a batch axis; write for example 1,1,32,32")
     return shape
-
-
-def _default_out(name: str) -> Path:
-    return Path("build") / f"{name}.tar"
 
 
 def _service(result: _Result, uri: str) -> dict[str, Any]:
@@ -189,6 +272,26 @@ def _service(result: _Result, uri: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """A line that says what is done now on a terminal; where nobody watches, a line for each step."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+        return
+    last = ""
+
+    def tell(doing: str) -> None:
+        nonlocal last
+        step = doing.partition(":")[0]  # of the epochs of a training the first
+        if step != last:
+            console.print(f"{doing} …", markup=False, highlight=False, soft_wrap=True)
+        last = step
+
+    yield tell
+
+
 def _print(result: _Result, service: dict[str, Any], text: str, output: Output) -> None:
     if output is Output.JSON:
         fields = {
@@ -197,19 +300,31 @@ def _print(result: _Result, service: dict[str, Any], text: str, output: Output) 
             "path": str(result.path),
             "accuracy": result.accuracy,
             "notes": result.notes,
+            "card": result.card and result.card.model_dump(exclude={"golden"}, exclude_none=True),
             "manifest": service,
         }
         print(json.dumps(fields, indent=2))
         return
     print(f"# {result.path}: {result.path.stat().st_size} bytes, {result.digest}")
     if result.accuracy is not None:
-        print(f"# {result.accuracy:.1%} of the held-out digits are told right")
+        print(f"# {result.accuracy:.1%} of the labelled rows are told right")
+    for line in _told(result.card):
+        print(f"# {line}")
     for note in result.notes:
         print(f"# note: {note}")
-    print("# kubectl apply -f - with what follows, once the file lies where the uri says")
+    print("# kubectl apply -f - with what follows, once the model lies where the uri says")
     print(text, end="")
 
 
-def _refuse(message: str) -> None:
+def _told(card: Card | None) -> Iterator[str]:
+    """What the card says of the network, in words."""
+    if card is None:
+        return
+    from lull_runtime.publish.model_card import facts
+
+    yield from facts(card)
+
+
+def _refuse(message: str) -> NoReturn:
     print(f"lull publish: {message}", file=sys.stderr)
     raise typer.Exit(1)

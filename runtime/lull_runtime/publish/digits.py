@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lull_runtime.publish.labelled import Labelled
+
 SPLIT_SEED = 20
 HELD_OUT = 360
 """How many of the digits, drawn by `SPLIT_SEED`, no network sees in training."""
@@ -24,14 +26,30 @@ class Digits:
 
 def load_digits() -> tuple[Digits, Digits]:
     """Return the digits for training and those held out: always the same split."""
+    (training, training_labels), (held_out, held_out_labels) = _split()
+    return (
+        Digits(_scaled(training)[:, None].astype(np.float32), training_labels),
+        Digits(_scaled(held_out)[:, None].astype(np.float32), held_out_labels),
+    )
+
+
+def load_digits_as_rows() -> tuple[Labelled, Labelled]:
+    """Return the same digits, each a sequence of its 8 rows of 8 pixels: float32 (count, 8, 8)."""
+    training, held_out = _split()
+    return (
+        Labelled(training[0].astype(np.float32), training[1]),
+        Labelled(held_out[0].astype(np.float32), held_out[1]),
+    )
+
+
+def _split() -> tuple[tuple[NDArray[np.float64], NDArray[np.int64]], ...]:
+    """Images (count, 8, 8) between 0 and 1 and what they show: those for training, and those held out."""
     from sklearn import datasets
 
     bunch = datasets.load_digits()
-    images = _scaled(bunch.images / 16.0)[:, None].astype(np.float32)
-    labels = bunch.target.astype(np.int64)
+    images, labels = bunch.images / 16.0, bunch.target.astype(np.int64)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    held_out, training = order[:HELD_OUT], order[HELD_OUT:]
-    return Digits(images[training], labels[training]), Digits(images[held_out], labels[held_out])
+    return tuple((images[some], labels[some]) for some in (order[HELD_OUT:], order[:HELD_OUT]))
 
 
 def _scaled(images: NDArray[np.float64]) -> NDArray[np.float64]:

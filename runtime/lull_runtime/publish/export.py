@@ -1,176 +1,186 @@
-"""From a PyTorch network to an artifact: exported to ONNX, with golden cases that hold it to what it was."""
+"""From a trained network to its artifact: exported, held to its answers, optimised on request, described."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from lull_runtime.artifact.card import Card, Golden, TensorSpec, datatype_of
+from lull_runtime.artifact.card import Card, Golden, Optimisation, Source, Training
 from lull_runtime.artifact.pack import pack_artifact, pack_golden
+from lull_runtime.publish.check import require_batch_axis
+from lull_runtime.publish.errors import NotPublishableError
+from lull_runtime.publish.forms import Array, Case, Exported, Form, NetworkFormat, export
+from lull_runtime.publish.kinds import Change
+from lull_runtime.publish.labelled import Labelled
+from lull_runtime.publish.model_card import model_card
+from lull_runtime.publish.optimise import Judge, optimise
+from lull_runtime.publish.trial import TrialError, run_trial
 
-Array = NDArray[np.generic]
+if TYPE_CHECKING:
+    from torch import nn
 
-_RUNTIME_BYTES = 64 << 20
-"""What ONNX Runtime itself takes beside a model (measured: 70 MB resident a process, Python included)."""
+__all__ = ["NotPublishableError", "Published", "Wishes", "publish_form", "publish_network"]
+
+_RUNTIME_BYTES: dict[NetworkFormat, int] = {"onnx": 64 << 20, "pt2": 320 << 20}
+"""What ONNX Runtime or PyTorch takes beside a model (measured: 70 and 330 MB resident, Python included)."""
 _GOLDEN_ROWS = (1, 3)
 """Batch sizes of the golden cases: one row, and several, which proves the batch axis."""
+_TOLERANCE = 1e-3
+_MADE_WITH = {
+    "torch": ("torch", "onnx", "onnxruntime"),
+    "keras": ("keras", "torch", "onnx", "onnxruntime"),
+    "sklearn": ("scikit-learn", "skl2onnx", "onnx", "onnxruntime"),
+    "onnx": ("onnx", "onnxruntime"),
+}
 
 
-class NotPublishableError(ValueError):
-    """This network cannot be served as it is; the message says what to change."""
+@dataclass(frozen=True)
+class Wishes:
+    """What a publisher asks for besides.
+
+    Attributes:
+        key: whose signature the artifact shall bear.
+        measure: load and ask it here, and note what that took: no two artifacts are the same then.
+    """
+
+    labelled: Labelled | None = None
+    optimise: Sequence[Change] = ()
+    training: Training | None = None
+    key: Path | None = None
+    measure: bool = False
 
 
 @dataclass(frozen=True)
 class Published:
-    """An artifact that was written."""
+    """An artifact that was written.
+
+    Attributes:
+        accuracy: share of labelled rows that it tells right, as it is shipped; None without such rows.
+        notes: what its owner should know.
+    """
 
     path: Path
     digest: str
     card: Card
+    accuracy: float | None = None
+    notes: list[str] = field(default_factory=list)
 
 
-def publish_network(network: nn.Module, example: Array, name: str, out: Path) -> Published:
-    """Export a network of one input tensor and write its artifact.
+def publish_form(
+    form: Form,
+    example: Array,
+    name: str,
+    out: Path,
+    wishes: Wishes = Wishes(),
+    tell: Callable[[str], None] = lambda doing: None,
+) -> Published:
+    """Export a network and write its artifact.
 
     Args:
-        network: takes (batch, …), gives one tensor or a tuple of tensors, each (batch, …).
-        example: real inputs, 3 rows or more: fed all at once, and golden cases are made of the first.
+        form: the network.
+        example: inputs, 3 rows or more, real ones if possible: fed all at once, and golden cases are made of
+            the first.
         name: of the model; the default of its name on the wire.
         out: the tar to write.
+        wishes: what is asked for besides.
+        tell: is told what is done now.
 
     Raises:
-        NotPublishableError: the output does not keep the batch axis, or ONNX Runtime disagrees with PyTorch.
+        NotPublishableError: it has no served form that answers as it does; the message says why.
+        ValueError: the key cannot sign.
     """
-    network = network.eval()
-    _require_batch_axis(example, _run(network, example))
-    cases = [({"input": example[:rows]}, _run(network, example[:rows])) for rows in _GOLDEN_ROWS]
-    onnx_bytes = _export(network, example[: _GOLDEN_ROWS[-1]], list(cases[0][1]))
-    _require_agreement(onnx_bytes, cases, relative=1e-3, absolute=1e-4)
+    tell("asking the network for golden cases")
+    whole = form.predict(example)
+    require_batch_axis(example, whole)
+    put = form.inputs[0].name
+    cases: Sequence[Case] = [({put: example[:rows]}, form.predict(example[:rows])) for rows in _GOLDEN_ROWS]
+    tell(f"exporting from {form.source.framework} (some seconds)")
+    exported = export(form, example[: _GOLDEN_ROWS[-1]], cases)
+    judge = _judge(put, example, whole, wishes.labelled)
+    exported, cases, taken = _optimised(exported, cases, judge, wishes, tell)
     golden_cases, golden = pack_golden(cases)
     card = Card(
         name=name,
-        inputs=[_spec("input", example)],
-        outputs=[_spec(name, array) for name, array in cases[0][1].items()],
-        memory_bytes=_RUNTIME_BYTES + 2 * len(onnx_bytes),
-        golden=Golden(cases=golden_cases),
-        made_with={
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
+        format=exported.format,
+        inputs=form.inputs,
+        outputs=exported.outputs,
+        memory_bytes=_RUNTIME_BYTES[exported.format] + 2 * len(exported.network),
+        golden=Golden(cases=golden_cases, absolute=_tolerance(taken)),
+        made_with=_versions(form.source),
+        source=form.source,
+        optimisation=taken,
+        training=wishes.training,
+        labels=form.labels,
     )
-    return Published(out, pack_artifact(out, card, onnx_bytes, golden), card)
+    card, accuracy = _tried(card, exported, judge, wishes, tell)
+    tell("signing and packing" if wishes.key else "packing")
+    text = model_card(card, accuracy).encode()
+    digest = pack_artifact(out, card, exported.network, golden, beside={"README.md": text}, key=wishes.key)
+    return Published(out, digest, card, accuracy, exported.notes)
 
 
-def _run(network: nn.Module, rows: Array) -> dict[str, Array]:
+def publish_network(network: nn.Module, example: Array, name: str, out: Path) -> Published:
+    """Publish a torch module as it is: always the same artifact for the same network and example.
+
+    Raises:
+        NotPublishableError: it has no served form that answers as it does.
+    """
+    from lull_runtime.publish.from_torch import from_module
+
+    return publish_form(from_module(network, name, None, example), example, name, out)
+
+
+def _judge(put: str, example: Array, whole: dict[str, Array], labelled: Labelled | None) -> Judge:
+    if labelled is None:
+        return Judge.by_agreement({put: example}, whole)
+    return Judge({put: labelled.rows}, labelled.accuracy)
+
+
+def _optimised(
+    exported: Exported,
+    cases: Sequence[Case],
+    judge: Judge,
+    wishes: Wishes,
+    tell: Callable[[str], None],
+) -> tuple[Exported, Sequence[Case], list[Optimisation]]:
+    if not wishes.optimise:
+        return exported, cases, []
+    if exported.format != "onnx":
+        note = "only ONNX networks are optimised; this one is shipped as it is"
+        return replace(exported, notes=[*exported.notes, note]), cases, []
+    tell(f"trying {', '.join(wishes.optimise)}")
     try:
-        with torch.no_grad():
-            answer = network(torch.from_numpy(np.ascontiguousarray(rows)))
-    except Exception as error:
-        shape = "×".join(map(str, rows.shape[1:]))
-        raise NotPublishableError(f"fed {len(rows)} rows of {shape} the network fails: {error}") from error
-    tensors = answer if isinstance(answer, tuple | list) else [answer]
-    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        raise NotPublishableError("the network must return a tensor or a tuple of tensors")
-    names = ["output"] if len(tensors) == 1 else [f"output{i}" for i in range(len(tensors))]
-    return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        done = optimise(exported.network, wishes.optimise, cases, judge)
+    except TrialError as error:
+        raise NotPublishableError(f"the onnx form cannot be run: {error}") from error
+    changed = replace(exported, network=done.network, notes=[*exported.notes, *done.notes])
+    return changed, done.cases, done.taken
 
 
-def _require_batch_axis(example: Array, outputs: dict[str, Array]) -> None:
-    """Fed n rows a network must give n rows: a `view(-1, …)` of the wrong width gives another number."""
-    for name, array in outputs.items():
-        if array.ndim < 2 or len(array) != len(example):
-            shapes = f"fed {example.shape} the network gives {array.shape}"
-            raise NotPublishableError(
-                f"{name} does not keep the batch axis: {shapes}. Look for view(-1, …) or reshape(-1, …): its "
-                "width may not fit this input; torch.flatten(x, 1) keeps the axis"
-            )
-
-
-def _export(network: nn.Module, example: Array, outputs: Sequence[str]) -> bytes:
-    """The network as ONNX with a free batch axis, without traces of the machine that made it."""
+def _tried(
+    card: Card, exported: Exported, judge: Judge, wishes: Wishes, tell: Callable[[str], None]
+) -> tuple[Card, float | None]:
+    """The card with what was measured, and the accuracy on labelled rows, where these are wished for."""
+    if not wishes.measure and wishes.labelled is None:
+        return card, None
+    tell("loading and asking it as hosts do")
+    first_row = {name: array[:1] for name, array in judge.rows.items()}
     try:
-        program = _program(network, example, outputs)
-    except Exception as error:
-        raise NotPublishableError(f"PyTorch cannot export this network to ONNX: {error}") from error
-    if program is None:  # never with dynamo=True
-        raise NotPublishableError("PyTorch exported nothing")
-    model = program.model_proto
-    _strip(model)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+        trial = run_trial(exported.network, exported.format, [first_row, judge.rows])
+    except TrialError as error:
+        raise NotPublishableError(f"the {exported.format} form cannot be run: {error}") from error
+    if wishes.measure:
+        card = card.model_copy(update={"measured": trial.measured})
+    return card, judge.accuracy(trial.answers[1]) if wishes.labelled is not None else None
 
 
-def _program(network: nn.Module, example: Array, outputs: Sequence[str]) -> torch.onnx.ONNXProgram | None:
-    batch = {0: torch.export.Dim("batch", min=1)}
-    with _quiet():
-        return torch.onnx.export(
-            network,
-            (torch.from_numpy(example),),
-            dynamo=True,
-            dynamic_shapes=(batch,),
-            input_names=["input"],
-            output_names=list(outputs),
-            verbose=False,
-        )
+def _tolerance(taken: Sequence[Optimisation]) -> float:
+    """On another processor an optimised network may differ by as much as it did here from the original."""
+    return min(1.0, max([_TOLERANCE, *(entry.max_difference for entry in taken)]))
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes for debugging: source paths and stack traces."""
-    graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    model.graph.name = "network"
-
-
-def _require_agreement(
-    network: bytes,
-    cases: Sequence[tuple[dict[str, Array], dict[str, Array]]],
-    relative: float,
-    absolute: float,
-) -> None:
-    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
-    for inputs, outputs in cases:
-        got = session.run(list(outputs), inputs)
-        for (name, want), have in zip(outputs.items(), got, strict=True):
-            if have.shape != want.shape or not np.allclose(have, want, rtol=relative, atol=absolute):
-                raise NotPublishableError(
-                    f"ONNX Runtime and PyTorch disagree about {name}: shapes {have.shape} and {want.shape}; "
-                    "is there randomness (dropout, sampling) or control flow that depends on the input?"
-                )
-
-
-def _spec(name: str, array: Array) -> TensorSpec:
-    return TensorSpec(name=name, datatype=datatype_of(array), dims=[-1, *array.shape[1:]])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about packages that this network does not use off the screen."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)
+def _versions(source: Source) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _MADE_WITH[source.framework]}

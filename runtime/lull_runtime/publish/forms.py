@@ -12,7 +12,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from lull_runtime.artifact.card import Source, TensorSpec, datatype_of, numpy_type
 from lull_runtime.publish.errors import NotPublishableError
+from lull_runtime.publish.kinds import Kind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,16 +35,6 @@ INPUT = "input"
 ROWS = 25
 """How many made-up examples a network is fed at once, to see whether as many answers come out."""
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-class Kind(StrEnum):
-    """What a file holds."""
-
-    PT2 = "pt2"
-    TORCHSCRIPT = "torchscript"
-    KERAS = "keras"
-    ONNX = "onnx"
-    SKLEARN = "sklearn"
 
 
 _SUFFIXES = {

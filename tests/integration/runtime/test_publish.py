@@ -74,7 +74,7 @@ def test_a_network_that_does_not_keep_the_batch_axis_is_refused(tmp_path: Path):
 
 def test_a_directory_is_published_with_a_manifest_that_the_schema_takes(tmp_path: Path):
     out, manifest = tmp_path / "identity.tar", tmp_path / "identity.yaml"
-    arguments = ["publish", "--repository", str(IDENTITY), "--out", str(out), "--manifest", str(manifest)]
+    arguments = ["publish", "--repository", str(IDENTITY), "--to", str(out), "--manifest", str(manifest)]
     done = CliRunner().invoke(app, [*arguments, "-o", "json"])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
@@ -90,7 +90,8 @@ def test_a_directory_is_published_with_a_manifest_that_the_schema_takes(tmp_path
         ([], "say what to publish"),
         (["--sample", "cats"], "digits"),
         (["--repository", "/nowhere"], "no directory"),
-        (["module"], "--example-shape"),
+        (["module"], "module:factory"),
+        (["torch.nn:Identity"], "--example-shape"),
         (["no_such_module:factory", "--example-shape", "1,3"], "no_such_module"),
         (["torch.nn:Identity", "--example-shape", "3"], "batch axis"),
     ],
