@@ -161,17 +161,13 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
     """
     need = need_bytes(draft.fleet, service)
     hosts = _within_reach(draft, service.pool, need)
-    best = _fullest_with_room(draft, hosts, service, need, within_seconds)
-    if best:
-        draft.place(best, service, need)
-        return None
-    soon = (h for h in hosts if room_soon_bytes(draft, h) >= need and open_to(draft, h, service))
-    first = next((host for host in soon if _is_near(draft, host, within_seconds)), None)
-    if first:
-        draft.await_room(first, service, need)
-        return MAKING_ROOM, "another model is being unloaded to make room"
-    if _evict(draft, hosts, need, service, within_seconds):
-        return _place(draft, service, within_seconds)
+    host = (
+        _fullest_with_room(draft, hosts, service, need, within_seconds)
+        or _first_with_room_soon(draft, hosts, service, need, within_seconds)
+        or _evict(draft, hosts, need, service, within_seconds)
+    )
+    if host:
+        return _settle_on(draft, host, service, need)
     refused = _no_new_host(draft, service)
     soonest = _soonest_seconds(draft, hosts, service, within_seconds)
     if soonest < inf and (refused or soonest <= draft.notes.learned.start_seconds(service.pool)):
@@ -181,6 +177,15 @@ def _place(draft: Draft, service: Service, within_seconds: float) -> tuple[str, 
     elif refused[0] == Reason.NO_CAPACITY:
         return _without_host(draft, service, need) or refused
     return refused
+
+
+def _settle_on(draft: Draft, host: Host, service: Service, need: int) -> tuple[str, str] | None:
+    """Place a replica on a host with room, or have the room kept that there will be; return why it waits."""
+    if room_bytes(draft, host) >= need and name_is_free(host, service):
+        draft.place(host, service, need)
+        return None
+    draft.await_room(host, service, need)
+    return MAKING_ROOM, "another model is being unloaded to make room"
 
 
 def _within_reach(draft: Draft, pool: str, need: int) -> list[Host]:
@@ -240,8 +245,22 @@ def _fullest_with_room(
     return next((host for host in free if _is_near(draft, host, within_seconds)), None)
 
 
-def _evict(draft: Draft, hosts: list[Host], need: int, service: Service, within_seconds: float) -> bool:
-    """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them."""
+def _first_with_room_soon(
+    draft: Draft, hosts: list[Host], service: Service, need: int, within_seconds: float
+) -> Host | None:
+    """Return a host that has room once what unloads is gone."""
+    soon = (h for h in hosts if room_soon_bytes(draft, h) >= need and open_to(draft, h, service))
+    return next((host for host in soon if _is_near(draft, host, within_seconds)), None)
+
+
+def _evict(
+    draft: Draft, hosts: list[Host], need: int, service: Service, within_seconds: float
+) -> Host | None:
+    """Unload Residents where the least is lost, in priority, then in worth: nobody is routed to them.
+
+    Returns:
+        The host without them; None where no host has enough of them.
+    """
     hosts = sorted(hosts, key=lambda host: (-host.riding_bytes, host.name))
     near = (h for h in hosts if open_to(draft, h, service) and _is_near(draft, h, within_seconds))
     options = [
@@ -256,10 +275,10 @@ def _evict(draft: Draft, hosts: list[Host], need: int, service: Service, within_
         if (chosen := cheapest(draft, host, need - room_soon_bytes(draft, host)))
     ]
     if not options:
-        return False
+        return None
     *_, name, ids = min(options)
     draft.evict(draft.hosts[name], ids, service)
-    return True
+    return draft.hosts[name]
 
 
 def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
