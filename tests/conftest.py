@@ -1,4 +1,4 @@
-"""Fixtures that more than one kind of test stands on: real control planes, and Lull on one."""
+"""What more than one kind of test stands on: real control planes, Lull on one, and patience with examples."""
 
 import shutil
 import tempfile
@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lull.local.cluster import Cluster, Nodes
+
+# No test's answer hangs on how fast a busy machine makes up or tries examples.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run storms in their long form")
+    parser.addoption("--fuzz-seconds", default=0, help="go on with each fuzzer for so long, with new inputs")
 
 
 @pytest.fixture(scope="session")

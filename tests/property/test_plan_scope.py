@@ -140,7 +140,6 @@ TestSlicedHosts = SlicedHosts.TestCase
 TestManyHosts.settings = TestWorthyHosts.settings = TestSlicedHosts.settings = settings(
     max_examples=200,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

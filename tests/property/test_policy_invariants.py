@@ -196,6 +196,5 @@ TestFleets = Fleets.TestCase
 TestFleets.settings = settings(
     max_examples=150,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -158,12 +158,11 @@ TestPromises = Promises.TestCase
 TestPromises.settings = settings(
     max_examples=40,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.integers(1, 2), min_size=3, max_size=3),
     st.integers(1, 3),
@@ -200,7 +199,7 @@ KINDS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(ORDERS, SIZES, st.sets(KEYS, min_size=1), EMPTY_AFTER)
 def test_in_calm_hosts_are_emptied_by_few_moves_and_without_a_moment_unserved(order, sizes, idle, after):
     world = visited_once(order, sizes, 4, empty_after_seconds=after)
@@ -215,7 +214,7 @@ def test_in_calm_hosts_are_emptied_by_few_moves_and_without_a_moment_unserved(or
     assert world.plan().changes == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(ORDERS, SIZES, st.integers(1, 2), st.booleans(), EMPTY_AFTER)
 def test_who_is_held_is_served_where_others_only_ride(order, sizes, max_hosts, namespaced, after):
     """One other is in use too, where the two may share a host: then Residents have to go."""
@@ -230,7 +229,7 @@ def test_who_is_held_is_served_where_others_only_ride(order, sizes, max_hosts, n
         world.gateway_holds("g1", key, False)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ORDERS, KINDS, st.booleans(), st.booleans(), st.integers(1, 4))
 def test_code_and_who_wants_to_be_alone_share_no_host_and_are_served_all_the_same(
     order, kinds, namespaced, allow_code, max_hosts
@@ -247,7 +246,7 @@ def test_code_and_who_wants_to_be_alone_share_no_host_and_are_served_all_the_sam
 ACTS = st.sampled_from(["agent_acts", "unload_ends", "agent_reports", "gateway_looks"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ORDERS, SIZES, st.integers(1, 2), st.lists(st.tuples(KEYS, ACTS), min_size=4, max_size=16))
 def test_room_that_is_made_is_for_who_waited_first_whoever_comes_meanwhile(order, sizes, max_hosts, steps):
     """The world checks each write of every wake and plan; in the end the first one is served."""

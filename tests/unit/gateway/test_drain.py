@@ -214,4 +214,4 @@ class Gateway(RuleBasedStateMachine):
 
 
 TestAnyHistory = Gateway.TestCase
-TestAnyHistory.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+TestAnyHistory.settings = settings(max_examples=500, stateful_step_count=50)

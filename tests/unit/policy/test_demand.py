@@ -142,7 +142,7 @@ def test_a_service_that_nobody_asks_needs_none_however_many_it_has():
     assert target(of, seen=[(NOW - 300, of)]) == 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(work=st.floats(0, 6), objective=st.booleans(), start=st.integers(1, 8))
 def test_one_and_the_same_work_moves_the_number_of_replicas_one_way_only(work, objective, start):
     of = SWIFT if objective else MANY
@@ -351,7 +351,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_what_time_and_figures_change_is_seen_by_a_plan_that_looks_only_at_what_changed(steps):
     window = Window("*/10 * * * *", "UTC", 240.0, 2)

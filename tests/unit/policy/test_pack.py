@@ -42,7 +42,7 @@ ROOMS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ITEMS, ROOMS)
 def test_everything_is_placed_once_within_memory_and_busy_share_and_apart_from_whom_it_must_not_meet(
     raw, free

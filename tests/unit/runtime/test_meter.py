@@ -308,7 +308,7 @@ def test_modelled_draw_is_never_more_than_all_the_host_can(start):
         before = meter.sums.drawn
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.01, 0.5, 7.0, 30.0, 60.0]), st.floats(0.1, 0.3)), min_size=2, max_size=3

@@ -144,7 +144,7 @@ def envelope(least, late):
     return max(min(cost + slope * k for k, cost in points) - slope * late for slope in slopes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(instances, st.integers(0, 6))
 def test_the_bound_is_the_convex_envelope_of_the_least_that_its_proof_asks_for(requests, late):
     late = min(late, len(requests))
@@ -189,13 +189,13 @@ def assert_not_below_the_bound(names, of, setting):
         assert told.host_hours >= bound - 1e-9, name
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(fleets())
 def test_no_peer_goes_below_the_bound_at_its_own_share_of_delayed_requests(fleet):
     assert_not_below_the_bound(PEERS, *fleet)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(fleets())
 def test_lull_does_not_go_below_the_bound_either(fleet):
     assert_not_below_the_bound(["lull"], *fleet)
