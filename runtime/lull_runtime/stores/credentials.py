@@ -71,8 +71,8 @@ class Credentials:
         try:
             found = {_host_of(name): entry for name, entry in (json.loads(text).get("auths") or {}).items()}
             return _login(found[host]) if host in found else None
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise _unreadable(REGISTRIES, "as `docker login` writes it, the password in it") from error
+        except (ValueError, AttributeError, TypeError, KeyError):
+            raise _unreadable(REGISTRIES, "as `docker login` writes it, the password in it") from None
 
     def machine(self, host: str) -> Login | None:
         """For a web server, of the netrc file.
@@ -85,8 +85,8 @@ class Credentials:
             return None
         try:
             found = netrc.netrc(str(path)).authenticators(host)
-        except (netrc.NetrcParseError, ValueError) as error:
-            raise _unreadable(NETRC, "machine HOST login USER password PASSWORD") from error
+        except (netrc.NetrcParseError, ValueError):
+            raise _unreadable(NETRC, "machine HOST login USER password PASSWORD") from None
         return Login(found[0], found[2] or "") if found else None
 
     def aws(self) -> Mapping[str, str]:
@@ -100,9 +100,9 @@ class Credentials:
             parser.read_string(self._read(AWS) or "")
             profile = dict(parser["default"])
             _ = profile["aws_access_key_id"], profile["aws_secret_access_key"]
-        except (configparser.Error, KeyError) as error:
+        except (configparser.Error, KeyError):
             wanted = "[default] with aws_access_key_id, aws_secret_access_key and, but for AWS, endpoint_url"
-            raise _unreadable(AWS, wanted) from error
+            raise _unreadable(AWS, wanted) from None
         return profile
 
     def hugging_face(self) -> str | None:
@@ -115,8 +115,8 @@ class Credentials:
                 return file.read(_MOST_BYTES).decode()
         except (KeyError, FileNotFoundError):
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(name, "a text that the agent may read") from error
+        except (OSError, UnicodeDecodeError):
+            raise _unreadable(name, "a text that the agent may read") from None
 
 
 def _host_of(name: str) -> str:
@@ -135,7 +135,7 @@ def _login(entry: Mapping[str, str]) -> Login:
 
 
 def _unreadable(name: str, wanted: str) -> ModelError:
-    # What is in it stays out of the message: it is a secret.
+    # What is in it, which errors quote, stays out of the message and its cause: it is a secret.
     return ModelError(
         Reason.UNAUTHORIZED,
         f"`{name}` of the pool's credentials is missing or malformed; it should be: {wanted}",

@@ -23,7 +23,8 @@ _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 30.0
 _ANSWER_BYTES = 4 << 20
-"""The longest answer that is read whole: a manifest, a token, what an error says."""
+"""The longest answer that is read whole: a manifest or a token."""
+_ERROR_BYTES = 4096
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
@@ -77,7 +78,7 @@ class Client:
     """Asks on behalf of one model, as its rules say. Leave it as a context manager."""
 
     def __init__(self, uri: str, rules: Rules) -> None:
-        self._uri = uri
+        self._uri = plain(uri)
         self._rules = rules
         self._closing = AsyncExitStack()
 
@@ -85,7 +86,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
         self._session = await self._closing.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=_CheckedResolver(self._rules), limit=4),
+                connector=aiohttp.TCPConnector(resolver=_CheckedResolver(self._rules)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=timeout,
                 auto_decompress=False,
@@ -112,10 +113,12 @@ class Client:
                     self._session.get(URL(url, encoded="%" in url), allow_redirects=False, headers=headers)
                 )
             if response.status in (301, 302, 303, 307, 308):
+                response.close()
                 url = self._joined(url, response.headers.get("Location", ""))
                 headers = headers if _same_place(parts, url) else _without("Authorization", headers)
                 continue
             if response.status == 416 and "Range" in headers:  # it is shorter than what is here
+                response.close()
                 headers = _without("Range", headers)
                 continue
             if response.status >= 500 or response.status in (408, 429):
@@ -163,7 +166,8 @@ class Client:
     async def refusal(self, response: aiohttp.ClientResponse) -> ModelError:
         """Return what an answer that is not of success says."""
         said = f"{response.status} {response.reason}"
-        code = re.search(rb"<Code>(\w{1,64})</Code>", await self.text(response))
+        with _passing(self._uri):
+            code = re.search(rb"<Code>(\w{1,64})</Code>", await response.content.read(_ERROR_BYTES))
         if code:  # S3 says more there than in its status
             said += f" ({code[1].decode()})"
         if response.status in (401, 403) or (code and code[1] in (b"ExpiredToken", b"InvalidToken")):

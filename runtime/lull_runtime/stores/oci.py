@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from yarl import URL
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.uris import split
@@ -113,7 +114,7 @@ class OciOrigin:
     async def _get(self, client: Client, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask, and where the registry then wants to know who asks, tell it and ask once more."""
         response = await client.get(url, {**headers, **self._authorization})
-        if response.status != 401:
+        if response.status != 401 or response.url.origin() != URL(self.repository.base).origin():
             return response
         kind, _, details = response.headers.get("WWW-Authenticate", "").partition(" ")
         if kind.lower() == "bearer":
@@ -123,6 +124,7 @@ class OciOrigin:
             self._authorization = {"Authorization": self.login.basic()}
         else:
             return response
+        response.close()
         return await client.get(url, {**headers, **self._authorization})
 
     async def _token(self, client: Client, challenge: Mapping[str, str]) -> str:
