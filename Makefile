@@ -64,7 +64,7 @@ generate: .venv/.synced  ## Write crds/ from the models, and the dashboards
 .PHONY: test
 test: check tools  ## All the tests, with coverage
 	rm -f .coverage .coverage.*
-	$(RUN) coverage run -m pytest tests/unit tests/property
+	$(RUN) coverage run -m pytest tests/unit tests/property tests/fuzz
 	$(RUN) coverage combine --quiet --keep
 	$(RUN) coverage report --include='operator/lull/policy/*' --fail-under=100
 	$(RUN) coverage run -m pytest tests/integration tests/e2e
@@ -72,7 +72,8 @@ test: check tools  ## All the tests, with coverage
 	$(RUN) coverage report
 
 .PHONY: soak
-soak: tools  ## Storms in their long form
+soak: tools  ## Storms and fuzzers in their long form
+	$(RUN) pytest tests/fuzz --fuzz-seconds 120 --timeout 3600
 	$(RUN) pytest tests/e2e --soak --timeout 3600
 
 .PHONY: bench
