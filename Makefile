@@ -76,6 +76,10 @@ soak: tools  ## Storms and fuzzers in their long form
 	$(RUN) pytest tests/fuzz --fuzz-seconds 120 --timeout 3600
 	$(RUN) pytest tests/e2e --soak --timeout 3600
 
+.PHONY: mutants
+mutants: .venv/.synced  ## Break the policy in 400 places, one at a time, and see that a test fails (an hour)
+	PYTHONPATH=tests $(RUN) python -m mutants
+
 .PHONY: bench
 bench: tools  ## Measure, beside a reference in the same run; writes build/bench.json
 	PYTHONPATH=tests $(RUN) python -m bench
