@@ -1,79 +1,43 @@
 """Asks a loaded model what its network answered before it was shipped, and compares."""
 
-import asyncio
-import logging
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.store import Model
-from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
-from lull_runtime.artifact.card import Golden, GoldenCase, tensor
+from lull_runtime.agent.refusals import refusal
+from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError
+from lull_runtime.artifact.card import Golden, GoldenCase, GoldenTensor, tensor
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.artifact.format import GOLDEN
-from lull_runtime.measure.totals import Totals
 
-log = logging.getLogger(__name__)
-
-_SILENT = "it loads, but does not answer in time once loaded: try it in a Triton of your own"
-_COUNT_SECONDS, _COUNT_AGAIN_SECONDS = 1.0, 0.01
-"""Triton counts a request just after its answer."""
+SILENT = "it loads, but does not answer in time once loaded: try it in a Triton of your own"
+Answer = dict[str, NDArray[Any]]
 
 
-async def validate(triton: Triton, name: str, model: Model) -> Totals:
-    """Run the golden cases, which warms the model up too; return what Triton counted of them.
+async def ask(triton: Triton, name: str, case: GoldenCase, blob: bytes) -> Answer:
+    """Return what a model answers to the inputs of a golden case.
 
     Raises:
-        ModelError: WrongShapes, LoadFailed, or NotAModel: the model takes or gives nothing.
+        ModelError: it does not answer.
     """
-    if model.partial and not await _has_signature(triton, name):
-        raise ModelError(
-            Reason.NOT_A_MODEL,
-            "its config.pbtxt leaves inputs or outputs out: declare them, or use a pool whose Triton "
-            "completes configurations (LULL_TRITON_COMPLETE=true)",
-        )
-    if model.card is None:
-        return Totals()
-    blob = await asyncio.to_thread((model.root / GOLDEN).read_bytes)
-    for case in model.card.golden.cases:
-        await _run(triton, name, case, blob, model.card.golden)
-    return await _counted(triton, name, len(model.card.golden.cases))
-
-
-async def _counted(triton: Triton, name: str, requests: int) -> Totals:
-    """What Triton counted of the golden runs, as far as it says: no load fails for want of a figure."""
-    totals = Totals()
-    try:
-        async with asyncio.timeout(_COUNT_SECONDS):
-            while True:
-                before, totals = totals, (await triton.usage(name)).get(name, Usage()).totals
-                # Not all backends count executions: those that did not move will not.
-                if totals.requests >= requests and (totals.executions >= requests or totals == before):
-                    break
-                await asyncio.sleep(_COUNT_AGAIN_SECONDS)
-    except (TimeoutError, TritonError, TritonTimeoutError) as error:
-        log.warning("%s: what its golden runs took is not known: %s", name, error)
-    return replace(totals, requests=requests)
-
-
-async def _has_signature(triton: Triton, name: str) -> bool:
-    try:
-        return await triton.has_signature(name)
-    except TritonTimeoutError as error:
-        raise ModelError(Reason.LOAD_FAILED, _SILENT) from error
-
-
-async def _run(triton: Triton, name: str, case: GoldenCase, blob: bytes, golden: Golden) -> None:
     inputs = {entry.name: tensor(blob, entry) for entry in case.inputs}
     try:
-        answer = await triton.infer(name, inputs, {entry.name: entry.datatype for entry in case.inputs})
+        return await triton.infer(name, inputs, {entry.name: entry.datatype for entry in case.inputs})
     except TritonTimeoutError as error:
-        raise ModelError(Reason.LOAD_FAILED, _SILENT) from error
+        raise ModelError(Reason.LOAD_FAILED, SILENT) from error
     except TritonError as error:
         message = f"it does not take its own golden inputs: {error}"
-        raise ModelError(Reason.WRONG_SHAPES, message) from error
-    for entry in case.outputs:
+        raise refusal(message, Reason.WRONG_SHAPES) from error
+
+
+def compare(answer: Answer, number: int, blob: bytes, golden: Golden) -> None:
+    """Compare an answer with a golden case, by its number from 0.
+
+    Raises:
+        ModelError: WrongShapes, or GoldenMismatch with where it is farthest off.
+    """
+    for entry in golden.cases[number].outputs:
         have = answer.get(entry.name)
         if have is None or list(have.shape) != entry.shape:
             got = "no such output" if have is None else f"shape {list(have.shape)}"
@@ -81,10 +45,23 @@ async def _run(triton: Triton, name: str, case: GoldenCase, blob: bytes, golden:
                 Reason.WRONG_SHAPES,
                 f"{entry.name}: its card promises shape {entry.shape}, the model gives {got}",
             )
-        if not np.allclose(
-            have, tensor(blob, entry), rtol=golden.relative, atol=golden.absolute, equal_nan=True
-        ):
-            raise ModelError(
-                Reason.LOAD_FAILED,
-                f"{entry.name}: it answers its golden inputs otherwise than when it was published",
-            )
+        _compare(have, number, entry, blob, golden)
+
+
+def _compare(have: NDArray[Any], number: int, entry: GoldenTensor, blob: bytes, golden: Golden) -> None:
+    want = tensor(blob, entry)
+    close = np.isclose(have, want, rtol=golden.relative, atol=golden.absolute, equal_nan=True)
+    if close.all():
+        return
+    with np.errstate(all="ignore"):
+        off = np.where(
+            close, -1.0, np.nan_to_num(np.abs(have.astype(float) - want.astype(float)), nan=np.inf)
+        )
+    worst = tuple(int(axis) for axis in np.unravel_index(int(off.argmax()), off.shape))
+    raise ModelError(
+        Reason.GOLDEN_MISMATCH,
+        f"golden case {number}: {entry.name}{list(worst)} is {float(have[worst]):.6g} here and was "
+        f"{float(want[worst]):.6g} when it was published ({int((~close).sum())} of {close.size} values "
+        f"are off by more than {golden.absolute:g} + {golden.relative:g} × |value|): it is not the network "
+        "that was published, or does not compute alike here",
+    )

@@ -14,15 +14,16 @@ from lull.api.host import HostModel, HostModelStatus
 from lull.api.quantities import format_bytes, parse_bytes
 from lull.api.reasons import Reason
 from lull_runtime.agent.activity import Activity
-from lull_runtime.agent.golden import validate
 from lull_runtime.agent.journal import Entry, Journal
 from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.metering import Metering
 from lull_runtime.agent.placement import IDLE_AFTER_SECONDS, Placement, mebibytes
 from lull_runtime.agent.reconcile import Action, Local, Phase, step
+from lull_runtime.agent.refusals import DIED, refusal
 from lull_runtime.agent.repository import Repository
-from lull_runtime.agent.store import Model, Store
+from lull_runtime.agent.store import Model, Signers, Store
 from lull_runtime.agent.triton import Triton, TritonDownError, TritonError, TritonTimeoutError, Usage
+from lull_runtime.agent.validation import has_died, validate
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.measure.memory import stub_bytes
 
@@ -38,6 +39,17 @@ _CRASHES = 2
 """Triton goes down this often while it loads a model: then it is the model's fault."""
 _GONE_POLL_SECONDS = 0.02
 _UNLOAD_AGAIN_SECONDS = 5.0
+_DEAD_SECONDS = 0.5
+_TAKE_OUT_SECONDS = 120.0
+"""Requests in flight are answered before a model is gone; one that is not by then is stuck."""
+_STUCK = (
+    f"Triton has not unloaded it in {_TAKE_OUT_SECONDS:g} s; its memory stays counted until this host is "
+    "replaced"
+)
+_DIED = (
+    "its process died while it answered requests, which Triton does not notice: it crashed, or took more "
+    "memory than its container has; requests to it failed until this was seen"
+)
 _DOWN_POLL_SECONDS = 0.05
 
 
@@ -90,6 +102,8 @@ class Host:
         self._index: dict[str, str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._evicting: set[str] = set()
+        self._dead: set[str] = set()
+        """Names of models whose process is known to be gone."""
         self._poll_now = asyncio.Event()
         self.placements: dict[str, Placement] = {}
         self.metering = Metering(triton, meter, self.placements)
@@ -190,7 +204,7 @@ class Host:
     def _step(self) -> list[Action]:
         actions = step(
             {key: model.name for key, model in self._desired.items()},
-            {key: Local(p.want.name, p.phase, p.held) for key, p in self.placements.items()},
+            {key: Local(p.want.name, p.phase, p.held, p.stuck) for key, p in self.placements.items()},
             self._index,
             {name: entry.placement for name, entry in self._journal.entries.items()},
             {key for key, model in self._desired.items() if model.state == "Resident"},
@@ -223,9 +237,9 @@ class Host:
                 raise ModelError(
                     Reason.DIGEST_MISMATCH, f"{want.uri}: there is no digest, here or in the URI"
                 )
-            self._store.check(want.uri)
-            if self._store.has(digest):
-                self._open(placement, digest)
+            signers = self._store.check(want.uri, placement.namespace)
+            if self._store.is_ready(digest, signers):
+                self._open(placement, digest, signers)
                 return
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
@@ -233,7 +247,9 @@ class Host:
         except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             self._fail(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
             return
-        placement.task = self._spawn(self._guarded(placement, partial(self._fetch, placement, digest)))
+        placement.task = self._spawn(
+            self._guarded(placement, partial(self._fetch, placement, digest, signers))
+        )
         self._on_change(False)
 
     def _adopt(self, placement: Placement) -> None:
@@ -283,23 +299,23 @@ class Host:
         except Exception as error:  # noqa: BLE001  whatever it is, only this placement has it
             await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _unforeseen(placement, error))
 
-    async def _fetch(self, placement: Placement, digest: str) -> None:
+    async def _fetch(self, placement: Placement, digest: str, signers: Signers) -> None:
         try:
             with FETCHES.time():
-                await self._store.get(placement.want.uri, digest)
-            self._open(placement, digest)
+                await self._store.get(placement.want.uri, digest, signers)
+            self._open(placement, digest, signers)
         except ModelError as error:
             self._fail(placement, error.reason, error.message)
         except OSError as error:
             self._fail(placement, Reason.LOAD_FAILED, f"this host cannot keep the artifact: {error}")
 
-    def _open(self, placement: Placement, digest: str) -> None:
+    def _open(self, placement: Placement, digest: str, signers: Signers) -> None:
         want = placement.want
-        model = self._store.open(digest, want.format, want.name)
+        model = self._store.open(digest, want.format, want.name, signers)
         placement.model = model
         placement.code = model.code
-        if model.card is not None:
-            placement.memory_bytes = model.card.memory_bytes
+        if model.artifact is not None:
+            placement.memory_bytes = model.artifact.card.memory_bytes
         elif want.memory:
             placement.memory_bytes = parse_bytes(want.memory)
         most = self._limits.memory_bytes
@@ -333,23 +349,15 @@ class Host:
         name = placement.want.name
         try:
             self._journal.drop(name)
-            if not self._repository.has(name, model):
-                await asyncio.to_thread(self._repository.lay, name, model)
-            started = time.perf_counter()
-            await self._triton.load(name, self._limits.load_seconds)
-            placement.load_seconds = time.perf_counter() - started
-            LOADS.observe(placement.load_seconds)
-            if self._index is not None:
-                self._index[name] = "READY"
-            own = await validate(self._triton, name, model)
+            await self._load_into_triton(placement, model)
+            own = await validate(self._triton, name, model, placement.latency_seconds)
         except TritonDownError:
             self._crashed(placement)
         except TritonTimeoutError:
             self._timed_out(placement)
-        except (TritonError, OSError) as error:  # OSError: the directory could not be laid out
-            placement.held = False
-            self._fail(placement, Reason.LOAD_FAILED, str(error))
         except ModelError as error:
+            if DIED in error.message:
+                self._dead.add(name)
             await self._fail_and_take_out(placement, error.reason, error.message)
         else:
             if placement.want.id not in self._desired:
@@ -361,6 +369,26 @@ class Host:
             self._become_ready(placement)
             await self._note(placement)
             await self._measure(placement)
+
+    async def _load_into_triton(self, placement: Placement, model: Model) -> None:
+        """Lay a model out and have Triton load it; it holds nothing of one that it refuses."""
+        name = placement.want.name
+        try:
+            self._dead.discard(name)
+            if not self._repository.has(name, model):
+                await asyncio.to_thread(self._repository.lay, name, model)
+            started = time.perf_counter()
+            await self._triton.load(name, self._limits.load_seconds)
+        except TritonError as error:
+            placement.held = False
+            raise refusal(str(error)) from error
+        except OSError as error:  # the directory could not be laid out
+            placement.held = False
+            raise ModelError(Reason.LOAD_FAILED, str(error)) from error
+        placement.load_seconds = time.perf_counter() - started
+        LOADS.observe(placement.load_seconds)
+        if self._index is not None:
+            self._index[name] = "READY"
 
     def _become_ready(self, placement: Placement) -> None:
         placement.phase = Phase.READY
@@ -393,9 +421,13 @@ class Host:
         self._journal.drop(placement.want.name)
         await self.metering.close(placement.want.id)
         self._on_change(True)
-        await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
-        placement.held = False
+        gone, _ = await asyncio.gather(self._take_out(placement.want.name), self._reporter.told())
         placement.task = None
+        if not gone:
+            placement.stuck = True
+            self._fail(placement, Reason.LOAD_TIMEOUT, _STUCK)
+            return
+        placement.held = False
         self._forget(placement)
 
     async def _evict(self, name: str) -> None:
@@ -409,26 +441,60 @@ class Host:
 
     async def _fail_and_take_out(self, placement: Placement, reason: Reason, message: str) -> None:
         self._fail(placement, reason, message)
-        if placement.held:
-            await self._take_out(placement.want.name)
+        if placement.held and await self._take_out(placement.want.name):
             placement.held = False
             self._on_change(True)
 
-    async def _take_out(self, name: str) -> None:
-        """Unload a model and wait until Triton says that it is gone: until its memory is free."""
-        while True:
+    async def _take_out(self, name: str) -> bool:
+        """Unload a model and wait until Triton says that it is gone: until its memory is free.
+
+        Triton waits for ever for a process that died, unless the model is loaded anew meanwhile.
+
+        Returns:
+            False where it is not gone in good time; nothing but Triton's end helps then.
+        """
+        deadline = time.monotonic() + _TAKE_OUT_SECONDS
+        while time.monotonic() < deadline:
             try:
                 await self._triton.unload(name)
-                if await self._is_gone(name, _UNLOAD_AGAIN_SECONDS):
+                if await self._is_gone(name, _DEAD_SECONDS if name in self._dead else _UNLOAD_AGAIN_SECONDS):
                     break
+                if name in self._dead or await self._lost_its_stubs(name):
+                    self._dead.discard(name)
+                    await self._triton.load(name, self._limits.load_seconds)
             except TritonDownError:
                 self._lost()
-                return
+                return True
             except (TritonError, TritonTimeoutError) as error:
                 log.warning("unloading %s: %s", name, error)
                 await asyncio.sleep(_UNLOAD_AGAIN_SECONDS)
+        else:
+            return False
+        self._dead.discard(name)
         if self._index is not None:
             self._index[name] = ""
+        return True
+
+    async def _lost_its_stubs(self, name: str) -> bool:
+        """Whether the processes of a model were seen once, and are not there any more."""
+        if not any(p.want.name == name and p.stubs for p in self.placements.values()):
+            return False
+        return await asyncio.to_thread(stub_bytes, self._repository.directory(name)) is None
+
+    async def _examine(self, placement: Placement) -> None:
+        """Look whether a model that only fails has lost its process, and take it out if so."""
+        name = placement.want.name
+        try:
+            died = await self._lost_its_stubs(name) or (
+                not placement.stubs and await has_died(self._triton, name)
+            )
+        except TritonDownError:
+            self._lost()
+            return
+        if died and placement.phase is Phase.READY:
+            self._dead.add(name)
+            self._journal.drop(name)
+            await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _DIED)
 
     def _drop(self, name: str) -> None:
         """Remove the directory of a model that is out, unless another of its name is to come."""
@@ -449,6 +515,7 @@ class Host:
         measured_bytes = await asyncio.to_thread(stub_bytes, directory)
         if measured_bytes is None or placement.phase is not Phase.READY:
             return
+        placement.stubs = True
         before = placement.memory_bytes or 0
         if abs(measured_bytes - before) > before / 20:
             placement.memory_bytes = measured_bytes
@@ -491,6 +558,8 @@ class Host:
                 continue
             if placement.activity.observe(totals, now, placement.idle_after_seconds):
                 self._on_change(True)
+            if placement.pulse.is_gone(totals.totals, time.monotonic()):
+                self._spawn(self._examine(placement))
 
     async def _look_again(self, ready: Sequence[Placement]) -> None:
         """A model comes or goes, Triton was restarted between two polls, or somebody unloaded one."""
@@ -498,6 +567,9 @@ class Host:
         for placement in ready:
             if placement.phase is Phase.READY and self._index.get(placement.want.name) != "READY":
                 self._load_again(placement)
+        for placement in self.placements.values():
+            if placement.stuck and not self._index.get(placement.want.name):
+                placement.stuck = placement.held = False
         self._reconcile()
 
     def _load_again(self, placement: Placement) -> None:
@@ -514,7 +586,7 @@ class Host:
             if placement.phase is Phase.READY:
                 self._load_again(placement)
             elif placement.phase is Phase.FAILED:
-                placement.held = False
+                placement.held = placement.stuck = False
         self.metering.went()
         self._on_change(True)
         self._poll_now.set()

@@ -94,6 +94,7 @@ class Agent:
             allow_code=settings.allow_code,
             most_bytes=settings.artifacts_bytes,
             in_use=lambda: self.host.digests(),
+            trust=settings.trust,
         )
         self.host = Host(
             self._triton,

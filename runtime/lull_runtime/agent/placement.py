@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from lull.api.host import HostModel, HostModelStatus
 from lull.api.quantities import parse_duration_seconds
 from lull_runtime.agent.activity import Activity
+from lull_runtime.agent.pulse import Pulse
 from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.store import Model
 
@@ -32,6 +33,11 @@ class Placement:
     """It is open, and needs more memory than is reserved for it."""
     load_seconds: float | None = None
     crashes: int = 0
+    stuck: bool = False
+    """Triton did not unload it in good time, and may still hold it."""
+    stubs: bool = False
+    """Its processes were seen once it was loaded."""
+    pulse: Pulse = field(default_factory=Pulse)
     activity: Activity = field(default_factory=Activity)
     task: asyncio.Task[None] | None = None
 
@@ -39,6 +45,16 @@ class Placement:
     def idle_after_seconds(self) -> float:
         """After how long without a request it is idle."""
         return parse_duration_seconds(self.want.idle_after) if self.want.idle_after else IDLE_AFTER_SECONDS
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """What its service promises; None: nothing."""
+        return parse_duration_seconds(self.want.latency) if self.want.latency else None
+
+    @property
+    def namespace(self) -> str:
+        """That of its service."""
+        return self.want.service.partition("/")[0]
 
     @property
     def digest(self) -> str | None:

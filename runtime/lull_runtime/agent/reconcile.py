@@ -28,11 +28,13 @@ class Local:
         name: the model's name on the wire.
         phase: how far it is.
         held: whether Triton may hold memory for it.
+        stuck: whether Triton did not unload it in good time: there is no use in asking again.
     """
 
     name: str
     phase: Phase
     held: bool
+    stuck: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _load(
 
 def _departures(desired: Mapping[str, str], local: Mapping[str, Local]) -> Iterator[Action]:
     for placement, known in local.items():
-        if placement in desired or known.phase in (Phase.LOADING, Phase.UNLOADING):
+        if placement in desired or known.stuck or known.phase in (Phase.LOADING, Phase.UNLOADING):
             continue
         yield Action("unload" if known.held else "forget", placement)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from lull_runtime.agent.store import Model
 from lull_runtime.artifact.card import Card, TensorSpec
-from lull_runtime.artifact.format import CONFIG, NETWORK
+from lull_runtime.artifact.format import CONFIG, Artifact
 
 MAX_BATCH = 64
 _SCRATCH = ".scratch-"
+_PROGRAMS = {"onnx": "onnx_model", "pt2": "torch_model"}
+"""What runs a network of each format where Triton has no backend for it: models of its Python backend."""
 
 
 class Repository:
@@ -20,7 +22,7 @@ class Repository:
     def __init__(self, folder: Path, backends: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._onnx_backend = "onnxruntime" if (backends / "onnxruntime").is_dir() else "python"
+        self._has_onnxruntime = (backends / "onnxruntime").is_dir()
         self._laid: dict[str, str] = {}
 
     def has(self, name: str, model: Model) -> bool:
@@ -43,10 +45,10 @@ class Repository:
         target = self._folder / name
         scratch = self._folder / f"{_SCRATCH}{name}"
         shutil.rmtree(scratch, ignore_errors=True)
-        if model.card is None:
+        if model.artifact is None:
             shutil.copytree(model.root, scratch, copy_function=os.link)
         else:
-            self._lay_artifact(scratch, model.root, model.card)
+            self._lay_artifact(scratch, model.artifact)
         self._laid.pop(name, None)
         shutil.rmtree(target, ignore_errors=True)
         scratch.rename(target)
@@ -56,14 +58,17 @@ class Repository:
         """Where a model lies."""
         return self._folder / name
 
-    def _lay_artifact(self, target: Path, root: Path, card: Card) -> None:
+    def _lay_artifact(self, target: Path, artifact: Artifact) -> None:
         version = target / "1"
         version.mkdir(parents=True)
-        os.link(root / NETWORK, version / "model.onnx")
-        if self._onnx_backend == "python":
-            source = resources.files("lull_runtime.backend.onnx_model") / "model.py"
+        for file in filter(None, (artifact.network, artifact.data)):
+            os.link(file, version / file.name)
+        backend = "onnxruntime"
+        if artifact.card.format != "onnx" or not self._has_onnxruntime:
+            backend = "python"
+            source = resources.files("lull_runtime.backend") / _PROGRAMS[artifact.card.format] / "model.py"
             (version / "model.py").write_text(source.read_text())
-        (target / CONFIG).write_text(configuration(card, self._onnx_backend))
+        (target / CONFIG).write_text(configuration(artifact.card, backend))
 
 
 def configuration(card: Card, backend: str) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lull.api.pool import Trust
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Limits
+from lull_runtime.artifact.trust import Rule, Signer
 from lull_runtime.measure.power import PowerProfile
 
 
@@ -29,6 +31,7 @@ class Settings:
         sources: where models may come from.
         limits: what one model gets.
         power: what is known of the host's draw.
+        trust: who must have signed what may run here.
     """
 
     pod_name: str
@@ -43,6 +46,7 @@ class Settings:
     sources: Sources
     limits: Limits
     power: PowerProfile
+    trust: tuple[Rule, ...]
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -69,13 +73,36 @@ class Settings:
                 allowed=[str(prefix) for prefix in json.loads(environment.get("LULL_ALLOW_URIS") or "[]")],
                 most_bytes=most_bytes,
                 deadline_seconds=float(environment.get("LULL_FETCH_DEADLINE_SECONDS", "600")),
+                claims=_path(environment.get("LULL_CLAIMS")),
+                credentials=_path(environment.get("LULL_CREDENTIALS")),
             ),
             limits=Limits(
                 load_seconds=float(environment.get("LULL_LOAD_DEADLINE_SECONDS", "120")),
                 memory_bytes=int(memory or 0) or None,
             ),
             power=PowerProfile.parse(environment.get("LULL_POWER", "")),
+            trust=rules(environment.get("LULL_TRUST") or "[]"),
         )
+
+
+def rules(text: str) -> tuple[Rule, ...]:
+    """Return a pool's rules of trust, which it says as `spec.trust` does.
+
+    Raises:
+        ValueError: it says them otherwise: then nothing is run rather than what nobody trusts.
+    """
+    return tuple(
+        Rule(
+            rule.prefix,
+            frozenset(rule.namespaces),
+            tuple(Signer(signer.name, signer.public_key) for signer in rule.signed_by),
+        )
+        for rule in map(Trust.model_validate, json.loads(text))
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def control_key(folder: Path) -> str:

@@ -3,7 +3,7 @@
 Over gRPC and not HTTP: a load gets a thread of its own there, where over HTTP it stalls other requests.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,19 @@ class Usage:
 
     totals: Totals = field(default_factory=Totals)
     last_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a model; free axes are -1."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs."""
 
 
 class Triton:
@@ -127,11 +140,11 @@ class Triton:
             usages[model.name] = Usage(before.totals + _totals(model), last_seconds)
         return usages
 
-    async def has_signature(self, name: str) -> bool:
-        """Whether a loaded model has inputs and outputs."""
+    async def signature(self, name: str) -> Signature:
+        """Return the inputs and the outputs of a loaded model, the batch axis included, as -1."""
         request = service_pb2.ModelMetadataRequest(name=name)
         answer = await self._call(self._stub.ModelMetadata, request, _CALL_SECONDS)
-        return bool(answer.inputs) and bool(answer.outputs)
+        return _tensors(answer.inputs), _tensors(answer.outputs)
 
     async def infer(self, name: str, inputs: Arrays, datatypes: Mapping[str, str]) -> dict[str, NDArray[Any]]:
         """Run one inference and return all outputs.
@@ -157,6 +170,10 @@ class Triton:
             return await method(request, timeout=timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
+
+
+def _tensors(entries: Iterable[service_pb2.ModelMetadataResponse.TensorMetadata]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(entry.name, entry.datatype, tuple(entry.shape)) for entry in entries)
 
 
 def _totals(model: service_pb2.ModelStatistics) -> Totals:

@@ -15,7 +15,6 @@ from tritonclient.grpc import service_pb2
 
 from lull.api.host import HostModel
 from lull_runtime.agent.fetch import Sources
-from lull_runtime.agent.golden import _counted
 from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
@@ -23,6 +22,7 @@ from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
+from lull_runtime.agent.validation import _counted
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.measure.power import PowerProfile
 from lull_runtime.measure.totals import Totals
@@ -202,7 +202,7 @@ async def test_a_look_that_fails_as_nobody_foresaw_fails_the_placement(world: Wo
     def look(*_):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(world.store, "has", lambda digest: True)
+    monkeypatch.setattr(world.store, "is_ready", lambda *_: True)
     monkeypatch.setattr(world.store, "open", look)
     world.host.set_desired([world.model("a")])
     assert world.state("a-1") == "Failed"
@@ -296,10 +296,10 @@ async def test_a_full_disk_costs_the_journal_and_no_model(world: World, monkeypa
 
 
 async def test_a_model_that_is_loaded_and_then_silent_is_no_load_timeout(world: World):
-    async def silent(name: str) -> bool:
+    async def silent(name: str) -> None:
         raise TritonTimeoutError("deadline")
 
-    world.triton.has_signature = silent
+    world.triton.signature = silent
     world.host.set_desired([world.model("a", config='backend: "onnxruntime"')])
     await world.until("a-1", "Failed")
     assert world.host.status()[0].reason == "LoadFailed"  # a timed out load would taint the host
@@ -324,7 +324,9 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
     real_open = world.store.open
 
     def large(*args):
-        return replace(real_open(*args), card=SimpleNamespace(memory_bytes=2**30 + 1))
+        return replace(
+            real_open(*args), artifact=SimpleNamespace(card=SimpleNamespace(memory_bytes=2**30 + 1))
+        )
 
     async def valid(*_):
         return Totals()
@@ -347,7 +349,7 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
 
 @pytest.mark.parametrize("error", [TritonTimeoutError("deadline"), TritonError("no statistics"), None])
 async def test_no_load_fails_for_want_of_its_golden_runs_figures(monkeypatch, error):
-    monkeypatch.setattr("lull_runtime.agent.golden._COUNT_SECONDS", 0.05)
+    monkeypatch.setattr("lull_runtime.agent.validation._COUNT_SECONDS", 0.05)
     triton = FakeTriton()
 
     async def usage() -> dict[str, Usage]:

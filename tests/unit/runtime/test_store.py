@@ -39,7 +39,7 @@ class Kept:
         (source / "config.pbtxt").write_text(CONFIG)
         (source / "1" / "model.onnx").write_bytes(name.encode() * SIZE_BYTES)
         digest = pack_repository(self.folder / "files" / name, source)
-        await self.store.get(f"file:///{name}", digest)
+        await self.store.get(f"file:///{name}", digest, ())
         os.utime(self.folder / "artifacts" / digest.removeprefix("sha256:"), (ord(name), ord(name)))
         return digest
 
