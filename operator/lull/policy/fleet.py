@@ -205,11 +205,12 @@ class Host:
 
     @cached_property
     def tainted(self) -> bool:
-        """A load that passed its deadline goes on inside Triton: only the Pod's end gives its memory back."""
-        return any(
-            self.says(p, Report.FAILED) and self.reports[p.id].reason == Reason.LOAD_TIMEOUT
-            for p in self.placements
-        )
+        """A load that passed its deadline goes on inside Triton: only the Pod's end gives its memory back.
+
+        Nor is an unload that did ever over, of what should not be here any more.
+        """
+        reports = () if self.pod is Pod.GONE else self.reports.values()
+        return any(r.state is Report.FAILED and r.reason == Reason.LOAD_TIMEOUT for r in reports)
 
     @cached_property
     def draining(self) -> tuple[Placement, ...]:

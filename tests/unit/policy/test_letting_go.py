@@ -195,6 +195,13 @@ def test_a_hanging_model_that_nobody_asks_for_is_not_tried_again():
     assert (created(told), told.services["a/one"].desired) == ([], 0)
 
 
+def test_a_host_that_cannot_unload_what_left_goes_once_it_serves_nobody():
+    left = placement(ONE)
+    stuck = host("h1", reports=[reported(left, Report.FAILED, reason="LoadTimeout")])
+    assert deleted(decide(fleet(ONE, stuck))) == ["h1"]
+    assert deleted(decide(fleet(ONE, host("h1", placement(TWO), reports=stuck.reports.values())))) == []
+
+
 def test_a_host_whose_pod_is_gone_goes_at_once():
     told = decide(fleet(ONE, host("h1", placement(ONE), pod=Pod.GONE)))
     assert deleted(told) == ["h1"]

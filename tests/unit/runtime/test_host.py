@@ -21,7 +21,7 @@ from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
-from lull_runtime.agent.triton import Triton, TritonError, TritonTimeoutError, Usage
+from lull_runtime.agent.triton import Signature, Tensor, Triton, TritonError, TritonTimeoutError, Usage
 from lull_runtime.agent.validation import _counted
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.measure.power import PowerProfile
@@ -342,6 +342,99 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
     world.host.set_desired([wanted.model_copy(update={"memory": str(1025 * 2**20)})])
     await world.until("a-1", "Ready")
     assert world.triton.calls == ["load a"]
+
+
+# ── What Triton does not let go of ──
+
+
+class Deaf(FakeTriton):
+    """Never unloads what is in `dead` but after another load, as Triton does not where a process died."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead: set[str] = set()
+        self.loads_help = True
+
+    async def load(self, name: str, timeout_seconds: float) -> None:
+        await super().load(name, timeout_seconds)
+        if self.loads_help:
+            self.dead.discard(name)
+
+    async def unload(self, name: str) -> None:
+        await super().unload(name)
+        if name in self.dead:
+            self.states[name] = "UNLOADING"
+
+    async def signature(self, name: str) -> Signature:
+        return (Tensor("x", "FP32", (-1, 2)),), ()
+
+    async def infer(self, name: str, inputs: object, datatypes: object) -> dict[str, object]:
+        if name in self.dead:
+            raise TritonError(f"Stub process '{name}_0_0' is not healthy.")
+        return {}
+
+
+@pytest.fixture
+async def deaf(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lull_runtime.agent.host._UNLOAD_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("lull_runtime.agent.host._DEAD_SECONDS", 0.01)
+    monkeypatch.setattr("lull_runtime.agent.host._TAKE_OUT_SECONDS", 0.2)
+    monkeypatch.setattr("lull_runtime.agent.pulse._FAILING_SECONDS", 0.0)
+    monkeypatch.setattr(f"{__name__}.FakeTriton", Deaf)
+    world = World(tmp_path)
+    running = asyncio.create_task(world.host.run())
+    yield world
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def ready_and_failing(world: World) -> None:
+    """Have model `a` be ready, and fail all that it is asked from then on."""
+    world.host.set_desired([world.model("a").model_copy(update={"idle_after": "100ms"})])
+    await world.until("a-1", "Ready")
+
+    def more() -> bool:
+        before = world.triton.counts.get("a", Usage()).totals.failures
+        world.triton.counts["a"] = Usage(Totals(failures=before + 1))
+        return world.state("a-1") != "Ready" or before > 200
+
+    await eventually(more)
+
+
+async def test_a_model_whose_process_died_is_unloaded_by_way_of_another_load(deaf: World):
+    failing = asyncio.create_task(ready_and_failing(deaf))
+    await eventually(lambda: "load a" in deaf.triton.calls and deaf.state("a-1") == "Ready")
+    deaf.triton.dead.add("a")
+    await failing
+    status = deaf.host.status()[0]
+    assert (status.state, status.reason, "process died" in status.message) == ("Failed", "LoadFailed", True)
+    await eventually(lambda: deaf.triton.calls == ["load a", "unload a", "load a", "unload a"])
+    deaf.host.set_desired([deaf.model("a", 2)])
+    await deaf.until("a-2", "Ready")
+
+
+async def test_a_model_that_lives_and_fails_all_it_is_asked_stays(deaf: World):
+    await ready_and_failing(deaf)
+    assert deaf.state("a-1") == "Ready"
+    assert deaf.triton.calls == ["load a"]
+
+
+async def test_an_unload_that_never_ends_is_given_up_and_its_memory_stays_counted(deaf: World):
+    deaf.triton.loads_help = False
+    deaf.host.set_desired([deaf.model("a").model_copy(update={"memory": "64Mi"})])
+    await deaf.until("a-1", "Ready")
+    deaf.triton.dead.add("a")
+    deaf.host.set_desired([deaf.model("b")])
+    await deaf.until("a-1", "Failed")
+    status = deaf.host.status()[0]
+    assert (status.reason, status.memory) == ("LoadTimeout", "64Mi"), "whoever keeps books replaces the host"
+    await deaf.until("b-1", "Ready")
+    asked = deaf.triton.calls.count("unload a")
+    deaf.host._reconcile()
+    assert deaf.triton.calls.count("unload a") == asked, "there is no use in asking again"
+    deaf.triton.states["a"] = ""
+    await deaf.host._look_again([])
+    await deaf.until("a-1", None)
 
 
 # ── Figures ──

@@ -1,15 +1,19 @@
 """The store keeps to its bound, and to what is in use."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from crafted import artifact_tar, signing_key
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources
-from lull_runtime.agent.store import Store
+from lull_runtime.agent.settings import rules
+from lull_runtime.agent.store import Model, Store
 from lull_runtime.artifact import ModelError
 from lull_runtime.artifact.pack import pack_repository
+from lull_runtime.artifact.tar import digest_of
 
 CONFIG = 'backend: "onnxruntime" input [ { name: "x" } ] output [ { name: "y" } ]'
 SIZE_BYTES = 1 << 20
@@ -79,3 +83,102 @@ async def test_an_agent_that_is_started_again_knows_what_is_there(kept: Kept):
     await kept.get("c")
     assert not kept.store.has(digest)
     assert not (kept.folder / "artifacts" / ".scratch-x").exists()
+
+
+async def test_what_has_come_of_a_fetch_that_broke_off_leaves_before_any_whole_model(kept: Kept):
+    first = await kept.get("a")
+    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+    part.write_bytes(bytes(SIZE_BYTES))
+    await kept.get("b")
+    assert (kept.store.has(first), part.exists()) == (True, False)
+
+
+# ── Whom the pool trusts ──
+
+
+class Trusting:
+    """A store of a pool that asks for ana's signature in one place, and for none in another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files, self.artifacts = folder / "files", folder / "artifacts"
+        (self.files / "open").mkdir(parents=True)
+        (self.files / "signed").mkdir()
+        self.key, public = signing_key(folder, "ana")
+        self.other_key, _ = signing_key(folder, "ben")
+        trust = rules(
+            json.dumps(
+                [
+                    {"prefix": "file:///signed/", "signedBy": [{"name": "ana", "publicKey": public}]},
+                    {"prefix": "file:///open/", "namespaces": ["demo"]},
+                ]
+            )
+        )
+        self.store = Store(
+            self.artifacts,
+            Sources(self.files, ["file:///"]),
+            allow_code=False,
+            most_bytes=1 << 30,
+            in_use=tuple,
+            trust=trust,
+        )
+
+    async def take(self, name: str, namespace: str = "demo") -> Model:
+        """Take a model as the host does."""
+        uri, digest = f"file:///{name}", digest_of(self.files / name)
+        signers = self.store.check(uri, namespace)
+        assert not self.store.is_ready(digest, signers)
+        await self.store.get(uri, digest, signers)
+        assert self.store.is_ready(digest, signers)
+        return self.store.open(digest, "Auto", "m", signers)
+
+    async def refused(self, name: str, namespace: str = "demo") -> ModelError:
+        with pytest.raises(ModelError) as caught:
+            await self.take(name, namespace)
+        return caught.value
+
+
+@pytest.fixture
+def trusting(tmp_path: Path) -> Trusting:
+    return Trusting(tmp_path)
+
+
+async def test_only_what_its_signer_signed_is_opened_and_what_is_refused_leaves_nothing(trusting: Trusting):
+    artifact_tar(trusting.files / "signed" / "none")
+    artifact_tar(trusting.files / "signed" / "ben", key=trusting.other_key)
+    assert (await trusting.refused("signed/none")).reason is Reason.UNSIGNED
+    refused = await trusting.refused("signed/ben")
+    assert (refused.reason, "ana" in refused.message) == (Reason.WRONGLY_SIGNED, True)
+    assert list(trusting.artifacts.iterdir()) == []
+    artifact_tar(trusting.files / "signed" / "ana", key=trusting.key)
+    assert (await trusting.take("signed/ana")).artifact.signed
+
+
+async def test_what_is_here_for_who_asks_for_no_signature_is_not_here_for_who_does(trusting: Trusting):
+    artifact_tar(trusting.files / "open" / "m")
+    model = await trusting.take("open/m")
+    (trusting.files / "signed" / "m").hardlink_to(trusting.files / "open" / "m")
+    assert (await trusting.refused("signed/m")).reason is Reason.UNSIGNED
+    assert trusting.store.is_ready(model.digest, ()), "it serves on where it may"
+
+
+async def test_what_no_rule_of_trust_is_for_is_refused(trusting: Trusting):
+    artifact_tar(trusting.files / "open" / "m")
+    refused = await trusting.refused("open/m", namespace="other")
+    assert (refused.reason, "spec.trust" in refused.message) == (Reason.URI_NOT_ALLOWED, True)
+    assert not trusting.store._artifacts
+
+
+async def test_a_signed_directory_without_golden_cases_is_not_enough_where_signatures_are_asked_for(
+    trusting: Trusting,
+):
+    source = trusting.files / "m"
+    (source / "1").mkdir(parents=True)
+    (source / "config.pbtxt").write_text(CONFIG)
+    (source / "1" / "model.onnx").write_bytes(b"network")
+    pack_repository(trusting.files / "signed" / "m", source, trusting.key)
+    assert (await trusting.refused("signed/m")).reason is Reason.NO_GOLDEN_CASES
+
+
+def test_rules_of_trust_that_cannot_be_read_let_nothing_run():
+    with pytest.raises(ValueError):
+        rules('[{"signedBy": []}]')
