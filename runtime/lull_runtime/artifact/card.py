@@ -110,9 +110,7 @@ class Golden(_Strict):
 
 V1: Final = "lull.dev/artifact/v1"
 V2: Final = "lull.dev/artifact/v2"
-Member = Literal[
-    "model.onnx", "model.onnx.data", "model.pt2", "golden.bin", "README.md", "weights.safetensors"
-]
+Member = Literal["model.onnx", "model.onnx.data", "model.pt2", "golden.bin", "README.md"]
 """What an artifact may hold beside its card and its signature: never a pickle, never source."""
 
 

@@ -17,11 +17,13 @@ from lull_runtime.artifact.card import V1, Card, GoldenTensor, Member, TensorSpe
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.onnx_file import check_onnx
 from lull_runtime.artifact.pt2 import check_pt2
+from lull_runtime.artifact.tar import digest_of
 
 CARD, SIGNATURE, CONFIG = "lull.json", "model.sig", "config.pbtxt"
 NETWORK: Final = "model.onnx"
 DATA: Final = "model.onnx.data"
 GOLDEN: Final = "golden.bin"
+README: Final = "README.md"
 NETWORKS: Final[dict[str, Member]] = {"onnx": NETWORK, "pt2": "model.pt2"}
 
 _CARD_BYTES = 1 << 20
@@ -125,6 +127,21 @@ def read_artifact(folder: Path) -> Artifact:
     return Artifact(card, network, data, folder / GOLDEN, (folder / SIGNATURE).is_file())
 
 
+def check_digests(folder: Path, card: Card) -> None:
+    """Check that the files of an artifact are those that its card was written for.
+
+    For who signs it: who fetches it has the digest of the whole.
+
+    Raises:
+        ModelError: DigestMismatch.
+    """
+    for name, digest in card.files.items():
+        if digest_of(folder / name) != digest:
+            raise ModelError(
+                Reason.DIGEST_MISMATCH, f"{name} is not the one that {CARD} was written for; publish it again"
+            )
+
+
 def _card(folder: Path) -> Card:
     if not (folder / CARD).is_file():
         raise ModelError(Reason.NOT_A_MODEL, f"there is no {CARD}; make an artifact with `lull publish`")
@@ -133,10 +150,7 @@ def _card(folder: Path) -> Card:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        none = first["loc"] in (("golden",), ("golden", "cases")) and first["type"] in (
-            "missing",
-            "too_short",
-        )
+        none = where in ("golden", "golden.cases") and first["type"] in ("missing", "too_short")
         raise ModelError(
             Reason.NO_GOLDEN_CASES if none else Reason.NOT_A_MODEL,
             f"{CARD}: {where}: {first['msg']}; publish it again",
@@ -146,24 +160,24 @@ def _card(folder: Path) -> Card:
 def _check_members(folder: Path, card: Card) -> None:
     """Whether an artifact holds what its format asks for and its card lists, as plain files, and no more."""
     network = NETWORKS[card.format]
-    listed = set(card.files) if card.version != V1 else {network, GOLDEN}
-    for name in sorted(
-        listed & {*NETWORKS.values(), DATA} - {network, DATA if network == NETWORK else network}
-    ):
-        raise ModelError(Reason.NOT_A_MODEL, f"{CARD} lists {name}, which format {card.format} does not have")
-    have = {path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
-    if GOLDEN not in listed & have:
+    listed = {network, GOLDEN} if card.version == V1 else set(card.files)
+    known = {network, GOLDEN, README} | ({DATA} if network == NETWORK else set())
+    if strange := listed - known | {network} - listed:
+        raise ModelError(
+            Reason.NOT_A_MODEL, f"what {CARD} lists is not what format {card.format} holds: {min(strange)}"
+        )
+    have = {path.name for path in folder.iterdir()}
+    plain = {path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
+    if GOLDEN not in listed & plain:
         raise ModelError(
             Reason.NO_GOLDEN_CASES, f"there is no {GOLDEN}; make an artifact with `lull publish`"
         )
-    want = {CARD, network, *listed}
-    strange = {path.name for path in folder.iterdir()} - want - {SIGNATURE}
-    if wrong := [f"{name} is missing" for name in sorted(want - have)] + [
-        f"{name[:80]} is too much" for name in sorted(strange)
-    ]:
+    want = {CARD, *listed}
+    wrong = [f"{name} is missing" for name in sorted(want - plain)]
+    wrong += [f"{name[:80]} is too much" for name in sorted(have - want - ({SIGNATURE} & plain))]
+    if wrong:
         raise ModelError(
-            Reason.NOT_A_MODEL,
-            f"an artifact is {', '.join(sorted(want))}; here " + "; ".join(wrong[:5]),
+            Reason.NOT_A_MODEL, f"an artifact is {', '.join(sorted(want))}; here {'; '.join(wrong[:5])}"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lull.api.reasons import Reason
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.artifact.format import SIGNATURE
+from lull_runtime.artifact.format import CARD, SIGNATURE, check_digests, read_artifact
 from lull_runtime.artifact.tar import tree
 from lull_runtime.artifact.trust import Signer
 
@@ -30,11 +30,13 @@ def sign(folder: Path, key: Path) -> None:
 
     Raises:
         ValueError: the key is none of these.
-        ModelError: there is a link or a device in the folder.
+        ModelError: nobody would take the artifact, it holds other files than its card says, or there is a
+            link or a device in the folder.
     """
     from model_signing import signing
 
-    tree(folder)
+    if CARD in tree(folder):
+        check_digests(folder, read_artifact(folder).card)
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)
     except (TypeError, ValueError) as error:

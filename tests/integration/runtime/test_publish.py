@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lull.api.service import ModelServiceSpec
 from lull.cli import app
-from lull_runtime.artifact import Format, detect, read_card
+from lull_runtime.artifact import Format, detect, read_artifact
 from lull_runtime.artifact.card import tensor
 from lull_runtime.artifact.tar import Bounds, digest_of, unpack
 from lull_runtime.publish.digits import load_digits
@@ -55,7 +55,7 @@ def test_an_artifact_tells_nothing_of_the_machine_that_made_it(digits):
 def test_golden_cases_are_what_the_network_answers(digits, tmp_path: Path):
     unpack(digits.path, tmp_path, Bounds())
     assert detect(tmp_path) == (Format.ARTIFACT, tmp_path)
-    card = read_card(tmp_path)
+    card = read_artifact(tmp_path).card
     blob = (tmp_path / "golden.bin").read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for case in card.golden.cases:

@@ -98,6 +98,19 @@ def test_files_that_the_card_lists_and_that_are_not_there_are_missed(tmp_path: P
         read_artifact(folder)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "golden.bin"])
+def test_a_card_lists_its_network_and_its_golden_file(tmp_path: Path, name: str):
+    folder = artifact(tmp_path / "m")
+    edit_card(folder, lambda card: card["files"].pop(name))
+    assert reason(lambda: read_artifact(folder)) in (Reason.NOT_A_MODEL, Reason.NO_GOLDEN_CASES)
+
+
+def test_a_folder_in_a_signature_s_place_is_too_much(tmp_path: Path):
+    (artifact(tmp_path / "m") / "model.sig").mkdir()
+    with pytest.raises(ModelError, match=r"model\.sig is too much"):
+        read_artifact(tmp_path / "m")
+
+
 @pytest.mark.parametrize("name", ["model.pt2", "model.py", "../model.onnx"])
 def test_a_card_cannot_list_what_no_artifact_holds(tmp_path: Path, name: str):
     folder = artifact(tmp_path / "m")

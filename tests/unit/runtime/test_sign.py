@@ -168,6 +168,18 @@ def test_a_linked_signature_or_file_is_not_followed(signed: Path, keys, tmp_path
         sign(signed, keys[0])
 
 
+def test_an_artifact_that_its_card_was_not_written_for_is_not_signed(tmp_path: Path, keys):
+    folder = artifact(tmp_path / "m")
+    (folder / "golden.bin").write_bytes(bytes((folder / "golden.bin").stat().st_size))
+    with pytest.raises(ModelError) as caught:
+        sign(folder, keys[0])
+    assert caught.value.reason is Reason.DIGEST_MISMATCH
+    (folder / "model.py").write_text("")
+    with pytest.raises(ModelError, match=r"model\.py is too much"):
+        sign(folder, keys[0])
+    assert not (folder / "model.sig").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"no key"])
 def test_a_key_that_cannot_sign_is_refused_with_how_to_make_one_and_nothing_is_left(
     tmp_path: Path, content: bytes
