@@ -13,7 +13,6 @@ from lull_runtime.artifact.format import (
     detect,
     inspect_repository,
     read_artifact,
-    read_card,
 )
 
 __all__ = [
@@ -28,5 +27,4 @@ __all__ = [
     "detect",
     "inspect_repository",
     "read_artifact",
-    "read_card",
 ]

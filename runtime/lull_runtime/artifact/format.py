@@ -215,15 +215,6 @@ def _check_tensors(entries: Sequence[GoldenTensor], specs: Sequence[TensorSpec])
             )
 
 
-def read_card(folder: Path) -> Card:
-    """Return the card of an unpacked artifact that is whole.
-
-    Raises:
-        ModelError: as `read_artifact`.
-    """
-    return read_artifact(folder).card
-
-
 def inspect_repository(folder: Path, name: str, *, allow_code: bool) -> bool:
     """Check a Triton model directory that shall be served as `name`; return whether it is code.
 

@@ -118,7 +118,7 @@ def claiming(size_bytes: int, kind: bytes = tarfile.REGTYPE) -> Callable[[Path],
 def compressed(mode: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         with tarfile.open(folder / "bent.tar", mode) as archive:
-            archive.addfile(entry("model.onnx", size=64 << 20), io.BytesIO(bytes(64 << 20)))
+            archive.addfile(entry("model.onnx", size=16 << 20), io.BytesIO(bytes(16 << 20)))
         return folder / "bent.tar"
 
     return make
@@ -354,7 +354,7 @@ def test_claims_of_gigabytes_take_no_memory(tmp_path: Path):
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     limit = (int(status["VmSize"].split()[0]) << 10) + (256 << 20)
     before = resource.getrlimit(resource.RLIMIT_AS)
-    cases = [case for case in TABLE if "gigabytes" in case or "terabytes" in case or "bomb" in case]
+    cases = [case for case in TABLE if "gigabytes" in case or "terabytes" in case or "sparse" in case]
     tars = []
     for case in cases:
         (tmp_path / case.replace(" ", "-")).mkdir()
