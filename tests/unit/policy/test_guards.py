@@ -2,10 +2,43 @@
 
 import pytest
 
-from lull.policy import NOTHING_NOTED, CreateHost, CreatePod, Failure, Notes, Pod, Report, State, Vacate, wake
-from lull.policy.fleet import Window
+from lull.policy import (
+    NOTHING_NOTED,
+    CreateHost,
+    CreatePod,
+    Failure,
+    Notes,
+    Pod,
+    Report,
+    State,
+    Vacate,
+    observe,
+    plan,
+    wake,
+)
+from lull.policy.changes import Draft
+from lull.policy.expect import RESIDENT, expected_wake
+from lull.policy.fleet import Gateway, Window
+from lull.policy.habits import Habit
+from lull.policy.learning import Learned
+from lull.policy.schedule import hours
+from lull.policy.scope import Subjects
 
-from .fleets import GIB, NOW, after, created, decide, fleet, host, placement, pool, replace, reported, service
+from .fleets import (
+    GIB,
+    NOW,
+    after,
+    created,
+    decide,
+    failing,
+    fleet,
+    host,
+    placement,
+    pool,
+    replace,
+    reported,
+    service,
+)
 
 
 def test_an_old_revision_that_fails_does_not_hold_up_the_new_one():
@@ -136,3 +169,134 @@ def test_a_load_that_hangs_and_was_counted_keeps_nobody_from_another_try():
     (change,) = wake(fleet(one, there, held=["a/one"]), again, NOW)
 
     assert isinstance(change, CreateHost)
+
+
+def test_a_window_is_open_from_its_very_minute_on():
+    at_one = service(schedule=(Window("1 * * * *", "UTC", 600.0),))
+
+    assert [hours(at_one, now, 0.0).replicas for now in (3659.0, 3660.0)] == [0, 1]
+
+
+def test_subjects_come_once_each_in_their_order_with_those_that_come_in_ahead():
+    subjects, seen = Subjects(["b", "d"]), list[str]()
+    for name in subjects:
+        seen.append(name)
+        subjects.names |= {"a", "c"}
+
+    assert seen == ["b", "c", "d"]
+
+
+def test_a_gateway_that_gave_a_sign_of_life_is_not_looked_at_for_its_old_one():
+    one = service()
+    first = fleet(one, host("h1", one), held=["a/one"])
+    then = replace(first, gateways={"g": Gateway("g", "later", frozenset(["a/one"]))})
+    notes = observe(NOTHING_NOTED, first, NOW)
+    last = plan(first, notes, NOW)
+    notes = observe(notes, then, NOW + 5)
+
+    assert plan(then, notes, NOW + 5, last).next_at == plan(then, notes, NOW + 5).next_at > last.next_at
+
+
+def test_a_drain_is_looked_at_until_the_gateways_have_let_go():
+    one = service()
+    drains = placement(one, state=State.DRAINING)
+    holds = fleet(one, host("h1", drains))
+    notes = observe(NOTHING_NOTED, holds, NOW)
+    last = plan(holds, notes, NOW)
+    for moment in (1, 2):
+        last = plan(holds, observe(notes, holds, NOW + moment), NOW + moment, last)
+        assert not last.changes
+    let_go = replace(holds, gateways=fleet(drained=[drains.claim]).gateways)
+
+    (rides,) = after(plan(let_go, observe(notes, let_go, NOW + 3), NOW + 3, last))
+    assert rides.state is State.RESIDENT
+
+
+def test_an_old_revision_in_memory_makes_no_wake_of_the_new_one_a_short_one():
+    old, new = service(revision="old"), service(revision="new")
+    asleep = fleet(new, host("h1", placement(old, state=State.RESIDENT)))
+
+    assert expected_wake(Draft(asleep, NOTHING_NOTED, NOW), new).seconds > RESIDENT.seconds
+
+
+def test_of_a_failure_only_those_are_remembered_that_are_still_there():
+    one = service()
+    counted = Failure(1, "LoadFailed", "it broke", NOW - 1, 1, frozenset({"gone"}))
+
+    assert not observe(Notes(failures={"a/one": counted}), fleet(one), NOW).failures["a/one"].counted
+
+
+def test_a_look_at_so_many_services_takes_as_many_hosts_as_bring_them():
+    three = [service(f"a/s{n}") for n in range(3)]
+    of = fleet(*three, *(host(f"h{n}", s) for n, s in enumerate(three)))
+
+    assert len(observe(NOTHING_NOTED, of, NOW, most=2).seen.hosts) == 2
+
+
+def test_what_was_put_ahead_and_is_late_is_taken_where_a_host_does_not_start_either():
+    one, slow, full = service(), service("a/slow"), service("a/full", gib=4)
+    ahead, before = placement(one, state=State.RESIDENT), placement(slow)
+    late = host("h1", before, ahead, reports=[reported(before, Report.LOADING)])
+    stuck = host("h2", full, reports=[], pod=Pod.STARTING, trouble="0/3 nodes are available")
+    of = fleet(one, slow, full, late, stuck, held=["a/one"], pools=[pool(max_hosts=3)])
+    slowly = Notes(learned=Learned({"a/slow": Habit(load_seconds=1000.0)}))
+
+    assert [p.state for p in after(decide(of, notes=slowly))] == [State.LOADED, State.LOADED]
+
+
+def test_beside_a_drain_room_is_kept_for_whom_all_of_the_host_is_just_enough():
+    large, small = service("a/large", gib=4), service("a/small")
+    drains = host("h1", placement(service("a/leaves", gib=3), state=State.DRAINING))
+    first = fleet(large, small, drains, held=["a/large"], pools=[pool(max_hosts=1)])
+    notes = observe(NOTHING_NOTED, first, NOW - 1)
+
+    assert not wake(replace(first, gateways=fleet(held=["a/large", "a/small"]).gateways), notes, NOW)
+
+
+def test_the_room_that_is_kept_for_another_try_is_where_it_fits():
+    tried, worthy, other = service("a/tried", gib=2), service("a/worthy"), service("a/other", gib=3)
+    hosts = host("h1", other), host("h2", service("a/rest", gib=2))
+    of = fleet(tried, worthy, other, service("a/rest", gib=2), *hosts, held=["a/tried"])
+    known = Learned({"a/worthy": Habit(silent_since=NOW - 60)})
+
+    decided = decide(of, notes=replace(failing("a/tried"), learned=known))
+
+    assert [p.service for p in after(decided, "h1")] == ["a/other", "a/worthy"]
+    assert after(decided, "h2") is None
+
+
+def test_what_a_new_revision_takes_says_nothing_of_the_old_one():
+    old, new = service(revision="old", gib=3), service(revision="new", gib=None, measured_bytes=GIB)
+    there = host("h1", placement(old))
+
+    left = after(decide(fleet(replace(new, min_replicas=1), there))) or there.placements
+
+    assert [p.memory_bytes for p in left if p.model.revision == "old"] == [3 * GIB]
+
+
+def test_a_model_moves_to_where_it_just_fits():
+    one, two = service("a/one"), service("a/two")
+    tight = fleet(one, two, host("h1", one), host("h2", two), pools=[pool(gib=2)])
+
+    assert [c.host for c in decide(tight, seen_at=NOW - 1800).changes if isinstance(c, Vacate)] == ["h1"]
+
+
+def test_what_is_fetched_within_its_reservation_stays_though_a_neighbour_grew():
+    fetched, grew = placement(service("a/fetched", gib=3)), placement(service("a/grew"))
+    said = [
+        reported(fetched, Report.FETCHING, memory_bytes=3 * GIB),
+        reported(grew, memory_bytes=2 * GIB),
+    ]
+    of = fleet(service("a/fetched", gib=3), service("a/grew"), host("h1", fetched, grew, reports=said))
+
+    assert after(decide(of)) is None
+
+
+def test_a_vacated_host_is_not_used_again_for_a_namesake_of_who_is_on_it():
+    here, held = service("a/here", name="same"), service("a/held", name="same")
+    taken = service("a/taken", gib=4)
+    emptied = host("h1", here, cordoned=True, vacated=True)
+    moved = host("h2", placement(here, id_="moved"), placement(taken))
+    of = fleet(here, held, taken, emptied, moved, held=["a/held"])
+
+    assert not [c for c in decide(of, seen_at=NOW - 10).changes if isinstance(c, Vacate)]

@@ -167,6 +167,14 @@ def test_a_rider_is_told_when_its_host_goes_where_the_pool_says_it():
     assert told(fleet(ONE, asleep(), pools=[])).next_action == "Wait"
 
 
+def test_a_rider_on_two_hosts_is_told_when_the_last_one_goes():
+    pools = [pool(empty_after_seconds=600.0)]
+    first, both = asleep(), fleet(ONE, asleep(), host("h2", placement(ONE, state=State.RESIDENT, id_="p2")))
+    notes = observe(NOTHING_NOTED, fleet(ONE, first, pools=pools), NOW - 100)
+    of = replace(both, pools={"pool": pools[0]})
+    assert told(of, notes=observe(notes, of, NOW - 10)).next_at == NOW + 590
+
+
 SILENT = Learned({"a/one": Habit(silent_since=NOW - 300)})
 WORTHY = replace(SILENT, prices={("pool", 5): Price(worth_seconds=1e9)})
 
