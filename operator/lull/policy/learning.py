@@ -5,6 +5,7 @@ All times are the observer's own. A restart forgets which silences were under wa
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import filterfalse
 from statistics import fmean
 
 from lull.policy.fleet import Count, Fleet, Host, Placement, Pod, Report, Service, State
@@ -181,7 +182,7 @@ class _Student:
         self._since = since
         self._now = now
         self._habits = dict(learned.habits)
-        for key in learned.habits.keys() - fleet.services.keys():
+        for key in filterfalse(fleet.services.__contains__, learned.habits):
             del self._habits[key]
         self._crowds = {pool: crowd for pool, crowd in learned.crowds.items() if pool in fleet.pools}
         self._prices = {market: price for market, price in learned.prices.items() if market[0] in fleet.pools}

@@ -6,7 +6,6 @@ follows is only that something waits once more.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from lull.api.reasons import Reason
 from lull.policy.fleet import (
@@ -26,8 +25,6 @@ from lull.policy.load import settled, spare
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-
-T = TypeVar("T")
 
 Fact = tuple[str, str]
 """What is observed, and of whom."""
@@ -64,6 +61,8 @@ class Notes:
     seen: Fleet | None = field(default=None, compare=False, repr=False)
     """The fleet at the last look: the next one goes on from there."""
     seen_at: float = field(default=0.0, compare=False)
+    unseen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The services of it that are left to be looked at."""
 
     def failure(self, service: str, generation: int) -> Failure | None:
         """Return what failed of this generation of a service."""
@@ -80,11 +79,11 @@ def observe(notes: Notes, fleet: Fleet, now: float, most: int | None = None) -> 
     It looks at about `most` services at most; the next looks go on, until `seen` is the fleet itself.
     """
     seen = notes.seen if now >= notes.seen_at else None  # after a jump of the clock, all times are doubtful
-    hosts, services = _news(seen, fleet)
-    looked_at = fleet
+    hosts, services = _news(seen, fleet, notes.unseen)
+    looked_at, unseen = fleet, frozenset[str]()
     if most is not None and len(services) > most:
-        hosts, services = _first_of(seen, fleet, hosts, services, most)
-        looked_at = _with_news(seen, fleet, hosts, services)
+        hosts, first = _first_of(seen, fleet, hosts, services, most)
+        looked_at, unseen, services = _with_hosts(seen, fleet, hosts), frozenset(services - first), first
     replicas, spares = _crowds(notes, fleet, services, anew=seen is None)
     facts = [BEGUN, *_gateway_facts(fleet), *spares]
     facts += [fact for name in hosts if name in fleet.hosts for fact in _host_facts(fleet.hosts[name])]
@@ -92,7 +91,7 @@ def observe(notes: Notes, fleet: Fleet, now: float, most: int | None = None) -> 
     since |= {fact: min(now, notes.since.get(fact, now)) for fact in facts}
     failures = _failures(notes, fleet, services, now)
     learned = learn(notes.learned, fleet, notes.since, now, services, hosts)
-    return Notes(since, failures, replicas, learned, looked_at, now)
+    return Notes(since, failures, replicas, learned, looked_at, now, unseen)
 
 
 def renewed(gateway: Gateway) -> Fact:
@@ -155,12 +154,12 @@ def serves_nobody(host: Host) -> bool:
     return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
 
 
-def _news(seen: Fleet | None, fleet: Fleet) -> tuple[set[str], set[str]]:
-    """Return the hosts that have changed, and the services of which anything has."""
+def _news(seen: Fleet | None, fleet: Fleet, unseen: frozenset[str]) -> tuple[set[str], set[str]]:
+    """Return the hosts that have changed, and the services of which anything has, or that are left."""
     if seen is None:
         return set(fleet.hosts), set(fleet.services)
     hosts = changed(seen.hosts, fleet.hosts)
-    services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts)
+    services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts) | unseen
     for of in (seen, fleet):
         services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
     return hosts, services | (_held(seen) ^ _held(fleet))
@@ -179,21 +178,11 @@ def _first_of(
     return first, (brought & services) | set(sorted(services - brought)[: max(1, most - len(brought))])
 
 
-def _with_news(seen: Fleet | None, fleet: Fleet, hosts: set[str], services: set[str]) -> Fleet:
-    """Return the fleet as it was seen before, but for these hosts and services."""
-    before = Fleet({}, {}, {}, {}) if seen is None else seen
-    return Fleet(
-        _mixed(before.services, fleet.services, services),
-        fleet.pools,
-        _mixed(before.hosts, fleet.hosts, hosts),
-        fleet.gateways,
-        counts=_mixed(before.counts, fleet.counts, services),
-    )
-
-
-def _mixed(old: Mapping[str, T], new: Mapping[str, T], fresh: set[str]) -> dict[str, T]:
-    kept = {key: value for key, value in old.items() if key not in fresh}
-    return kept | {key: new[key] for key in fresh if key in new}
+def _with_hosts(seen: Fleet | None, fleet: Fleet, fresh: set[str]) -> Fleet:
+    """Return the fleet with the hosts as they were seen before, but for some."""
+    hosts = {name: host for name, host in seen.hosts.items() if name not in fresh} if seen else {}
+    hosts |= {name: fleet.hosts[name] for name in fresh if name in fleet.hosts}
+    return Fleet(fleet.services, fleet.pools, hosts, fleet.gateways, counts=fleet.counts)
 
 
 def _held(fleet: Fleet) -> set[str]:

@@ -21,6 +21,7 @@ from lull.policy.scope import (
     Surroundings,
     everything,
     first_of,
+    outside,
     scope_of,
     stirred,
 )
@@ -67,11 +68,12 @@ def plan(
     subjects = _subjects(draft, last)
     taken = subjects if most is None else first_of(subjects, fleet, most)
     draft.was_kept_back = last.seen.kept_back if last else {}
-    draft.scope = scope_of((*draft.was_kept_back, *taken), fleet, *([last.seen.fleet] if last else []))
+    fleets = [fleet, last.seen.fleet] if last else [fleet]
+    draft.scope = scope_of((*draft.was_kept_back, *taken), *fleets)
     begun = draft.scope.names()
     draft.still_blocked = last.seen.blocked - begun if last else frozenset()
     around = last.seen.around if last else Surroundings()
-    left = tuple(subject for subject in subjects[len(taken) :] if "/" not in subject or subject not in begun)
+    left = outside(begun, subjects[len(taken) :], *fleets)
     draft.gathers = bool(left)
     wake_held(draft)
     provide(draft)

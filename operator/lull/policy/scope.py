@@ -91,7 +91,8 @@ def whole(fleet: Fleet) -> Scope:
 
 def everything(fleet: Fleet, held: frozenset[str]) -> list[Subject]:
     """Return the subjects of a fleet that was never planned: who waits first, hosts before who is on none."""
-    return list(dict.fromkeys((*sorted(held), *sorted(fleet.hosts), *sorted(fleet.services))))
+    nowhere = sorted(fleet.services.keys() - fleet.index.homes.keys())
+    return list(dict.fromkeys((*sorted(held), *sorted(fleet.hosts), *nowhere)))
 
 
 def stirred(seen: Seen, fleet: Fleet, notes: Notes, held: frozenset[str], now: float) -> list[Subject]:
@@ -136,6 +137,13 @@ def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
     for fleet in fleets:
         hosts.update(*(fleet.index.homes.get(key, ()) for key in services))
     return Scope(Subjects(services), Subjects(hosts))
+
+
+def outside(begun: frozenset[Subject], subjects: Iterable[Subject], *fleets: Fleet) -> tuple[Subject, ...]:
+    """Return the subjects that a scope did not begin with, or not with all that is on them."""
+    there = ((name, fleet.hosts[name].holds) for fleet in fleets for name in begun if name in fleet.hosts)
+    whole = begun - {name for name, holds in there if not holds <= begun}
+    return tuple(subject for subject in subjects if subject not in whole)
 
 
 def _heard(before: Notes, now: Notes) -> Iterator[Subject]:
