@@ -47,15 +47,15 @@ def expected_wake(draft: Draft, service: Service) -> Expected | None:
         return AWAKE
     if any(sound(draft, host) for host, _ in current):
         return RESIDENT
+    if any(serves(draft, host, p, service) for host, p in draft.of(service.key)):
+        return min(_ways(draft, service), key=_seconds, default=None)
     trial = _trial(draft, service)
-    if not any(serves(trial, host, p, service) for host, p in trial.of(service.key)):
-        wake_one(trial, service)
-    loaded = [(h, p) for h, p in trial.of(service.key) if p.state is State.LOADED]
-    ways = [_on(trial, h, p) for h, p in loaded if is_current(h, p, service) and lives(trial, h)]
+    wake_one(trial, service)
+    ways = _ways(trial, service)
     room_on = trial.waits_for_room(service)
     if room_on:
         ways.append(_once_there_is_room(trial, trial.hosts[room_on], service))
-    return min(ways, key=lambda way: way.seconds, default=None)
+    return min(ways, key=_seconds, default=None)
 
 
 def _trial(draft: Draft, service: Service) -> Draft:
@@ -92,6 +92,12 @@ def _nearby(draft: Draft, service: Service) -> tuple[list[Host], int]:
     return found
 
 
+def _ways(draft: Draft, service: Service) -> list[Expected]:
+    """Return how it goes on with what is to be routed."""
+    loaded = ((h, p) for h, p in draft.of(service.key) if p.state is State.LOADED)
+    return [_on(draft, h, p) for h, p in loaded if is_current(h, p, service) and lives(draft, h)]
+
+
 def _on(draft: Draft, host: Host, placement: Placement) -> Expected:
     if host.says(placement, Report.READY):
         return RESIDENT
@@ -102,6 +108,10 @@ def _once_there_is_room(draft: Draft, host: Host, service: Service) -> Expected:
     learned = draft.notes.learned
     room_seconds = max(wait_seconds(draft, host), learned.unload_seconds(host.pool))
     return _loaded(host, room_seconds + learned.load_seconds(service.key, service.pool))
+
+
+def _seconds(way: Expected) -> float:
+    return way.seconds
 
 
 def _loaded(host: Host, seconds: float) -> Expected:
