@@ -144,15 +144,16 @@ class _Packer:
 
     def __init__(self, items: Sequence[Item], host_bytes: int, rooms: Sequence[Room], looks: int) -> None:
         self._host_bytes = host_bytes
+        self._full = _parts(TARGET_BUSY)
         self._rooms = rooms
         self._looks = looks
         self._pieces = [_piece(item) for item in items]
         self._bound = self._least()
         memory = sum(piece.memory for piece in self._pieces) / max(1, host_bytes)
-        busy = sum(piece.busy for piece in self._pieces) / _parts(TARGET_BUSY)
+        busy = sum(piece.busy for piece in self._pieces) / self._full
         total = memory + busy or 1.0
         self._per_byte = memory / total / max(1, host_bytes)
-        self._per_part = busy / total / _parts(TARGET_BUSY)
+        self._per_part = busy / total / self._full
         for piece in self._pieces:
             piece.weight = self._weigh(piece.memory, piece.busy)
         self._pieces.sort(key=lambda piece: (-piece.weight, piece.item.id))
@@ -179,7 +180,7 @@ class _Packer:
             return _bound(self._pieces, self._host_bytes)
         memory = sum(p.memory for p in self._pieces) - sum(max(0, r.memory_bytes) for r in self._rooms)
         busy = sum(p.busy for p in self._pieces) - sum(max(0, _parts(r.busy)) for r in self._rooms)
-        return max(0, math.ceil(memory / max(1, self._host_bytes)), math.ceil(busy / _parts(TARGET_BUSY)))
+        return max(0, math.ceil(memory / max(1, self._host_bytes)), math.ceil(busy / self._full))
 
     def _weigh(self, memory: int, busy: int) -> float:
         return memory * self._per_byte + busy * self._per_part
@@ -189,7 +190,7 @@ class _Packer:
         for room in self._rooms:
             yield _Bin(room.id, room.memory_bytes, _parts(room.busy), set(room.kin))
         while True:
-            yield _Bin("", self._host_bytes, _parts(TARGET_BUSY), set())
+            yield _Bin("", self._host_bytes, self._full, set())
 
     def _first_fit(self) -> list[_Bin]:
         """Fill host after host with all that fits, largest first: this is first fit decreasing."""
@@ -235,7 +236,7 @@ class _Packer:
 
     def _suits(self, bin_: _Bin, piece: _Piece) -> float:
         by_memory = self._per_byte * piece.memory * bin_.memory / max(1, self._host_bytes)
-        return by_memory + self._per_part * piece.busy * bin_.busy / _parts(TARGET_BUSY)
+        return by_memory + self._per_part * piece.busy * bin_.busy / self._full
 
     def _without_one(self, bins: list[_Bin]) -> list[_Bin] | None:
         """Return the bins with the lightest new host emptied into the others; None where that fails."""
