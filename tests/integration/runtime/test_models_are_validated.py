@@ -9,9 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from crafted import PT2, artifact_tar
 from lull_runtime.agent.triton import TritonError
 from lull_runtime.artifact.card import Card, Golden, TensorSpec
 from lull_runtime.artifact.pack import pack_artifact, pack_golden
+from lull_runtime.artifact.tar import digest_of
 from lull_runtime.measure.memory import stub_bytes
 
 from .conftest import IDENTITY, Bench, model
@@ -158,3 +160,15 @@ async def ask_until_failed(bench: Bench) -> None:
             await bench.driver.infer("crash", {"x": ONE}, {"x": "FP32"})
         except TritonError:
             await asyncio.sleep(0)
+
+
+async def test_a_program_of_torch_export_is_served(with_neighbour):
+    tar = artifact_tar(with_neighbour.folder / "files" / "net.tar", PT2.read_bytes(), format="pt2")
+    with_neighbour.host.set_desired([with_neighbour.neighbour, model("net", digest_of(tar))])
+    await with_neighbour.until("net-1", "Ready", 120)
+    rows = np.random.default_rng(1).random((4, 3), np.float32)
+    asked = [with_neighbour.driver.infer("net", {"input": row[None]}, {"input": "FP32"}) for row in rows]
+    answers = np.concatenate([answer["output"] for answer in await asyncio.gather(*asked)])
+    together = await with_neighbour.driver.infer("net", {"input": rows}, {"input": "FP32"})
+    np.testing.assert_allclose(answers, rows, rtol=1e-6)
+    np.testing.assert_allclose(together["output"], answers, rtol=1e-6)

@@ -286,7 +286,7 @@ async def test_a_bad_spec_stalls_alone_and_the_good_one_again_serves(world):
     await world.until(lambda: world.condition("Stalled").get("status") == "True")
     await world.until(lambda: world.routed("demo/other"))
     assert world.condition("Stalled")["reason"] == "DigestMismatch"
-    assert world.condition("Ready")["status"] == "False"
+    assert world.condition("Ready")["status"] == "True", "somebody still answers its requests"
     del world.outcome["demo/digits"]
     world.api.put(MODELSERVICES, service(uri="file:///good.tar"))
     await world.until(world.routed)
@@ -500,6 +500,31 @@ async def test_a_new_revision_is_ready_before_the_old_one_goes(world):
 
     await world.until(done, "the new revision")
     assert all(gaps)
+
+
+async def test_a_new_revision_that_does_not_pass_its_validation_leaves_the_old_one_serving(world):
+    why = "golden case 1: output[0, 3] is 0.2 here and was 0.9 when it was published"
+    world.outcome["file:///second.tar"] = ("Failed", "GoldenMismatch", why)
+    world.hold()
+    await world.until(world.routed)
+    world.release()
+    await world.rest()
+    world.api.put(MODELSERVICES, service(uri="file:///second.tar", objective={"latency": "50ms"}))
+    gaps, tried = [], set()
+
+    def rejected():
+        gaps.append(world.routed())
+        tried.update((m["uri"], m.get("latency")) for m in world.models())
+        return world.condition("Stalled").get("reason") == "GoldenMismatch"
+
+    for _ in range(4):  # it is tried again, ever more rarely
+        await world.until(rejected, "the reason")
+        await world.advance(30)
+    await world.until(lambda: rejected() and [m["uri"] for m in world.models()] == ["file:///digits.tar"])
+    assert all(gaps)
+    assert ("file:///second.tar", "50ms") in tried, "its agent was told what it has to keep"
+    assert world.condition("Stalled")["message"] == why
+    assert world.condition("Ready")["status"] == "True", "somebody still answers its requests"
 
 
 async def test_a_host_that_is_refused_for_good_is_tried_rarely(world):

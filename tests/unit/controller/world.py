@@ -50,7 +50,7 @@ class World:
         self.time = 1_000_000.0
         self.held = {"gw-a": set(), "gw-b": set()}
         self.silent = set()
-        self.outcome = {}  # service -> (state, reason, message), or None for Ready
+        self.outcome = {}  # service or URI -> (state, reason, message), or None for Ready
         self.idle = set()
         self.unschedulable = False
         self.unloading = False
@@ -180,7 +180,7 @@ class World:
             "revision": entry["revision"],
             "memory": "100Mi",
         }
-        outcome = self.outcome.get(entry["service"])
+        outcome = self.outcome.get(entry["service"]) or self.outcome.get(entry["uri"])
         if outcome:
             state, reason, message = outcome
             return report | {"state": state, "reason": reason, "message": message}
