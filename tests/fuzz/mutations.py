@@ -2,6 +2,7 @@
 
 import copy
 import struct
+import tarfile
 from typing import Any
 
 from hypothesis import strategies as st
@@ -82,17 +83,27 @@ _VALUES = st.binary(max_size=12) | st.sampled_from(
         b"2",
     ]
 )
-HEADERS = st.lists(st.tuples(_AT, st.sampled_from(sorted(_FIELDS)), _VALUES), max_size=4)
+HEADERS = st.lists(st.tuples(_AT, st.sampled_from([*sorted(_FIELDS), "chain"]), _VALUES), max_size=4)
+
+
+def _link(kind: bytes) -> bytes:
+    """A header that speaks of the one behind it."""
+    header = tarfile.TarInfo("a")
+    header.type, header.size = kind, 10
+    return header.tobuf(tarfile.USTAR_FORMAT) + b"10 path=a\n".ljust(512, b"\0")
 
 
 def bent_tar(tar: bytes, headers: list[tuple[int, str, bytes]]) -> bytes:
-    """Change fields of headers, each with a checksum that fits."""
+    """Change fields of headers, each with a checksum that fits, or put a chain of headers before one."""
     out = bytearray(tar)
     starts = [at for at in range(0, len(out) - 511, 512) if out[at + 257 : at + 262] == b"ustar"]
     for number, field, value in headers:
         if not starts:
             break
         at = starts[number % len(starts)]
+        if field == "chain":
+            out[at:at] = _link(value[:1] or b"x") * (number % 2000)
+            break
         offset, size = _FIELDS[field]
         out[at + offset : at + offset + size] = value[:size].ljust(size, b"\0")
         out[at + 148 : at + 156] = b" " * 8

@@ -37,6 +37,8 @@ _SAMPLE_MEMBERS = re.compile(
     r"data\.pkl|data/\d+|byteorder|version|\.data/serialization_id|\.format_version|\.storage_alignment",
     re.ASCII,
 )
+_PAYLOAD = re.compile(r"(weight|tensor)_\d+", re.ASCII)
+"""Of weights and constants: those of other names are objects, which PyTorch unpickles."""
 _JSON_BYTES, _SAMPLE_BYTES, _PICKLE_BYTES = 16 << 20, 64 << 20, 1 << 20
 """Parsed, JSON takes ten times its size of the agent's memory."""
 
@@ -76,7 +78,6 @@ _TEXTS = {
     "parameter_name": _DOTTED,
     "buffer_name": _DOTTED,
     "tensor_constant_name": _DOTTED,
-    "path_name": _DOTTED,
     "torch_version": re.compile(r"[\w.+-]*", re.ASCII),
     "as_string": re.compile(r"[\w ,.>-]*", re.ASCII),
     "as_float": re.compile(r"-?(Infinity|NaN)"),
@@ -152,6 +153,8 @@ def _check_config(config: Any) -> None:  # noqa: ANN401
     for key, value in _leaves(config):
         if key == "use_pickle" and value is not False:
             raise _code("its weights are pickles")
+        if key == "path_name" and not (isinstance(value, str) and _PAYLOAD.fullmatch(value)):
+            raise _code(f"its weights lie in {str(value)[:80]!r}")
 
 
 def _check_program(program: Any) -> None:  # noqa: ANN401

@@ -13,6 +13,16 @@ from lull.api.reasons import Reason
 from lull_runtime.artifact.errors import ModelError
 
 _MEMBERS = 100_000
+_BROKEN = (
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    OSError,
+    NotImplementedError,
+)
+"""What the standard library raises of files that are no zip files, or bent ones."""
 _LOCAL, _LOCAL_SIGNATURE = struct.Struct("<4s5H3I2H"), b"PK\x03\x04"
 _ENTRY_BYTES = 46
 _END, _END_SIGNATURE = struct.Struct("<4s4H2IH"), b"PK\x05\x06"
@@ -39,7 +49,7 @@ class StoredZip:
         try:
             self._zip = zipfile.ZipFile(file)
             _check(self._zip)
-        except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError) as error:
+        except _BROKEN as error:
             raise refused(f"it is no plain zip file ({error})") from error
         self.sizes_bytes = {info.filename: info.file_size for info in self._zip.infolist()}
 
@@ -53,7 +63,7 @@ class StoredZip:
             raise refused(f"{name} is larger than {most_bytes} bytes")
         try:
             return self._zip.read(name)
-        except (zipfile.BadZipFile, EOFError, ValueError, OSError, NotImplementedError) as error:
+        except _BROKEN as error:
             raise refused(f"{name} is damaged ({error})") from error
 
     def close(self) -> None:

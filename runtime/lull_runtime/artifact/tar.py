@@ -131,7 +131,7 @@ def _headers(file: IO[bytes]) -> Iterable[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=_Guarded(file), mode="r:") as archive:  # type: ignore[call-overload]
             yield from archive
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise _refused(f"it is no tar file ({error}); compressed ones are not taken") from error
 
 

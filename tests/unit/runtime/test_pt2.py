@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ def test_weights_that_are_pickles_are_code(tmp_path: Path, member: str):
             entry["use_pickle"] = True
 
     assert is_code(tmp_path, pt2_with(f"{member}.json", pickled))
+
+
+@pytest.mark.parametrize("name", ["opaque_obj_0", "custom_obj_0", "../x", 5])
+def test_constants_that_are_objects_are_code(tmp_path: Path, name: Any):
+    def move(config: Any) -> None:
+        next(iter(config["config"].values()))["path_name"] = name
+
+    assert is_code(tmp_path, pt2_with("data/constants/model_constants_config.json", move))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +247,20 @@ def _twice(content: bytes) -> bytes:
     return out.getvalue()
 
 
+def _claiming_exabytes(content: bytes) -> bytes:
+    """The first member is said to be longer than any file may be."""
+    end = content.rindex(b"PK\x05\x06")
+    at = int.from_bytes(content[end + 16 : end + 20], "little")
+    name_bytes = int.from_bytes(content[at + 28 : at + 30], "little")
+    extra = struct.pack("<HH2Q", 1, 16, 2**63 + 5, 2**63 + 5)
+    head = content[at : at + 20] + b"\xff" * 8 + content[at + 28 : at + 30] + struct.pack("<H", len(extra))
+    name = content[at + 46 : at + 46 + name_bytes]
+    entry = head + content[at + 32 : at + 46] + name + extra
+    size_bytes = int.from_bytes(content[end + 12 : end + 16], "little") + len(extra)
+    tail = content[end : end + 12] + struct.pack("<I", size_bytes) + content[end + 16 :]
+    return content[:at] + entry + content[at + 46 + name_bytes : end] + tail
+
+
 @pytest.mark.parametrize(
     "bend",
     [
@@ -249,6 +272,7 @@ def _twice(content: bytes) -> bytes:
         lambda content: content.replace(b"multiply/byteorder", b"multiply/byteordex", 1),
         lambda content: content[: len(content) // 2],
         lambda content: b"",
+        _claiming_exabytes,
         _twice,
     ],
 )

@@ -132,6 +132,15 @@ def test_a_header_that_claims_a_huge_name_is_not_read_into_memory(tmp_path: Path
     assert "header" in refused(tmp_path, tmp_path / "t").message
 
 
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_a_chain_of_headers_that_speak_of_the_next_is_refused(tmp_path: Path, kind: bytes):
+    member = tarfile.TarInfo("a")
+    member.type, member.size = kind, 10
+    one = member.tobuf(tarfile.USTAR_FORMAT) + b"10 path=a\n".ljust(512, b"\0")
+    (tmp_path / "t").write_bytes(one * 3000 + tarfile.TarInfo("b").tobuf() + bytes(1024))
+    assert refused(tmp_path, tmp_path / "t").reason is Reason.NOT_A_MODEL
+
+
 def test_a_folder_with_a_link_is_no_model(tmp_path: Path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "l").symlink_to("/etc/passwd")
