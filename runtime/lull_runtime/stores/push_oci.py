@@ -61,7 +61,7 @@ class OciTarget:
     def _client(self) -> Any:  # noqa: ANN401
         client = oras.client.OrasClient(hostname=self.repository.host, insecure=self.repository.is_plain)
         # It would try for two minutes what fails, a wrong password too, and wait for ever for an answer.
-        client.do_request = partial(inspect.unwrap(oras.provider.Registry.do_request), client)
+        client.do_request = partial(_ask, client)
         client.session.request = partial(client.session.request, timeout=_DEADLINES_SECONDS)
         client.session.hooks["response"].append(self._note)
         client.session.auth = _as_it_is  # else .netrc would take the place of a token
@@ -81,7 +81,8 @@ class OciTarget:
 
     def _refusal(self, where: str, error: Exception) -> ModelError:
         """What to say: the client's errors tell less than the last answer does."""
-        if self._answer is None or isinstance(error, ConnectionError):
+        requests = oras.provider.requests
+        if self._answer is None or isinstance(error, requests.ConnectionError | requests.Timeout):
             return ModelError(Reason.UNREACHABLE, f"{where}: {error}")
         said = f"the registry answered {self._answer.status_code} {self._answer.reason}"
         if self._answer.status_code in (401, 403):
@@ -93,6 +94,16 @@ class OciTarget:
 
 def _descriptor(media_type: str, digest: str, size_bytes: int) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest, "size": size_bytes}
+
+
+def _ask(client: Any, *request: object, **more: object) -> Any:  # noqa: ANN401
+    """Ask once, and again with a token for this very request: it keeps the first, which was to read only."""
+    ask = partial(inspect.unwrap(oras.provider.Registry.do_request), client)
+    response = ask(*request, **more)
+    if response.status_code == 401 and client.auth.token:
+        client.auth.token = None
+        response = ask(*request, **more)
+    return response
 
 
 def _as_it_is(request: Any) -> Any:  # noqa: ANN401

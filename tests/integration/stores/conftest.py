@@ -4,14 +4,14 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from lull.local import servers
-from lull_runtime.agent.fetch import Sources, fetch
+from lull_runtime.agent.fetch import Sources, _Part, fetch
 from lull_runtime.stores.credentials import AWS, REGISTRIES, Credentials
 from lull_runtime.stores.http import Client
 from lull_runtime.stores.push import target_of
@@ -63,8 +63,8 @@ class Store:
         target = target_of(f"{self.prefix}digits", credentials)
         return target.push(self.artifact.tar, CARD, self.artifact.digest)
 
-    async def fetch(self, out: Path, reserve=None, **more) -> str:
-        return await fetch(self.uri, self.artifact.digest, out, self.sources(**more), reserve or plenty)
+    async def fetch(self, out: Path, **more) -> str:
+        return await fetch(self.uri, self.artifact.digest, out, self.sources(**more), plenty)
 
     def stored(self) -> Path:
         """The file in which the server keeps the tar."""
@@ -97,7 +97,7 @@ async def plenty(size_bytes: int) -> None:
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Larger than what a connection holds on its way."""
-    content = os.urandom(32 << 20)
+    content = os.urandom(16 << 20)
     tar = tmp_path_factory.mktemp("artifact") / "digits.tar"
     tar.write_bytes(content)
     return Artifact(tar, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
@@ -138,3 +138,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, int]]:
 
     monkeypatch.setattr(Client, "get", noting)
     return noted
+
+
+@pytest.fixture
+def in_mid_pull(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Have something done once the first bytes have come, and not the last."""
+
+    def have_done(deed: Callable[[], None]) -> None:
+        append, deeds = _Part.append, iter([deed])
+
+        def appending(part: _Part, chunk: bytes) -> None:
+            append(part, chunk)
+            for each in deeds:
+                each()
+
+        monkeypatch.setattr(_Part, "append", appending)
+
+    return have_done

@@ -1,6 +1,5 @@
 """What a real store does wrong, or somebody does to it: a reason for each, and no byte asked for twice."""
 
-import asyncio
 import signal
 from pathlib import Path
 
@@ -17,28 +16,25 @@ async def refused(store, out: Path, **more) -> ModelError:
     return caught.value
 
 
-async def test_a_store_that_crashes_in_mid_pull_and_comes_back_is_asked_for_the_rest(store, tmp_path, asked):
+async def test_a_store_that_crashes_in_mid_pull_and_comes_back_is_asked_for_the_rest(
+    store, tmp_path, asked, in_mid_pull
+):
     out = tmp_path / "out"
-    crashes = iter([store.restart])
-
-    async def crash_once(size_bytes: int) -> None:
-        await asyncio.to_thread(next(crashes, lambda: None))
-
-    assert await store.fetch(out, crash_once) == store.artifact.digest
+    in_mid_pull(store.restart)
+    assert await store.fetch(out) == store.artifact.digest
     assert out.read_bytes() == store.artifact.tar.read_bytes()
-    begun = [(offset, status) for offset, status in asked if status in (200, 206)]
-    assert begun[0] == (None, 200)
-    assert begun[-1][1] == 206
-    assert int(begun[-1][0].removeprefix("bytes=").removesuffix("-")) > 0
+    first, second = [(offset, status) for offset, status in asked if status in (200, 206)]
+    assert first == (None, 200)
+    assert second[1] == 206
+    assert int(second[0].removeprefix("bytes=").removesuffix("-")) > 0
 
 
-async def test_a_store_that_stays_down_is_unreachable_and_the_next_fetch_goes_on(store, tmp_path, asked):
+async def test_a_store_that_stays_down_is_unreachable_and_the_next_fetch_goes_on(
+    store, tmp_path, asked, in_mid_pull
+):
     out = tmp_path / "out"
-
-    async def crash(size_bytes: int) -> None:
-        await asyncio.to_thread(store.server.stop, 0)
-
-    error = await refused(store, out, reserve=crash)
+    in_mid_pull(lambda: store.server.stop(grace_seconds=0))
+    error = await refused(store, out)
     assert error.reason is Reason.UNREACHABLE
     had_bytes = out.stat().st_size
     assert 0 < had_bytes < store.artifact.size_bytes
@@ -48,15 +44,12 @@ async def test_a_store_that_stays_down_is_unreachable_and_the_next_fetch_goes_on
     assert {offset for offset, _ in asked} == {f"bytes={had_bytes}-"}
 
 
-async def test_a_store_that_is_slower_than_the_deadline_is_unreachable(store, tmp_path):
+async def test_a_store_that_is_slower_than_the_deadline_is_unreachable(store, tmp_path, in_mid_pull):
     out = tmp_path / "out"
     record = processes.Record.load(store.server.folder / f"{store.server.name}.json")
-
-    async def freeze(size_bytes: int) -> None:
-        record.signal_group(signal.SIGSTOP)
-
+    in_mid_pull(lambda: record.signal_group(signal.SIGSTOP))
     try:
-        error = await refused(store, out, reserve=freeze, deadline_seconds=2.0)
+        error = await refused(store, out, deadline_seconds=2.0)
     finally:
         record.signal_group(signal.SIGCONT)
     assert error.reason is Reason.UNREACHABLE

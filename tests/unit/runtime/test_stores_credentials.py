@@ -55,6 +55,21 @@ def test_a_pool_without_a_secret_has_none():
     assert caught.value.reason is Reason.UNAUTHORIZED
 
 
+def test_a_user_s_are_where_their_tools_keep_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = {
+        ".docker/config.json": json.dumps({"auths": {"reg": {"auth": AUTH}}}),
+        ".netrc": "machine a login b password c",
+    }
+    for name, content in kept.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    credentials = Credentials.of_user()
+    assert credentials.registry("reg") == Login("me", "pass:word")
+    assert credentials.machine("a") == Login("b", "c")
+    assert credentials.hugging_face() is None
+
+
 def test_they_are_read_at_each_time(tmp_path):
     credentials = secret(tmp_path, hugging_face="old")
     assert credentials.hugging_face() == "old"
