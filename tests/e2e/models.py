@@ -51,16 +51,21 @@ def raising(message: str) -> bytes:
 
 def wrong_shapes(name: str) -> bytes:
     """Return an artifact whose card promises other outputs than its network gives."""
+    return identity(name, np.ones((1, 3), np.float32))
+
+
+def identity(name: str, answered: np.ndarray) -> bytes:
+    """Return an artifact that gives what it gets, and that answered this to ones when it was published."""
     x = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])
     y = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 4])
     graph = helper.make_graph([helper.make_node("Identity", ["input"], ["output"])], name, [x], [y])
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     one = np.ones((1, 4), np.float32)
-    cases, golden = pack_golden([({"input": one}, {"output": np.ones((1, 3), np.float32)})])
+    cases, golden = pack_golden([({"input": one}, {"output": answered})])
     card = Card(
         name=name,
         inputs=[TensorSpec(name="input", datatype="FP32", dims=[-1, 4])],
-        outputs=[TensorSpec(name="output", datatype="FP32", dims=[-1, 3])],
+        outputs=[TensorSpec(name="output", datatype="FP32", dims=[-1, answered.shape[1]])],
         memory_bytes=64 << 20,
         golden=Golden(cases=cases),
     )

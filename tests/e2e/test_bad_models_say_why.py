@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from e2e import models
@@ -13,10 +14,18 @@ from e2e.load import OK, HttpClient, Load, drive
 from e2e.world import Published, World
 
 SOON_SECONDS = 20.0
+ONES = np.ones((1, 4), np.float32)
 ZEROS = "sha256:" + "0" * 64
 ELSEWHERE = "https://models.example/model.tar"
 UNSEEN = "sha256:" + "1" * 64
 """Of nothing that a host may have kept."""
+PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9OEFmxao+2g3+g9kS2qTJcAJ+iRD
+Fh8O54Hn87oezZHqj6hYy5fOd0N4WAD2utSGPbFDyL/pGqdO6qOT0CBLgg==
+-----END PUBLIC KEY-----
+"""
+SIGNED_BY_ANA = {"prefix": "file:///unsigned.tar", "signedBy": [{"name": "ana", "publicKey": PUBLIC_KEY}]}
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,17 @@ CASES = {
     "no tar": Bad("NotAModel", "", lambda lull: lull.put("junk.tar", b"not a tar at all" * 100)),
     "wrong shapes": Bad(
         "WrongShapes", "output", lambda lull: lull.put("shapes.tar", models.wrong_shapes("shapes"))
+    ),
+    "other answers": Bad(
+        "GoldenMismatch",
+        "golden case 0: output[0, 0] is 1 here and was 2",
+        lambda lull: lull.put("wrong.tar", models.identity("wrong", 2 * ONES)),
+    ),
+    "unsigned": Bad(
+        "Unsigned",
+        "ana",
+        lambda lull: lull.put("unsigned.tar", models.identity("unsigned", ONES)),
+        pool={"trust": [SIGNED_BY_ANA, {"prefix": "file:///"}]},
     ),
     "larger than any host": Bad("TooLarge", "100", spec={"resources": {"memory": "100Gi"}}),
     "code not allowed": Bad(
