@@ -52,6 +52,8 @@ class _Options:
     sign: Path | None
     measure: bool
     name: str | None
+    to: str | None
+    uri: str | None
 
 
 @dataclass(frozen=True)
@@ -145,15 +147,17 @@ def publish(
         sign=sign,
         measure=measure,
         name=name,
+        to=to,
+        uri=uri,
     )
     try:
         with _progress() as tell:
             if repository is not None:
-                result, destination = _publish_repository(repository, options, to)
+                result, destination = _publish_repository(repository, options)
             else:
-                result, destination = _publish_network(options, to, tell)
+                result, destination = _publish_network(options, tell)
             tell("putting it where it belongs")
-            where = destination.deliver(result.digest, uri)
+            where = destination.deliver(result.digest)
     except ModelError as error:
         _refuse(f"{error.reason}: {error.message}")
     except (ValueError, OSError, ImportError, AttributeError) as error:
@@ -166,7 +170,7 @@ def publish(
     _print(result, service, text, output)
 
 
-def _publish_network(options: _Options, to: str | None, tell: Tell) -> tuple[_Result, Destination]:
+def _publish_network(options: _Options, tell: Tell) -> tuple[_Result, Destination]:
     tell("importing PyTorch")
     from lull_runtime.publish.destination import destination_of
     from lull_runtime.publish.export import publish_form
@@ -191,7 +195,7 @@ def _publish_network(options: _Options, to: str | None, tell: Tell) -> tuple[_Re
         )
         example = rows if rows is not None else example_of(form.inputs)
         name = options.name or form.name
-    destination = destination_of(to, name)
+    destination = destination_of(options.to, name, options.uri)
     made = publish_form(form, example, name, destination.tar, wishes, tell)
     return (
         _Result(name, made.digest, made.path, accuracy=made.accuracy, card=made.card, notes=made.notes),
@@ -227,13 +231,18 @@ def _example(options: _Options, wishes: Wishes) -> Array | None:
     return None
 
 
-def _publish_repository(folder: Path, options: _Options, to: str | None) -> tuple[_Result, Destination]:
+def _publish_repository(folder: Path, options: _Options) -> tuple[_Result, Destination]:
     from lull_runtime.artifact.format import detect, inspect_repository, is_partial, name_in
     from lull_runtime.artifact.pack import pack_repository
     from lull_runtime.publish.destination import destination_of
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory")
+    if options.optimise or options.labelled or options.weights or options.training_energy:
+        raise ValueError(
+            "a directory is published unedited, without a card: --optimise, --labelled, --weights and "
+            "--training-energy go with a network"
+        )
     detect(folder, "TritonRepository")
     wire_name = name_in(folder) or options.name or folder.resolve().name
     code = inspect_repository(folder, wire_name, allow_code=True)
@@ -243,7 +252,7 @@ def _publish_repository(folder: Path, options: _Options, to: str | None) -> tupl
             "its config.pbtxt leaves inputs or outputs out: its pool needs LULL_TRITON_COMPLETE=true"
         )
     name = options.name or wire_name
-    destination = destination_of(to, name)
+    destination = destination_of(options.to, name, options.uri)
     digest = pack_repository(destination.tar, folder, options.sign)
     return _Result(name, digest, destination.tar, wire_name, notes=notes), destination
 
