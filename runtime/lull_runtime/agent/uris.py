@@ -19,6 +19,7 @@ _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9
 """Networks whose addresses end in the IPv4 address that is reached by them (compatible, mapped, NAT64)."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SHOWN = 300
 _WITH_HOSTS = ("http:", "https:", "oci:")
 
 
@@ -82,8 +83,9 @@ def named_hosts(allowed: Sequence[str]) -> set[str | None]:
 
 
 def plain(uri: str) -> str:
-    """Return a URI as it may be shown: what is after a `?` may be a signature."""
-    return uri.partition("?")[0]
+    """Return a URI as it may be shown: what is after a `?` may be a signature; a server's may be endless."""
+    shown = uri.partition("?")[0]
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _reached(ip: _Address) -> _Address:

@@ -47,7 +47,9 @@ class FileOrigin:
         try:
             path, size_bytes, is_folder = await loop.run_in_executor(_READERS, _locate, self)
         except OSError as error:
-            raise _unreadable(self.uri, error) from error
+            raise _unreadable(self.uri, error.strerror) from error
+        except (ValueError, RuntimeError) as error:  # a null byte, links in a circle
+            raise _unreadable(self.uri, str(error)) from error
         if is_folder or offset > size_bytes:
             offset = 0
         closing = AsyncExitStack()
@@ -88,7 +90,7 @@ async def _read(uri: str, path: Path, offset: int) -> AsyncGenerator[bytes, None
             yield chunk
         await pouring
     except OSError as error:
-        raise _unreadable(uri, error) from error
+        raise _unreadable(uri, error.strerror) from error
     finally:
         pipe.close()
 
@@ -103,5 +105,5 @@ def _pour(path: Path, offset: int, write_end: int) -> None:
             shutil.copyfileobj(file, pipe, _CHUNK_BYTES)
 
 
-def _unreadable(uri: str, error: OSError) -> ModelError:
-    return ModelError(Reason.UNREACHABLE, f"{uri}: {error.strerror}: is the file in the pool's volume?")
+def _unreadable(uri: str, why: str | None) -> ModelError:
+    return ModelError(Reason.UNREACHABLE, f"{uri}: {why}: is the file in the pool's volume?")

@@ -25,7 +25,9 @@ _SILENCE_SECONDS = 30.0
 _ANSWER_BYTES = 4 << 20
 """The longest answer that is read whole: a manifest or a token."""
 _ERROR_BYTES = 4096
-_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d{1,19}|\*)")
+_SAID = 200
+"""How much is repeated of what a server says."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Client:
                 headers = _without("Range", headers)
                 continue
             if response.status >= 500 or response.status in (408, 429):
-                raise PassingError(f"the server answered {response.status} {response.reason}")
+                raise PassingError(f"the server answered {_status(response)}")
             return response
         raise ModelError(Reason.UNREACHABLE, f"{self._uri}: more than {_REDIRECTS} redirects")
 
@@ -152,7 +154,7 @@ class Client:
         """
         ranged = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         size_bytes = int(ranged[2]) if ranged and ranged[2].isdigit() else None
-        if response.status == 206 and ranged and ranged[1] and int(ranged[1]) == offset:
+        if response.status == 206 and ranged and int(ranged[1]) == offset:
             begins = offset
         elif response.status == 200:
             begins, size_bytes = 0, response.content_length
@@ -165,7 +167,7 @@ class Client:
 
     async def refusal(self, response: aiohttp.ClientResponse) -> ModelError:
         """Return what an answer that is not of success says."""
-        said = f"{response.status} {response.reason}"
+        said = _status(response)
         with _passing(self._uri):
             code = re.search(rb"<Code>(\w{1,64})</Code>", await response.content.read(_ERROR_BYTES))
         if code:  # S3 says more there than in its status
@@ -236,15 +238,23 @@ def from_offset(offset: int) -> dict[str, str]:
 
 def is_this_machine(host: str) -> bool:
     """Whether a host is loopback by its very name, so that nothing in between listens."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(_address(host)).is_loopback)
 
 
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        ipaddress.ip_address(_address(host))
     except ValueError:
         return False
     return True
+
+
+def _address(host: str) -> str:
+    return host.partition("%")[0]  # without the zone
+
+
+def _status(response: aiohttp.ClientResponse) -> str:
+    return f"{response.status} {response.reason or ''}"[:_SAID]
 
 
 def _same_place(parts: SplitResult, url: str) -> bool:
@@ -267,7 +277,7 @@ def _passing(uri: str) -> Iterator[None]:
         if (refusal := _refusal_in(error)) is not None:
             raise refusal from error
         said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)  # not its URL
-        raise PassingError(said or "no answer") from error
+        raise PassingError(said[:_SAID] or "no answer") from error
 
 
 def _refusal_in(error: BaseException) -> ModelError | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lull.api.reasons import Reason
+from lull_runtime.artifact.errors import ModelError
 from lull_runtime.stores.http import Rules, download
 from lull_runtime.stores.stream import Stream
 
@@ -43,8 +45,16 @@ class S3Origin:
 
     def _signed(self) -> str:
         import obstore  # only where a pool has such a store
+        from obstore.exceptions import BaseError
 
-        return obstore.sign(store_of(self.bucket, self.profile), "GET", self.key, _SIGNED_FOR)
+        try:
+            return obstore.sign(store_of(self.bucket, self.profile), "GET", self.key, _SIGNED_FOR)
+        except (BaseError, TypeError, ValueError) as error:
+            raise ModelError(
+                Reason.UNREACHABLE,
+                f"{self.uri} cannot be asked for: is it the key of an object, and endpoint_url in the pool's "
+                "`aws` a URL?",
+            ) from error
 
 
 def endpoint_of(profile: Mapping[str, str]) -> str:

@@ -39,12 +39,13 @@ class Server:
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.otherwise: Answer = content
         self.seen: list[web.Request] = []
         self.host = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
-        return await self.answers.get(request.path, content)(request)
+        return await self.answers.get(request.path, self.otherwise)(request)
 
     def shown(self) -> list[str | None]:
         return [request.headers.get("Authorization") for request in self.seen]
@@ -457,6 +458,70 @@ async def test_a_claim_that_is_not_mounted_is_refused(sources, tmp_path):
     sources = replace(sources, claims=tmp_path / "claims", allowed=["pvc:"])
     for uri in ("pvc:///m.tar", "pvc://../secret/netrc"):
         assert (await refused(uri, tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///a%00b",
+        "file:///circle",
+        f"file:///{'a' * 300}",
+        "s3://bucket/a//b",
+        "s3://bucket/%00",
+        "s3://bucket/",
+        "s3:///key",
+        "oci://127.0.0.1%2599/m",
+        "oci:///m",
+        "oci://127.0.0.1:9",
+        "http://127.0.0.1:9/%zz%",
+        "http:///m",
+        "http://[::1%25x]:9/m",
+        f"hf://o%00rg/name@{COMMIT}/m",
+        "pvc://m%00/m",
+        "pvc://models/a%00",
+    ],
+)
+async def test_no_uri_is_too_odd_to_be_refused_by_name(server, sources, tmp_path, uri):
+    server.otherwise = failing(404)
+    sources.files.mkdir()
+    (sources.files / "circle").symlink_to("circle")
+    sources = replace(
+        sources,
+        allowed=[
+            "file:",
+            "s3:",
+            "oci:",
+            "http:",
+            "hf:",
+            "pvc:",
+            "http://127.0.0.1:",
+            f"http://{server.host}/",
+        ],
+        claims=tmp_path / "claims",
+        deadline_seconds=10,
+    )
+    error = await refused(uri, tmp_path, sources)
+    assert error.reason in (Reason.UNREACHABLE, Reason.URI_NOT_ALLOWED)
+    assert len(error.message) < 600
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["nonsense", "http://[::", "ftp://127.0.0.1", "http://127.0.0.1:99999", "//"]
+)
+async def test_an_endpoint_that_is_no_url_is_named(sources, tmp_path, endpoint):
+    aws = sources.credentials / AWS
+    aws.write_text(f"[default]\naws_access_key_id=a\naws_secret_access_key=b\nendpoint_url={endpoint}\n")
+    error = await refused("s3://bucket/m.tar", tmp_path, sources)
+    assert error.reason in (Reason.UNREACHABLE, Reason.URI_NOT_ALLOWED)
+
+
+async def test_a_server_that_says_much_is_quoted_in_part(server, sources, tmp_path):
+    far = "x" * 5000
+    server.answers["/long"] = redirecting(f"http://{server.host}:1/{far}")
+    server.answers["/wide"] = failing(206, "x", Content_Range=f"bytes 0-1/{'9' * 5000}")
+    for path in ("long", "wide"):
+        error = await refused(f"http://{server.host}/{path}", tmp_path, sources)
+        assert len(error.message) < 1000
 
 
 @pytest.mark.parametrize("uri", ["ftp://127.0.0.1/m", "data:,m"])
