@@ -9,6 +9,7 @@ more processor time than all the tests took is endless, and counts as killed.
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,16 +84,16 @@ def mutants(module: str) -> Iterator[Mutant]:
         if isinstance(statement, ast.stmt):
             ends = [part.lineno for part in getattr(statement, "body", [])] or [statement.end_lineno + 1]
             lines = range(statement.lineno, max(statement.lineno + 1, min(ends)))
-            for node in _own(statement):
+            for node in _own(statement, but=getattr(statement, "decorator_list", [])):
                 for what, edit in edits(node):
                     yield Mutant(module, lines, what, edit, tree)
 
 
-def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields a statement and its expressions, and not the statements in it."""
+def _own(node: ast.AST, but: Sequence[ast.AST] = ()) -> Iterator[ast.AST]:
+    """Yields a statement and its expressions, and not the statements in it, nor what is said of a class."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.stmt):
+        if not isinstance(child, ast.stmt) and child not in but:
             yield from _own(child)
 
 
@@ -197,8 +198,9 @@ class Only:
 
 
 def run(tests: list[str], plugin: object) -> int:
-    quiet = ["-qx", "--no-header", "-Wignore", "-pno:cacheprovider", "-otimeout=0", "--assert=plain"]
-    return pytest.main([*quiet, *tests], plugins=[plugin])
+    quick = ["--assert=plain", "-pno:unraisableexception"]  # the latter collects garbage, twice
+    quiet = ["-qx", "--no-header", "-Wignore", "-pno:cacheprovider", "-otimeout=0"]
+    return pytest.main([*quick, *quiet, *tests], plugins=[plugin])
 
 
 def forked(work: Callable[[], int]) -> tuple[bool, float]:
@@ -285,6 +287,8 @@ def main() -> None:
     possible = [mutant for module in modules for mutant in mutants(module)]
     random.Random(asked.seed).shuffle(possible)
     lines, seconds = reached(tests)
+    gc.collect()
+    gc.freeze()  # what is loaded by now no child has to go through
     print(f"{len(possible)} mutants are possible; the tests take {seconds:.0f} s", flush=True)
     judged: Counter[str] = Counter()
     survived: Counter[str] = Counter()
@@ -295,7 +299,7 @@ def main() -> None:
         judged[mutant.module] += 1
         if survives(mutant, tests, reaching, seconds):
             survived[mutant.module] += 1
-            print(f"survived: {mutant}", flush=True)
+            print(f"{judged.total():4} survived: {mutant}", flush=True)
     for module, count in sorted(judged.items()):
         print(f"{module:12} {count - survived[module]:4} of {count:4} killed")
     total, killed = judged.total(), judged.total() - survived.total()

@@ -300,3 +300,11 @@ def test_a_vacated_host_is_not_used_again_for_a_namesake_of_who_is_on_it():
     of = fleet(here, held, taken, emptied, moved, held=["a/held"])
 
     assert not [c for c in decide(of, seen_at=NOW - 10).changes if isinstance(c, Vacate)]
+
+
+def test_when_the_clock_goes_back_nothing_began_in_the_future():
+    of = fleet(service(), host("h1", service()), held=["a/one"])
+
+    back = observe(observe(NOTHING_NOTED, of, NOW), of, NOW - 500)
+
+    assert max(back.since.values()) == NOW - 500
