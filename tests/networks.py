@@ -3,6 +3,8 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,15 +27,22 @@ def folder() -> Path:
     return path
 
 
-@cache
-def simple_cnn() -> SimpleCNN:
-    """The sample, in one thread: two that wait for each other on a busy machine take ten times as long."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Two that wait for each other on a busy machine take ten times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(load_digits()[0])
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def simple_cnn() -> SimpleCNN:
+    """The sample."""
+    with one_thread():
+        return train(load_digits()[0])
 
 
 @cache
@@ -50,7 +59,8 @@ def digit_rows() -> tuple[Path, Labelled]:
     """The LSTM as a `.keras` file, trained for a moment only: whether answers agree is what counts."""
     from lull_runtime.publish.keras_samples import lstm
 
-    trained = lstm(epochs=3)
+    with one_thread():
+        trained = lstm(epochs=3)
     path = folder() / "lstm.keras"
     trained.model.save(path)
     return path, trained.held_out
@@ -61,7 +71,8 @@ def tumours() -> tuple[Path, Labelled]:
     """The dense classifier as `model.h5`, trained for a moment only."""
     from lull_runtime.publish.keras_samples import dense
 
-    trained = dense(epochs=8)
+    with one_thread():
+        trained = dense(epochs=8)
     path = folder() / "model.h5"
     trained.model.save(path)
     return path, trained.held_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,11 @@ def _onnx(estimator: Any, width: int, outputs: Sequence[str]) -> bytes:  # noqa:
 
     options = {"zipmap": False} if _VALUE not in outputs else None
     try:
-        model: onnx.ModelProto = skl2onnx.to_onnx(
-            estimator, initial_types=[(INPUT, FloatTensorType([None, width]))], options=options
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it reads attributes that scikit-learn is about to drop
+            model: onnx.ModelProto = skl2onnx.to_onnx(
+                estimator, initial_types=[(INPUT, FloatTensorType([None, width]))], options=options
+            )
     except Exception as error:
         raise NotPublishableError(
             f"skl2onnx cannot convert this {type(estimator).__name__}: {str(error).splitlines()[0]}"
