@@ -21,6 +21,7 @@ from lull.policy.expect import RESIDENT, expected_wake
 from lull.policy.fleet import Gateway, Window
 from lull.policy.habits import Habit
 from lull.policy.learning import Learned
+from lull.policy.packing import charged_bytes
 from lull.policy.schedule import hours
 from lull.policy.scope import Subjects
 
@@ -308,3 +309,68 @@ def test_when_the_clock_goes_back_nothing_began_in_the_future():
     back = observe(observe(NOTHING_NOTED, of, NOW), of, NOW - 500)
 
     assert max(back.since.values()) == NOW - 500
+
+
+def test_what_unloads_is_charged_as_reserved_or_assumed_whatever_its_agent_says_or_not():
+    rider, gone = placement(service("a/rider", gib=2), state=State.RESIDENT), placement(service("a/gone"))
+    said = [reported(rider, memory_bytes=GIB), reported(gone, Report.UNLOADING)]
+    draft = Draft(fleet(host("h1", rider, reports=said)), NOTHING_NOTED, NOW)
+    assert charged_bytes(draft, draft.hosts["h1"]) == 3 * GIB
+
+    draft.remove(draft.hosts["h1"], rider)
+
+    assert charged_bytes(draft, draft.hosts["h1"]) == 3 * GIB
+
+
+def test_a_load_that_hangs_stays_in_the_list_as_it_is_while_its_neighbour_serves():
+    serves, culprit = service("a/serves", min_replicas=1), service("a/culprit")
+    hung = placement(culprit)
+    said = [reported(placement(serves)), reported(hung, Report.FAILED, reason="LoadTimeout")]
+    there = host("h1", placement(serves), hung, reports=said)
+
+    changed = after(decide(fleet(serves, culprit, there))) or there.placements
+
+    assert [p.state for p in changed if p.service == "a/culprit"] == [State.LOADED]
+
+
+def test_a_model_that_asks_for_more_while_its_pool_is_gone_is_left_alone():
+    fetched = placement(service())
+    asks = host("h1", fetched, reports=[reported(fetched, Report.FETCHING, memory_bytes=3 * GIB)])
+
+    assert after(decide(fleet(service(min_replicas=1), asks, pools=[]))) is None
+
+
+def test_a_model_that_asks_for_all_that_there_is_gets_it():
+    fetched = placement(service(gib=3))
+    asks = host("h1", fetched, reports=[reported(fetched, Report.FETCHING, memory_bytes=4 * GIB)])
+
+    (granted,) = after(decide(fleet(service(gib=3), asks, held=["a/one"])))
+
+    assert granted.memory_bytes == 4 * GIB
+
+
+def test_of_replicas_that_are_too_many_the_idle_one_goes():
+    one = service(min_replicas=1, max_replicas=2)
+    works, idle = placement(one, id_="a-works"), placement(one, id_="b-idle")
+    of = fleet(
+        one,
+        host("h1", works, reports=[reported(works)]),
+        host("h2", idle, reports=[reported(idle, idle=True)]),
+    )
+
+    decided = decide(of, seen_at=NOW - 400)
+
+    assert [p.state for p in after(decided, "h2") or ()] == [State.DRAINING]
+    assert after(decided, "h1") is None
+
+
+def test_a_model_that_grew_past_all_riders_has_every_one_of_them_go():
+    grew, riders = placement(service("a/grew")), [service("a/r1"), service("a/r2")]
+    asleep = [placement(r, state=State.RESIDENT) for r in riders]
+    said = [reported(grew, memory_bytes=6 * GIB), *(reported(p) for p in asleep)]
+
+    left = after(
+        decide(fleet(service("a/grew"), *riders, host("h1", grew, *asleep, reports=said), held=["a/grew"]))
+    )
+
+    assert left == (grew,)
