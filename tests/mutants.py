@@ -3,8 +3,8 @@
 `PYTHONPATH=tests python -m mutants [--count N] [--seed N] [--minutes N] [--tests PATH]... [MODULE]...`
 
 A mutant lives in the memory of the process that is forked for it and nowhere else, so no file is ever
-written. Of the tests, those run that reach the broken statement, until one fails. A mutant that needs far
-more processor time than all the tests took is endless, and counts as killed.
+written. Of the tests, those run that reach the broken statement, until one fails. A mutant that needs more
+processor time than all the tests took with coverage, about thrice theirs, is endless: it counts as killed.
 """
 
 import argparse
@@ -250,7 +250,7 @@ def survives(mutant: Mutant, tests: list[str], reaching: set[str], seconds: floa
     """Says whether no test that reaches the mutant fails."""
 
     def work() -> int:
-        limit = int(10 + 4 * seconds)
+        limit = int(5 + seconds)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         mutant.edit()
