@@ -4,7 +4,8 @@ The room of a host that is kept anyway costs nothing, so it goes to those that a
 nowhere. A host of its own is made for them only where they are worth clearly more than it costs.
 """
 
-from heapq import nsmallest
+from heapq import heapify, heappop
+from itertools import islice
 from math import inf
 
 from lull.policy.changes import Draft
@@ -97,11 +98,13 @@ def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:
 
 
 def _ranked(draft: Draft, absent: Ranked) -> Ranked:
-    """Return those who may come, those worth most for their bytes."""
-    able = (entry for entry in absent if _may_come(draft, entry[1]))
-    return nsmallest(
-        CONSIDERED, able, key=lambda entry: (-entry[0] / need_bytes(draft.fleet, entry[1]), entry[1].key)
-    )
+    """Return those who may come, those worth most for their bytes: of thousands only these are asked for."""
+    heap = [
+        (-value / need_bytes(draft.fleet, service), service.key, value, service) for value, service in absent
+    ]
+    heapify(heap)
+    in_order = (heappop(heap)[2:] for _ in absent)
+    return list(islice((entry for entry in in_order if _may_come(draft, entry[1])), CONSIDERED))
 
 
 def _may_come(draft: Draft, service: Service) -> bool:

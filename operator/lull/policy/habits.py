@@ -8,10 +8,11 @@ rate, whose posterior mean is `(ended + k) / (at risk + k / prior)`, where `k` i
 silences (Gelman et al., Bayesian Data Analysis, 3rd ed., 2.6).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log2, sqrt
+from math import sqrt
 
 from lull.policy.fleet import Count
 
@@ -20,6 +21,8 @@ BINS_PER_DOUBLING = 2
 BINS = 36
 """The last one takes silences of two months and more."""
 EDGES_SECONDS = tuple(FIRST_EDGE_SECONDS * 2.0 ** (i / BINS_PER_DOUBLING) for i in range(BINS + 1))
+_BEGINNINGS_SECONDS = tuple(edge * (1 - 3e-7) for edge in EDGES_SECONDS[1:-1])
+"""Of all bins but the first: a little early, as ages are differences of clocks that count from 1970."""
 
 TAIL_EXPONENT = 0.55
 """Where nothing is known the hazard at age t is 0.55 / t: a Pareto tail of this exponent goes through the
@@ -81,8 +84,7 @@ class Crowd:
 
 def bin_of(age_seconds: float) -> int:
     """Return the bin of a silence of this age; the first and the last take what is beyond them."""
-    doublings = log2(max(age_seconds, FIRST_EDGE_SECONDS) / FIRST_EDGE_SECONDS)
-    return min(BINS - 1, int(BINS_PER_DOUBLING * doublings + 1e-6))  # clocks count from 1970
+    return bisect_right(_BEGINNINGS_SECONDS, age_seconds)
 
 
 def with_silence(gaps: Gaps, seconds: float) -> Gaps:
