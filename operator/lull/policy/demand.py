@@ -40,11 +40,13 @@ def opening_hours(draft: Draft, service: Service) -> Hours:
     They open early, so that a wake is over in time, and earlier where it is awake, which would only sleep
     and wake again: what the wake itself taught of the time that it takes must not undo it.
     """
+    if not service.schedule:
+        return Hours()
     learned = draft.notes.learned
     load_seconds = learned.load_seconds(service.key, service.pool)
     coldest_wake_seconds = learned.start_seconds(service.pool) + load_seconds
     lead_seconds = EARLY * coldest_wake_seconds
-    if service.schedule and any(p.state is State.LOADED for _, p in draft.of(service.key)):
+    if any(p.state is State.LOADED for _, p in draft.of(service.key)):
         lead_seconds = max(AWAKE_LEAD_SECONDS, 2 * lead_seconds)
     return hours(service, draft.now, lead_seconds)
 

@@ -33,8 +33,6 @@ class Hours:
 
 def hours(service: Service, now: float, lead_seconds: float) -> Hours:
     """Return what a service's windows say, each opened `lead_seconds` early; broken ones say nothing."""
-    if not service.schedule:
-        return Hours()
     minute = int(now + lead_seconds) // _MINUTE_SECONDS
     kept = [window for window in service.schedule if not broken(window)]
     around = [(window, *_around(window.cron, window.time_zone, minute)) for window in kept]
