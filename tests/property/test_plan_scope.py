@@ -144,6 +144,18 @@ TestManyHosts.settings = TestWorthyHosts.settings = TestSlicedHosts.settings = s
 )
 
 
+def test_who_is_left_alone_on_a_node_is_looked_at_again_though_it_came_before_who_went():
+    fleets = WorthyHosts()
+    fleets.start(sizes=[1, 1, 1, 1], held={"a/one", "a/two"})
+    fleets.gateway_acts_alone(gateway="g1")
+    fleets.controller_acts(crash=False, first="wake")
+    fleets.user_changes_mind(key="a/one", what="delete")
+    assert sorted(host.node for host in fleets.world.hosts.values()) == ["node-1", "node-1"]
+    fleets.nobody_asks(hours=0.1)
+    assert len(fleets.world.hosts) == 1
+    fleets.a_narrow_look_says_the_same()
+
+
 def test_a_plan_that_may_begin_with_few_goes_on_until_it_has_seen_all():
     world = FleetWorld(max_hosts=4)
     for key in SERVICES:

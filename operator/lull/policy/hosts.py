@@ -26,34 +26,55 @@ ENDING_SECONDS = 60.0
 """How long the Pod of a host that serves nobody may take to end; on a dead node it never does."""
 
 
-def let_go(draft: Draft, before: Surroundings) -> None:
+def let_go(draft: Draft, before: Surroundings) -> Surroundings:
     """Delete hosts whose Pod is gone, that cannot be used again, or that are not worth what they cost.
 
-    `before` is what there was around them when the others were looked at last.
+    `before` is what there was around them when the others were looked at last; return what there is now.
     """
     for host in draft.each_host():  # first, so that none of them counts for the minimum
         if lost(draft, host):
             draft.delete(host, "its Pod is gone, or has not been ready for too long")
     _make_way(draft)
-    look_around(draft, before)
+    now = look_around(draft, before)
     for host in draft.each_host():
         if serves_nobody(host):
             (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_idle)(draft, host)
+            if host.name not in draft.hosts:
+                _look_beside(draft, host)
+    return now
 
 
 def look_around(draft: Draft, before: Surroundings) -> Surroundings:
     """Bring in the hosts that serve nobody and what sleeps there, where what is around them has changed."""
+    now = _surroundings(draft)
+    for host in _concerned(draft, before, now):
+        draft.scope.hosts.names.add(host.name)
+        draft.scope.services.names.update(host.holds)
+    return now
+
+
+def look_back(draft: Draft, before: Surroundings) -> Surroundings:
+    """Do the same, and have those looked at again that were decided on by what was around them before."""
+    now = look_around(draft, before)
+    draft.restless.update(host.name for host in _concerned(draft, before, now))
+    return now
+
+
+def _surroundings(draft: Draft) -> Surroundings:
     few = {pool.name for pool in draft.fleet.pools.values() if staying(draft, pool) <= pool.min_hosts}
     on_node = Counter(host.node for host in draft.hosts.values() if host.node)
-    now = Surroundings(frozenset(few), frozenset(node for node, hosts in on_node.items() if hosts == 1))
+    return Surroundings(frozenset(few), frozenset(node for node, hosts in on_node.items() if hosts == 1))
+
+
+def _concerned(draft: Draft, before: Surroundings, now: Surroundings) -> list[Host]:
+    """Return the hosts that serve nobody around which something has changed."""
     pools, nodes = before.few ^ now.few, before.lone_nodes ^ now.lone_nodes
-    if pools or nodes:
-        for host in draft.hosts.values():
-            concerned = host.pool in pools or (host.node in nodes and _may_free_node(draft, host))
-            if concerned and serves_nobody(host):
-                draft.scope.hosts.names.add(host.name)
-                draft.scope.services.names.update(host.holds)
-    return now
+    if not (pools or nodes):
+        return []
+    around = (
+        h for h in draft.hosts.values() if h.pool in pools or (h.node in nodes and _may_free_node(draft, h))
+    )
+    return [host for host in around if serves_nobody(host)]
 
 
 def keep_minimum(draft: Draft) -> None:
@@ -137,7 +158,6 @@ def _let_go_of_idle(draft: Draft, host: Host) -> None:
             draft.delete(host, "it served nobody for its pool's emptyAfter")
     elif _may_go(draft, host) and _is_worth_less(draft, host):
         draft.delete(host, "what it holds is not likely enough to be asked for soon")
-        _look_beside(draft, host)
 
 
 def _is_worth_less(draft: Draft, host: Host) -> bool:

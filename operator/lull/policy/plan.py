@@ -9,7 +9,7 @@ from lull.policy.consolidate import consolidate, use_again
 from lull.policy.explain import Explanation, PoolExplanation, explain, explain_pool
 from lull.policy.fence import close_fences
 from lull.policy.fleet import Fleet, Host, Pod
-from lull.policy.hosts import keep_minimum, let_go, look_around, missing_pods
+from lull.policy.hosts import keep_minimum, let_go, look_back, missing_pods
 from lull.policy.idling import give_up, refresh, relieve, retire
 from lull.policy.notes import Notes
 from lull.policy.provide import provide
@@ -83,15 +83,15 @@ def plan(
     give_up(draft)
     relieve(draft)
     refresh(draft)
-    let_go(draft, around)
+    around = let_go(draft, around)
     keep_minimum(draft)
     if len(taken) == len(subjects):  # these look at whole pools: once nobody is left that may want their room
         consolidate(draft)
         load_ahead(draft)
-    around = look_around(draft, around)
+    around = look_back(draft, around)
     placed = (service for service in draft.services() if service.key not in draft.kept_back)
     told = {service.key: explain(draft, service) for service in placed} if explained else {}
-    pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()}
+    pools = {name: explain_pool(draft, pool) for name, pool in fleet.pools.items()} if explained else {}
     seen = replace(_seen(draft, last, begun, left), around=around)
     return Plan(
         changes=[*draft.changes(), *missing_pods(draft)],
