@@ -111,9 +111,18 @@ def test_a_folder_in_a_signature_s_place_is_too_much(tmp_path: Path):
         read_artifact(tmp_path / "m")
 
 
+def test_a_link_is_no_file_of_an_artifact(tmp_path: Path):
+    folder = artifact(tmp_path / "m", beside={"README.md": b"# M"})
+    (folder / "README.md").rename(tmp_path / "README.md")
+    (folder / "README.md").symlink_to(tmp_path / "README.md")
+    with pytest.raises(ModelError, match=r"README\.md is missing"):
+        read_artifact(folder)
+
+
 @pytest.mark.parametrize("name", ["model.pt2", "model.py", "../model.onnx"])
 def test_a_card_cannot_list_what_no_artifact_holds(tmp_path: Path, name: str):
     folder = artifact(tmp_path / "m")
+    (folder / name).write_bytes((folder / "model.onnx").read_bytes())
     edit_card(folder, lambda card: card["files"].update({name: "sha256:" + "0" * 64}))
     assert reason(lambda: read_artifact(folder)) is Reason.NOT_A_MODEL
 

@@ -195,6 +195,7 @@ def _tree(kind: str | None, context: Any, **more: Any) -> str:
 @pytest.mark.parametrize(
     "spec",
     [
+        _tree("collections.deque", "null"),
         _tree("collections.defaultdict", '{"default_factory_module": "os"}'),
         _tree("builtins.dict", '[{"__enum__": true, "fqn": "os:x"}]'),
         _tree("builtins.dict", '["a b"]'),
@@ -247,6 +248,22 @@ def _twice(content: bytes) -> bytes:
     return out.getvalue()
 
 
+def _with_entry(content: bytes, offset: int, value: bytes) -> bytes:
+    """The first entry of the directory with another value in it."""
+    end = content.rindex(b"PK\x05\x06")
+    at = int.from_bytes(content[end + 16 : end + 20], "little") + offset
+    return content[:at] + value + content[at + len(value) :]
+
+
+def _deflated_says_the_directory(content: bytes) -> bytes:
+    return _with_entry(content, 10, b"\x08")
+
+
+def _encrypted(content: bytes) -> bytes:
+    content = _with_entry(content, 8, bytes([content[6] | 1]))
+    return content[:6] + bytes([content[6] | 1]) + content[7:]
+
+
 def _claiming_exabytes(content: bytes) -> bytes:
     """The first member is said to be longer than any file may be."""
     end = content.rindex(b"PK\x05\x06")
@@ -273,6 +290,8 @@ def _claiming_exabytes(content: bytes) -> bytes:
         lambda content: content[: len(content) // 2],
         lambda content: b"",
         _claiming_exabytes,
+        _deflated_says_the_directory,
+        _encrypted,
         _twice,
     ],
 )
