@@ -16,6 +16,7 @@ from bench import (
     local_start,
     packing,
     plan_speed,
+    publish_time,
     status_cost,
     triton_direct,
     wake,
@@ -37,6 +38,8 @@ def main() -> int:
     step("hosts that Lull, its peers and perfect foresight keep on a trace")
     figures += few_hosts.measure()
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:
+        step("publishing by form, and loading ONNX beside PyTorch's programs")
+        figures += publish_time.measure(Path(folder))
         step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
         figures += hot_path.measure(Path(folder))
         step("the start of a local cluster")

@@ -43,7 +43,7 @@ class Trial:
 
 
 def run_trial(network: bytes, served: NetworkFormat, batches: Sequence[dict[str, Array]]) -> Trial:
-    """Load a network, ask it, and time the first batch.
+    """Load a network, import of its runtime included, ask it, and time the first batch.
 
     Raises:
         TrialError: it could not be done within 120 s.
