@@ -460,8 +460,8 @@ class Host:
                 if await self._is_gone(name, _DEAD_SECONDS if name in self._dead else _UNLOAD_AGAIN_SECONDS):
                     break
                 if name in self._dead or await self._lost_its_stubs(name):
-                    self._dead.discard(name)
                     await self._triton.load(name, self._limits.load_seconds)
+                    self._dead.discard(name)
             except TritonDownError:
                 self._lost()
                 return True
@@ -494,7 +494,8 @@ class Host:
         if died and placement.phase is Phase.READY:
             self._dead.add(name)
             self._journal.drop(name)
-            await self._fail_and_take_out(placement, Reason.LOAD_FAILED, _DIED)
+            give_up = partial(self._fail_and_take_out, placement, Reason.LOAD_FAILED, _DIED)
+            placement.task = self._spawn(self._guarded(placement, give_up))
 
     def _drop(self, name: str) -> None:
         """Remove the directory of a model that is out, unless another of its name is to come."""

@@ -413,6 +413,22 @@ async def test_a_model_whose_process_died_is_unloaded_by_way_of_another_load(dea
     await deaf.until("a-2", "Ready")
 
 
+async def test_what_takes_a_dead_model_out_spares_its_successor(deaf: World):
+    failing = asyncio.create_task(ready_and_failing(deaf))
+    await eventually(lambda: "load a" in deaf.triton.calls and deaf.state("a-1") == "Ready")
+    deaf.triton.dead.add("a")
+    deaf.triton.may_unload.clear()
+    await failing
+    await eventually(lambda: deaf.triton.unloads == 1)
+    deaf.host.set_desired([deaf.model("a", 2)])
+    await eventually(lambda: deaf.triton.calls.count("unload a") == 2)
+    assert deaf.triton.unloads == 1, "one task at a time"
+    deaf.triton.may_unload.set()
+    await deaf.until("a-2", "Ready")
+    await eventually(lambda: not deaf.host._tasks)
+    assert deaf.triton.states["a"] == "READY"
+
+
 async def test_a_model_that_lives_and_fails_all_it_is_asked_stays(deaf: World):
     await ready_and_failing(deaf)
     assert deaf.state("a-1") == "Ready"
