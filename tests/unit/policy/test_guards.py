@@ -31,6 +31,7 @@ from .fleets import (
     after,
     created,
     decide,
+    deleted,
     failing,
     fleet,
     host,
@@ -39,6 +40,7 @@ from .fleets import (
     replace,
     reported,
     service,
+    telling,
 )
 
 
@@ -374,3 +376,75 @@ def test_a_model_that_grew_past_all_riders_has_every_one_of_them_go():
     )
 
     assert left == (grew,)
+
+
+DRAINS = placement(service(), state=State.DRAINING)
+
+
+@pytest.mark.parametrize(
+    ("of", "seconds"),
+    [
+        (fleet(service(), host("h1", DRAINS)), 60.0),
+        (fleet(host("h1", DRAINS)), 300.0),
+        (fleet(service(suspend=True, drain_deadline_seconds=77.0), host("h1", DRAINS)), 77.0),
+        (fleet(service(min_replicas=1), host("h1", service(), pod=Pod.UNREADY)), 10.0),
+        (fleet(service(min_replicas=1), host("h1", service(), pod=Pod.STARTING, trouble="no node")), 30.0),
+        (fleet(host("h1")), 60.0),
+        (fleet(host("h1", pod=Pod.TERMINATING)), 60.0),
+    ],
+    ids=[
+        "a drain to sleep is given up",
+        "an orphan's drain is cut off",
+        "a drain is cut off",
+        "an unready host ails",
+        "a host is stuck",
+        "a bare host goes",
+        "a host that ends is lost",
+    ],
+)
+def test_the_plan_comes_back_at_the_moment_that_is_promised(of, seconds):
+    assert decide(of).next_at == NOW + seconds
+
+
+def test_a_host_that_has_ailed_is_given_up_after_a_minute():
+    unready = fleet(
+        service(min_replicas=1), host("h1", service(), pod=Pod.UNREADY), pools=[pool(max_hosts=1)]
+    )
+
+    assert decide(unready, seen_at=NOW - 10).next_at == NOW + 50
+    assert deleted(decide(unready, seen_at=NOW - 60)) == ["h1"]
+
+
+def test_two_busy_models_fit_one_host_up_to_the_target():
+    one, two = service("a/one"), service("a/two")
+    hosts = [telling(f"h{n}", s, busy=0.4) for n, s in enumerate((one, two))]
+
+    changes = decide(fleet(one, two, *hosts), seen_at=NOW - 2000).changes
+
+    assert [c.host for c in changes if isinstance(c, Vacate)] == ["h0"]
+
+
+def test_a_host_on_which_a_load_would_be_lost_is_raided_last():
+    held = service("a/held", gib=4)
+    riders = {name: service(f"a/{name}", gib=2) for name in ("loading", "cheap", "dear", "dearer")}
+    hosts = [
+        host(f"h{n}", *(placement(riders[name], state=State.RESIDENT) for name in pair))
+        for n, pair in enumerate((("loading", "cheap"), ("dear", "dearer")))
+    ]
+    loads = hosts[0].placements[0]
+    hosts[0] = replace(hosts[0], reports={**hosts[0].reports, loads.id: reported(loads, Report.LOADING)})
+    worth = Learned({key: Habit(silent_since=NOW - 60) for key in ("a/dear", "a/dearer")})
+    of = fleet(held, *riders.values(), *hosts, held=["a/held"])
+
+    (change,) = wake(of, Notes(learned=worth), NOW)
+
+    assert (change.host, change.after) == ("h1", ())
+
+
+def test_who_is_woken_goes_to_a_host_that_runs_though_another_is_fuller():
+    held, full, fuller = service("a/held"), service("a/full"), service("a/fuller", gib=3)
+    hosts = host("h1", full), host("h2", fuller, pod=Pod.STARTING)
+
+    (change,) = wake(fleet(held, full, fuller, *hosts, held=["a/held"]), NOTHING_NOTED, NOW)
+
+    assert change.host == "h1"
