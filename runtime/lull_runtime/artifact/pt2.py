@@ -82,6 +82,7 @@ _TEXTS = {
     "as_string": re.compile(r"[\w ,.>-]*", re.ASCII),
     "as_float": re.compile(r"-?(Infinity|NaN)"),
     "target": _TARGET,
+    "source_fn_stack": re.compile(r"[\w.,;-]*", re.ASCII),
 }
 """Alphabets of what is not a name: none has quotes, brackets or line breaks."""
 _LENGTH = 512
@@ -203,16 +204,14 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
         key, value = todo.pop()
         if isinstance(value, dict):
             yield from (("", one) for one in value)
-            if not (key == "metadata" and _is_notes(value)):
-                todo.extend(value.items())
+            notes = _METADATA if key == "metadata" else ()
+            todo.extend(
+                (name, one) for name, one in value.items() if name not in notes or not isinstance(one, str)
+            )
         elif isinstance(value, list):
             todo.extend((key, one) for one in value)
         else:
             yield key, value
-
-
-def _is_notes(metadata: dict[str, Any]) -> bool:
-    return metadata.keys() <= _METADATA and all(isinstance(text, str) for text in metadata.values())
 
 
 def _code(why: str) -> ModelError:

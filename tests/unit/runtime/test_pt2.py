@@ -213,10 +213,27 @@ def test_inputs_and_outputs_are_plain_containers_since_others_name_what_to_impor
     assert is_code(tmp_path, pt2_with(PROGRAM, replace))
 
 
-@pytest.mark.parametrize("key", ["source_fn_stack", "custom"])
-def test_notes_that_pytorch_looks_up_are_held_to_names(tmp_path: Path, key: str):
-    note = {key: "x,torch.os.system"}
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"custom": '{"a": 1}'},
+        {"source_fn_stack": "x,torch.__class__.mro"},
+        {"source_fn_stack": "x,torch.load('x')"},
+        {"stack_trace": ["x y"]},
+    ],
+)
+def test_notes_that_pytorch_looks_up_are_held_to_names(tmp_path: Path, note: dict[str, Any]):
     assert is_code(tmp_path, pt2_with(PROGRAM, lambda program: _node(program).update(metadata=note)))
+
+
+def test_notes_that_nothing_looks_up_may_be_any_text(tmp_path: Path):
+    notes = {
+        "stack_trace": 'File "x", line 1\n  y = f(x)',
+        "source_fn_stack": "y,torch.nn.modules.linear.Linear",
+    }
+    content = pt2_with(PROGRAM, lambda program: _node(program).update(metadata=notes))
+    (tmp_path / "m.pt2").write_bytes(content)
+    check_pt2(tmp_path / "m.pt2")
 
 
 def test_compressed_members_are_no_model_since_they_could_inflate(tmp_path: Path):
