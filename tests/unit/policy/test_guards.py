@@ -448,3 +448,34 @@ def test_who_is_woken_goes_to_a_host_that_runs_though_another_is_fuller():
     (change,) = wake(fleet(held, full, fuller, *hosts, held=["a/held"]), NOTHING_NOTED, NOW)
 
     assert change.host == "h1"
+
+
+RUNS = service("a/runs")
+LOADS = placement(service("a/loads"))
+
+
+@pytest.mark.parametrize(
+    ("there", "facts"),
+    [
+        (host("h1"), {"Opened", "Empty"}),
+        (host("h1", RUNS), {"Opened", "Loaded"}),
+        (host("h1", placement(RUNS, state=State.RESIDENT)), {"Opened", "Empty", "Resident"}),
+        (host("h1", placement(RUNS, state=State.DRAINING)), {"Opened", "Draining"}),
+        (host("h1", LOADS, reports=[reported(LOADS, Report.LOADING)]), {"Opened", "Loaded", "Loading"}),
+        (host("h1", LOADS, reports=[reported(LOADS, Report.FAILED)]), {"Opened", "Loaded", "Empty"}),
+        (host("h1", reports=[reported(LOADS, Report.UNLOADING)]), {"Opened", "Empty", "Leaving"}),
+        (host("h1", cordoned=True), {"Empty"}),
+        (host("h1", pod=Pod.STARTING), {"Opened", "Empty", "Starting"}),
+        (host("h1", pod=Pod.MISSING), {"Opened", "Empty", "Starting"}),
+        (host("h1", pod=Pod.STARTING, trouble="no node"), {"Opened", "Empty", "Troubled"}),
+        (host("h1", pod=Pod.UNREADY), {"Opened", "Empty", "Unready"}),
+        (host("h1", pod=Pod.TERMINATING), {"Opened", "Ending"}),
+    ],
+)
+def test_so_much_is_noted_of_a_host_and_no_more(there, facts):
+    noted = observe(NOTHING_NOTED, fleet(there), NOW).since
+
+    assert {kind for kind, _ in noted} - {"Begun", "Renewed now"} == facts | {"Kept"}
+    assert not observe(observe(NOTHING_NOTED, fleet(there), NOW), fleet(), NOW).since.keys() & {
+        (kind, "h1") for kind in facts
+    }

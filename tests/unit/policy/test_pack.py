@@ -153,3 +153,25 @@ def test_the_lower_bound_sees_what_cannot_share(sizes, least):
 def test_the_lower_bound_counts_busy_share_and_kin():
     assert lower_bound([item(f"i{k}", 1, 0.5) for k in range(3)], 10 * GIB) == 3
     assert lower_bound([item(f"i{k}", 1, kin="x") for k in range(3)], 10 * GIB) == 3
+
+
+MEASURED = {
+    "uniform": (42, 41),
+    "bimodal": (33, 33),
+    "correlated": (50, 48),
+    "opposed": (28, 28),
+    "opposed, few a host": (44, 42),
+    "many small": (12, 12),
+    "halves and thirds": (60, 60),
+    "tenants": (38, 38),
+}
+"""Hosts for three fleets of 60 of each shape, and the lower bound on them: neither may get worse."""
+
+
+@pytest.mark.parametrize("shape", MEASURED)
+def test_no_more_hosts_are_needed_and_no_less_is_proven_than_was_measured(shape):
+    fleets = [fleet(shape, 60, random.Random(seed)) for seed in range(3)]
+    needed, proven = MEASURED[shape]
+
+    assert sum(len(pack(items, HOST_BYTES)) for items in fleets) <= needed
+    assert sum(lower_bound(items, HOST_BYTES) for items in fleets) >= proven
