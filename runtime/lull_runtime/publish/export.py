@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lull_runtime.artifact.card import Card, Golden, Optimisation, Source, Training
+from lull_runtime.artifact.card import Card, Golden, Optimisation, Source, Training, numpy_type
 from lull_runtime.artifact.pack import pack_artifact, pack_golden
 from lull_runtime.publish.check import require_batch_axis
 from lull_runtime.publish.errors import NotPublishableError
@@ -93,13 +93,14 @@ def publish_form(
         ValueError: the key cannot sign.
     """
     tell("asking the network for golden cases")
+    put = form.inputs[0].name
+    example = _fit(example, form)
     whole = form.predict(example)
     require_batch_axis(example, whole)
-    put = form.inputs[0].name
     cases: Sequence[Case] = [({put: example[:rows]}, form.predict(example[:rows])) for rows in _GOLDEN_ROWS]
     tell(f"exporting from {form.source.framework} (some seconds)")
     exported = export(form, example[: _GOLDEN_ROWS[-1]], cases)
-    judge = _judge(put, example, whole, wishes.labelled)
+    judge = _judge(form, example, whole, wishes.labelled)
     exported, cases, taken = _optimised(exported, cases, judge, wishes, tell)
     golden_cases, golden = pack_golden(cases)
     card = Card(
@@ -133,10 +134,20 @@ def publish_network(network: nn.Module, example: Array, name: str, out: Path) ->
     return publish_form(from_module(network, name, None, example), example, name, out)
 
 
-def _judge(put: str, example: Array, whole: dict[str, Array], labelled: Labelled | None) -> Judge:
+def _fit(rows: Array, form: Form) -> Array:
+    """Rows of the type that the network takes, enough of them for golden cases."""
+    if len(rows) < max(_GOLDEN_ROWS):
+        raise NotPublishableError(
+            f"{len(rows)} rows of examples are too few; give {max(_GOLDEN_ROWS)} or more"
+        )
+    return rows.astype(numpy_type(form.inputs[0].datatype), copy=False)
+
+
+def _judge(form: Form, example: Array, whole: dict[str, Array], labelled: Labelled | None) -> Judge:
+    put = form.inputs[0].name
     if labelled is None:
         return Judge.by_agreement({put: example}, whole)
-    return Judge({put: labelled.rows}, labelled.accuracy)
+    return Judge({put: _fit(labelled.rows, form)}, labelled.accuracy)
 
 
 def _optimised(

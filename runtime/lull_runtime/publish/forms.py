@@ -250,6 +250,13 @@ def _from_factory(what: str, weights: Path | None, example: Array | None) -> For
         from lull_runtime.publish import from_sklearn
 
         return from_sklearn.from_estimator(network, name)
+    from torch import nn
+
     from lull_runtime.publish import from_torch
 
+    if not isinstance(network, nn.Module):
+        raise NotPublishableError(
+            f"{what} returned {type(network).__name__}; it should return a torch, Keras or scikit-learn "
+            "network"
+        )
     return from_torch.from_module(network, name, weights, require_example(example, what))

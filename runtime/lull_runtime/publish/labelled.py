@@ -45,7 +45,7 @@ def read_labelled(path: Path) -> Labelled:
         raise NotPublishableError(f"{path}: x {rows.shape} and y {classes.shape} must have as many rows")
     if not np.issubdtype(classes.dtype, np.integer):
         raise NotPublishableError(f"{path}: y must be the numbers of classes, not {classes.dtype}")
-    return Labelled(rows, classes.astype(np.int64))
+    return Labelled(_single(rows), classes.astype(np.int64))
 
 
 def read_rows(path: Path) -> Array:
@@ -63,7 +63,12 @@ def read_rows(path: Path) -> Array:
         ) from error
     if rows.ndim < 2 or len(rows) < 3:
         raise NotPublishableError(f"{path}: {rows.shape} is less than 3 rows; golden cases are made of 3")
-    return rows
+    return _single(rows)
+
+
+def _single(rows: Array) -> Array:
+    """Networks compute in 32 bits; numpy writes 64 where nobody says otherwise."""
+    return rows.astype(np.float32) if rows.dtype == np.float64 else rows
 
 
 def classes_of(output: Array) -> NDArray[np.int64]:

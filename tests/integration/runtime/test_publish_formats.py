@@ -169,7 +169,7 @@ def test_the_three_networks_tell_what_they_told_before(of: Callable, more: list,
 
 def test_changes_for_size_are_taken_where_they_cost_nothing_and_described(tmp_path: Path):
     path, held_out = networks.tumours()
-    np.savez(tmp_path / "held_out.npz", x=held_out.rows, y=held_out.classes)
+    np.savez(tmp_path / "held_out.npz", x=held_out.rows.astype(np.float64), y=held_out.classes)
     labelled = ["--labelled", tmp_path / "held_out.npz"]
     out = shipped(tmp_path, path, *labelled, "--optimise", "int8", "--training-energy", "1.5kWh")
     (entry,) = out.artifact.card.optimisation
@@ -257,6 +257,11 @@ def data_outside(folder: Path) -> list[object]:
     return [onnx_path]
 
 
+def two_rows(folder: Path) -> list[object]:
+    np.savez(folder / "l.npz", x=np.zeros((2, 13)), y=np.zeros(2, int))
+    return ["networks:tree", "--labelled", folder / "l.npz"]
+
+
 def cut_off(folder: Path) -> list[object]:
     (folder / "model.h5").write_bytes(networks.tumours()[0].read_bytes()[:500])
     return [folder / "model.h5"]
@@ -275,6 +280,8 @@ def cut_off(folder: Path) -> list[object]:
         (data_outside, "no ONNX that can be run"),
         (cut_off, "cannot be read as a Keras model"),
         (lambda folder: ["networks:unfitted"], "not fitted"),
+        (lambda folder: ["networks:folder", "--example-shape", "1,4"], "should return"),
+        (two_rows, "too few"),
         (lambda folder: [folder / "absent.onnx"], "there is no file"),
         (lambda folder: ["networks:tiny"], "--example-shape"),
         (lambda folder: ["networks:tree", "--to", "ftp://x"], "oci://"),
