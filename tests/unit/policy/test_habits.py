@@ -9,6 +9,7 @@ from lull.policy.habits import (
     MOST_SILENCES,
     NO_GAPS,
     UNKNOWN_HAZARDS,
+    Crowd,
     Habit,
     bin_of,
     counts_of,
@@ -269,3 +270,11 @@ def test_a_silence_that_was_under_way_at_a_restart_is_not_counted_but_the_next_o
     assert (habit(notes).gaps, habit(notes).silent_since) == (NO_GAPS, None)
     notes = seen((800.0, asleep), (1300.0, asleep), (1400.0, asked), notes=notes)
     assert sum(habit(notes).gaps) == 1
+
+
+@pytest.mark.parametrize(("own", "begins_with"), [((), 0.25), ((0.5,) * BINS, 0.5)])
+def test_a_silence_begins_with_what_is_known_of_the_service_else_of_its_pool(own, begins_with):
+    pools = {"pool": Crowd(hazards=(0.25,) * BINS)}
+    known = replace(NOTHING_NOTED, learned=Learned({"a/one": Habit(asked=True, hazards=own)}, pools))
+    rides = fleet(service(), host("h1", placement(service(), state=State.RESIDENT)))
+    assert observe(known, rides, NOW).learned.habits["a/one"].hazards == (begins_with,) * BINS

@@ -157,6 +157,20 @@ def test_a_rider_is_told_who_keeps_its_host():
     )
 
 
+def test_a_rider_on_two_hosts_is_told_of_others_where_one_of_them_serves():
+    rides = host("h2", placement(ONE, state=State.RESIDENT, id_="p2"))
+    assert told(fleet(ONE, TWO, asleep(TWO), rides)).message == (
+        "still in memory on h1, h2, which others keep awake; unloaded when its memory is needed"
+    )
+
+
+def test_what_hangs_is_not_said_to_be_in_memory():
+    hung = placement(ONE)
+    said = [reported(hung, Report.FAILED, reason="LoadTimeout"), reported(placement(TWO))]
+    there = host("h1", hung, placement(TWO), reports=said)
+    assert told(fleet(ONE, TWO, there)).message == "not loaded anywhere"
+
+
 def test_a_rider_is_told_when_its_host_goes_where_the_pool_says_it():
     of = fleet(ONE, asleep(), pools=[pool(empty_after_seconds=600.0)])
     next_ = told(of, seen_at=NOW - 100)

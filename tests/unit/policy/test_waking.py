@@ -330,6 +330,13 @@ def test_without_one_in_time_it_goes_where_it_is_ready_soonest():
     assert where(full) == "h1"
 
 
+def test_a_host_that_still_starts_is_waited_for_though_nothing_is_before():
+    one = service(hold_seconds=40.0)
+    h, notes = starting(left=30.0)
+    busy = host("h2", placement(TWO), reports=[])  # 20 s
+    assert where(fleet(one, TWO, h, busy, held=["a/one"], pools=[ROOMY]), notes) == "h2"
+
+
 def test_who_is_not_waited_for_goes_where_it_fits_best():
     h, _ = starting(placement(TWO), placement(THREE))
     kept = service(min_replicas=1)
