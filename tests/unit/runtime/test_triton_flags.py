@@ -1,7 +1,6 @@
 """How Triton is started: only on the Pod's address, and its control only with the key."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +46,8 @@ def test_triton_waits_for_the_key_of_its_agent(tmp_path: Path):
 
 
 def test_triton_does_not_wait_for_ever(tmp_path: Path):
-    started = time.monotonic()
     with pytest.raises(SystemExit, match="is the agent running"):
         wait_for_key(tmp_path / "key", 0.1)
-    assert time.monotonic() - started < 2
 
 
 def test_the_key_outlives_the_agent_and_is_its_users_alone(tmp_path: Path):
