@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-_EXAMPLES = 120
+_EXAMPLES = 80
 _MEMORY_BYTES = 1 << 30
 
 Fuzz = Callable[[SearchStrategy[Any], Callable[[Any], None]], None]
