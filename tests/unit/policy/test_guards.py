@@ -479,3 +479,13 @@ def test_so_much_is_noted_of_a_host_and_no_more(there, facts):
     assert not observe(observe(NOTHING_NOTED, fleet(there), NOW), fleet(), NOW).since.keys() & {
         (kind, "h1") for kind in facts
     }
+
+
+def test_who_moved_to_another_pool_is_not_woken_in_the_old_one():
+    moved, other = service(pool="other"), replace(pool(), name="other")
+    asleep = host("h1", placement(service(), state=State.RESIDENT))
+
+    (change,) = wake(fleet(moved, asleep, held=["a/one"], pools=[pool(), other]), NOTHING_NOTED, NOW)
+
+    assert isinstance(change, CreateHost)
+    assert change.pool == "other"

@@ -507,6 +507,23 @@ def test_a_rider_that_finds_only_the_room_of_other_riders_is_lost(hazard, moved)
     assert vacated(decide(of, notes=_old(notes))) == moved
 
 
+@pytest.mark.parametrize(("hazard", "moved"), [(0.0003, []), (0.0002, ["h1"])])
+def test_all_riders_count_that_a_move_would_lose(hazard, moved):
+    riders, other = [service("a/r1"), service("a/r2")], service("a/other", gib=3)
+    hosts = [host("h1", ONE, *riding(*riders)), host("h2", other, kept=True)]
+    ages = {"a/r1": 100, "a/r2": 100}
+    notes = knowing(ages, hazards=dict.fromkeys(ages, hazard))
+    assert vacated(decide(fleet(ONE, other, *riders, *hosts), notes=_old(notes))) == moved
+
+
+@pytest.mark.parametrize(("node", "moved"), [("n1", ["h1"]), ("n2", [])])
+def test_more_may_be_lost_where_a_node_may_go_too(node, moved):
+    other, nodes = service("a/other", gib=3), pool(profile=PowerProfile(50.0, 50.0, 700.0, 100.0))
+    hosts = [host("h1", ONE, *riding(THREE), node=node), host("h2", other, kept=True, node="n2")]
+    notes = knowing({"a/three": 100}, hazards={"a/three": 0.0007})  # between half of 1 and of 1.5
+    assert vacated(decide(fleet(ONE, THREE, other, *hosts, pools=[nodes]), notes=_old(notes))) == moved
+
+
 EMPTIED = {"cordoned": True, "vacated": True}
 HELD = service("a/held", gib=2)
 
