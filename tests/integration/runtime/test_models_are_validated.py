@@ -75,7 +75,8 @@ async def with_neighbour(bench: Bench):
     bench.neighbour = model("identity", bench.put("identity.tar", IDENTITY))
     bench.host.set_desired([bench.neighbour])
     await bench.until("identity-1", "Ready")
-    return bench
+    yield bench
+    bench.triton.kill()  # its own way out takes seconds
 
 
 async def failed(bench: Bench, bad) -> tuple[str | None, str]:
