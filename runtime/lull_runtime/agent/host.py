@@ -23,6 +23,7 @@ from lull_runtime.agent.refusals import DIED, refusal
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Model, Signers, Store
 from lull_runtime.agent.triton import Triton, TritonDownError, TritonError, TritonTimeoutError, Usage
+from lull_runtime.agent.uris import plain
 from lull_runtime.agent.validation import has_died, validate
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.measure.memory import stub_bytes
@@ -235,7 +236,7 @@ class Host:
         try:
             if digest is None:
                 raise ModelError(
-                    Reason.DIGEST_MISMATCH, f"{want.uri}: there is no digest, here or in the URI"
+                    Reason.DIGEST_MISMATCH, f"{plain(want.uri)}: there is no digest, here or in the URI"
                 )
             signers = self._store.check(want.uri, placement.namespace)
             if self._store.is_ready(digest, signers):

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch
-from lull_runtime.agent.uris import check_uri
+from lull_runtime.agent.uris import check_uri, plain
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import (
     Artifact,
@@ -109,8 +109,8 @@ class Store:
         if signers is None:
             raise ModelError(
                 Reason.URI_NOT_ALLOWED,
-                f"no rule of the pool's spec.trust is for {uri} in namespace {namespace}: add one there, or "
-                "publish the model where one is",
+                f"no rule of the pool's spec.trust is for {plain(uri)} in namespace {namespace}: add one "
+                "there, or publish the model where one is",
             )
         return signers
 

@@ -1,6 +1,7 @@
 """Which URIs a pool lets its hosts fetch from, and which addresses nobody may."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -18,31 +19,62 @@ _METADATA = frozenset(
 _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 """Networks whose addresses end in the IPv4 address that is reached by them (compatible, mapped, NAT64)."""
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "oci": 443}
 _SHOWN = 300
+_USER = re.compile(r"^([^/]*//)[^/]*@")
 _WITH_HOSTS = ("http:", "https:", "oci:")
 
 
 def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
     """Return the parts of a URI that the pool allows.
 
-    A prefix matches by scheme, by host and port where it names them, and by whole parts of the path: never by
-    mere text, so `https://models.example/a` allows neither `https://models.example.evil/a` nor
-    `https://models.example/ab`. `http://127.0.0.1:` is any port.
-
     Raises:
-        ModelError: no prefix matches, or the URI hides something (a user, a `..`).
+        ModelError: no prefix matches, or the URI hides something (see `clear`).
     """
-    parts = split(uri)
-    if "@" in parts.netloc or ".." in unquote(parts.path).split("/") or "\\" in uri:
-        raise ModelError(Reason.URI_NOT_ALLOWED, f"{plain(uri)}: write it without user names and '..'")
-    if not any(_matches(parts, split(prefix)) for prefix in allowed):
-        listed = ", ".join(allowed) or "nothing"
+    parts = clear(uri)
+    if not any(is_beneath(parts, split(prefix)) for prefix in allowed):
+        listed = ", ".join(map(plain, allowed)) or "nothing"
         raise ModelError(
             Reason.URI_NOT_ALLOWED,
             f"{plain(uri)} is not beneath what the pool allows ({listed}); see spec.allow.uris",
         )
     return parts
+
+
+def clear(uri: str) -> SplitResult:
+    """Return the parts of a URI that is written as it is meant.
+
+    Stores read what is not as they please, and a rule for one place would be got round by another spelling.
+
+    Raises:
+        ModelError: it hides a user, or its path goes up or stays where it is (`..`, `.`, `//`).
+    """
+    parts = split(uri)
+    folders = unquote(parts.path).removeprefix("/").removesuffix("/").split("/")
+    unclear = {"..", "."} & set(folders) or "" in folders[1:] or (not folders[0] and len(folders) > 1)
+    if "@" in parts.netloc or "\\" in uri or not uri.isprintable() or unclear:
+        raise ModelError(
+            Reason.URI_NOT_ALLOWED, f"{plain(uri)}: write it without user names, '..', '.' and '//'"
+        )
+    return parts
+
+
+def is_beneath(uri: SplitResult, prefix: SplitResult) -> bool:
+    """Whether a clear URI matches a prefix.
+
+    It does by scheme, by host and port where the prefix names them, and by whole parts of the path: never by
+    mere text, so that neither `https://models.example.evil/a` nor `https://models.example/ab` is beneath
+    `https://models.example/a`. `http://127.0.0.1:` is any port. An image's tag does not count, as it says
+    nothing of what is fetched.
+    """
+    if uri.scheme != prefix.scheme:
+        return False
+    if prefix.netloc and _host(uri) != _host(prefix):
+        return False
+    if prefix.netloc and not prefix.netloc.endswith(":") and _port(uri) != _port(prefix):
+        return False
+    above = _folders(prefix)
+    return _folders(uri)[: len(above)] == above
 
 
 def check_address(address: str, host: str, allowed: Sequence[str]) -> None:
@@ -83,8 +115,11 @@ def named_hosts(allowed: Sequence[str]) -> set[str | None]:
 
 
 def plain(uri: str) -> str:
-    """Return a URI as it may be shown: what is after a `?` may be a signature; a server's may be endless."""
-    shown = uri.partition("?")[0]
+    """Return a URI as it may be shown.
+
+    What is before an `@` may be a password, and after a `?` a signature; a server's may be endless.
+    """
+    shown = _USER.sub(r"\1", uri).partition("?")[0]
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
@@ -107,19 +142,23 @@ def split(uri: str) -> SplitResult:
         parts = urlsplit(uri)
         _ = parts.port  # is only checked when read
         (parts.hostname or "").encode("idna")  # what a resolver would do, and fail at
-    except ValueError as error:
-        raise ModelError(Reason.URI_NOT_ALLOWED, f"{plain(uri)} is no URI: {error}") from error
+    except ValueError:  # quotes what it was in, which may be a password
+        raise ModelError(Reason.URI_NOT_ALLOWED, f"{plain(uri)} is no URI: check its host and port") from None
     return parts
 
 
-def _matches(uri: SplitResult, prefix: SplitResult) -> bool:
-    if uri.scheme != prefix.scheme:
-        return False
-    if prefix.netloc and uri.hostname != prefix.hostname:
-        return False
-    if prefix.netloc and not prefix.netloc.endswith(":") and _port(uri) != _port(prefix):
-        return False
-    return uri.path == prefix.path or uri.path.startswith(prefix.path.rstrip("/") + "/")
+def _folders(parts: SplitResult) -> list[str]:
+    """The parts of a path as its store reads it."""
+    path = parts.path
+    if parts.scheme == "oci":
+        path = path.partition(":")[0]
+    elif parts.scheme == "hf":
+        path = path.replace("@", "/@", 1)  # the commit is beneath its repository
+    return [folder for folder in unquote(path).split("/") if folder]
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").removesuffix(".")
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -530,6 +530,24 @@ async def test_a_scheme_that_is_no_store_is_refused(sources, tmp_path, uri):
     assert error.reason is Reason.URI_NOT_ALLOWED
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:topsecret@models.example/m.tar",
+        "https://me:to@psecret:topsecret@models.example/m.tar",
+        "https://me:topsecret?@models.example/m.tar",
+        "https://me:topsecret\u2100@models.example/m.tar",
+    ],
+)
+async def test_a_password_in_a_uri_is_shown_to_nobody(sources, tmp_path, uri):
+    for each in (sources, replace(sources, allowed=[uri])):
+        error = await refused(uri, tmp_path, each)
+        assert error.reason is Reason.URI_NOT_ALLOWED
+        assert "topsecret" not in error.message
+    error = await refused("https://other.example/m.tar", tmp_path, replace(sources, allowed=[uri]))
+    assert "topsecret" not in error.message
+
+
 async def test_what_follows_a_question_mark_is_not_shown(server, sources, tmp_path):
     uri = f"http://{server.host}/m.tar?token=topsecret"
     server.answers["/m.tar"] = failing(404)
