@@ -376,6 +376,12 @@ def test_the_lower_priority_gives_way_first_whatever_it_is_worth():
     assert deleted(decide(fleet(high, other, *bare, held=["b/two"]), notes=notes)) == ["h2"]
 
 
+def test_a_host_that_ends_makes_no_way_for_anybody():
+    other = service("b/two", dedicated=True)
+    hosts = [host("h1", pod=Pod.TERMINATING), host("h2", *riding(ONE))]
+    assert deleted(decide(fleet(ONE, other, *hosts, held=["b/two"]))) == ["h2"]
+
+
 def vacated(told):
     return [change.host for change in told.changes if isinstance(change, Vacate)]
 
