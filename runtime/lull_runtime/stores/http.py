@@ -16,6 +16,7 @@ from yarl import URL
 from lull.api.reasons import Reason
 from lull_runtime.agent.uris import check_address, check_public, check_uri, named_hosts, plain, split
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.stores.credentials import Login
 from lull_runtime.stores.stream import PassingError, Stream
 
 _CHUNK_BYTES = 1 << 20
@@ -234,6 +235,13 @@ async def download(
 def from_offset(offset: int) -> dict[str, str]:
     """Return the headers that ask for the bytes from an offset on."""
     return {"Range": f"bytes={offset}-"} if offset else {}
+
+
+def shown_to(parts: SplitResult, login: Login | None) -> dict[str, str]:
+    """Return the headers that show a server who asks: a password goes by https, or to this very machine."""
+    if login and (parts.scheme == "https" or is_this_machine(parts.hostname or "")):
+        return {"Authorization": login.basic()}
+    return {}
 
 
 def is_this_machine(host: str) -> bool:

@@ -5,16 +5,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import split
+from lull_runtime.agent.uris import plain, split
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.stores.credentials import Login
-from lull_runtime.stores.http import Client, Rules, from_offset, is_this_machine
+from lull_runtime.stores.http import Client, Rules, from_offset, is_this_machine, shown_to
 from lull_runtime.stores.stream import Stream
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -130,8 +130,15 @@ class OciOrigin:
     async def _token(self, client: Client, challenge: Mapping[str, str]) -> str:
         """A token from whom the registry names: it vouches for them, the rules for their address."""
         asked = {name: challenge[name] for name in ("service", "scope") if name in challenge}
-        shown = {"Authorization": self.login.basic()} if self.login else {}
-        response = await client.get(f"{challenge.get('realm', '')}?{urlencode(asked)}", shown)
+        realm = challenge.get("realm", "")
+        shown = shown_to(split(realm), self.login)
+        try:
+            url = str(URL(realm).extend_query(asked))
+        except ValueError:
+            raise ModelError(
+                Reason.URI_NOT_ALLOWED, f"{self.uri}: tokens are at {plain(realm)!r}, which is no URI"
+            ) from None
+        response = await client.get(url, shown)
         if response.status != 200:
             raise await client.refusal(response)
         try:

@@ -6,9 +6,9 @@ from urllib.parse import SplitResult, quote, unquote
 from lull.api.reasons import Reason
 from lull_runtime.agent.uris import check_uri
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.stores.credentials import Credentials, Login
+from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.files import FileOrigin
-from lull_runtime.stores.http import HttpOrigin, Rules, is_this_machine
+from lull_runtime.stores.http import HttpOrigin, Rules, shown_to
 from lull_runtime.stores.oci import OciOrigin, Repository
 from lull_runtime.stores.s3 import S3Origin, endpoint_of
 from lull_runtime.stores.sources import Sources
@@ -39,8 +39,8 @@ def origin_of(uri: str, digest: str, sources: Sources, credentials: Credentials)
         case "file" | "pvc":
             return _file(address, parts, digest, sources)
         case "http" | "https":
-            login = credentials.machine(parts.hostname or "")
-            return HttpOrigin(address, address, digest, Rules(sources.allowed), _basic(login, parts))
+            shown = shown_to(parts, credentials.machine(parts.hostname or ""))
+            return HttpOrigin(address, address, digest, Rules(sources.allowed), shown)
         case "oci":
             return _oci(address, f"sha256:{pinned}" if pinned else "", digest, sources, credentials)
         case "s3":
@@ -85,10 +85,3 @@ def _hugging_face(
     token = credentials.hugging_face()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return HttpOrigin(url, uri, digest, Rules([*sources.allowed, home], home), headers)
-
-
-def _basic(login: Login | None, parts: SplitResult) -> dict[str, str]:
-    """A password goes by https, or to this very machine."""
-    if login and (parts.scheme == "https" or is_this_machine(parts.hostname or "")):
-        return {"Authorization": login.basic()}
-    return {}

@@ -18,7 +18,7 @@ from lull_runtime.agent.fetch import Sources, fetch
 from lull_runtime.artifact import ModelError
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.stores.credentials import AWS, HUGGING_FACE, NETRC, REGISTRIES
-from lull_runtime.stores.http import Rules
+from lull_runtime.stores.http import Client, Rules
 from lull_runtime.stores.oci import Repository
 
 CONTENT = os.urandom(1 << 20)
@@ -203,9 +203,48 @@ async def test_a_token_is_asked_of_whom_the_registry_names(server, sources, tmp_
     assert server.shown() == [None, BASIC, "Bearer t0ken"]
 
 
+async def test_a_token_s_place_may_have_a_query_of_its_own(server, sources, tmp_path):
+    async def token(request: web.Request) -> web.StreamResponse:
+        assert parse_qs(request.query_string) == {
+            "account": ["a b"],
+            "service": ["reg"],
+            "scope": ["repository:org/m:pull"],
+        }
+        return web.json_response({"token": "t0ken"})
+
+    registry_with_tokens(server, f"http://{server.host}/token?account=a%20b")
+    server.answers["/token"] = token
+    await fetched(f"oci://{server.host}/org/m", tmp_path, sources)
+
+
+async def test_a_registry_s_login_goes_for_a_token_over_no_open_network(
+    server, sources, tmp_path, monkeypatch
+):
+    asked, get = [], Client.get
+
+    async def noted(self, url, headers):
+        if "tokens.example" not in url:
+            return await get(self, url, headers)
+        asked.append((url.partition(":")[0], dict(headers)))
+        raise ModelError(Reason.UNREACHABLE, "seen")
+
+    monkeypatch.setattr(Client, "get", noted)
+    for scheme in ("http", "https"):
+        registry_with_tokens(server, f"{scheme}://tokens.example/token")
+        await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    assert asked == [("http", {}), ("https", {"Authorization": BASIC})]
+
+
 @pytest.mark.parametrize(
     "realm",
-    ["http://169.254.169.254/token", "https://169.254.169.254/token", "https://10.1.2.3/token", "token", ""],
+    [
+        "http://169.254.169.254/token",
+        "https://169.254.169.254/token",
+        "https://10.1.2.3/token",
+        "http://[",
+        "token",
+        "",
+    ],
 )
 async def test_a_registry_that_names_a_forbidden_place_for_tokens_is_refused(
     server, sources, tmp_path, realm
