@@ -75,17 +75,19 @@ class Credentials:
             raise _unreadable(REGISTRIES, "as `docker login` writes it, the password in it") from None
 
     def machine(self, host: str) -> Login | None:
-        """For a web server, of the netrc file.
+        """For a web server that the netrc file names; its `default`, which is for everybody, is for nobody.
 
         Raises:
             ModelError: Unauthorized: the file is not what it should be.
         """
-        path = self.files.get(NETRC)
-        if self._read(NETRC) is None or path is None:
-            return None
         try:
-            found = netrc.netrc(str(path)).authenticators(host)
-        except (netrc.NetrcParseError, ValueError):
+            path = self.files[NETRC]
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError("larger than a Secret may be")
+            found = netrc.netrc(str(path)).hosts.get(host)
+        except (KeyError, FileNotFoundError):
+            return None
+        except (netrc.NetrcParseError, ValueError, OSError):
             raise _unreadable(NETRC, "machine HOST login USER password PASSWORD") from None
         return Login(found[0], found[2] or "") if found else None
 

@@ -37,6 +37,18 @@ def test_netrc_s_are_found_by_host(tmp_path):
     assert credentials.machine("evil.example") is None
 
 
+def test_what_a_netrc_has_for_everybody_is_shown_to_nobody(tmp_path):
+    credentials = secret(tmp_path, netrc="machine a login b password c\ndefault login me password it\n")
+    assert credentials.machine("a") == Login("b", "c")
+    assert credentials.machine("evil.example") is None
+
+
+def test_a_netrc_without_end_is_not_read_to_its_end(tmp_path):
+    with (tmp_path / NETRC).open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    unreadable(lambda: Credentials.in_folder(tmp_path).machine("a"), NETRC)
+
+
 def test_aws_s_are_of_the_default_profile(tmp_path):
     text = "[default]\naws_access_key_id = me\naws_secret_access_key = 50%\nendpoint_url = http://s3.lan\n"
     assert secret(tmp_path, aws=text).aws()["aws_secret_access_key"] == "50%"
