@@ -234,6 +234,32 @@ def test_a_look_at_so_many_services_takes_as_many_hosts_as_bring_them():
     of = fleet(*three, *(host(f"h{n}", s) for n, s in enumerate(three)))
 
     assert len(observe(NOTHING_NOTED, of, NOW, most=2).seen.hosts) == 2
+    before = observe(NOTHING_NOTED, fleet(host("h0", three[0])), NOW)
+    assert observe(before, of, NOW, most=2).seen.hosts.keys() == {"h0", "h1"}
+
+
+def test_a_look_at_one_service_takes_one():
+    three = fleet(*(service(f"a/s{n}") for n in range(3)))
+
+    assert len(observe(NOTHING_NOTED, three, NOW, most=1).learned.habits) == 1
+
+
+def test_failures_are_counted_from_the_first_on():
+    one, first, second = service(), placement(service(), id_="first"), placement(service(), id_="second")
+    looks = [host("h1", p, reports=[reported(p, Report.FAILED)]) for p in (first, second)]
+    notes = observe(NOTHING_NOTED, fleet(one, looks[0]), NOW)
+    assert notes.failures["a/one"].count == 1
+
+    assert observe(notes, fleet(one, looks[1]), NOW).failures["a/one"].count == 2
+
+
+def test_a_placement_is_found_once_however_its_host_changes():
+    one, two = service("a/one"), service("a/two")
+    draft = Draft(fleet(one, two, host("h1", one)), NOTHING_NOTED, NOW)
+
+    draft.place(draft.hosts["h1"], two, GIB)
+
+    assert [len(draft.of(key)) for key in ("a/one", "a/two")] == [1, 1]
 
 
 def test_what_was_put_ahead_and_is_late_is_taken_where_a_host_does_not_start_either():

@@ -181,6 +181,12 @@ def test_a_rider_is_told_when_its_host_goes_where_the_pool_says_it():
     assert told(fleet(ONE, asleep(), pools=[])).next_action == "Wait"
 
 
+def test_a_rider_is_told_no_end_of_a_host_that_somebody_is_woken_on():
+    of = fleet(ONE, TWO, asleep(), held=["a/two"], pools=[pool(empty_after_seconds=600.0)])
+    notes = observe(NOTHING_NOTED, replace(of, gateways={}), NOW - 100)
+    assert told(of, notes=notes).next_action == "Wake"
+
+
 def test_a_rider_on_two_hosts_is_told_when_the_last_one_goes():
     pools = [pool(empty_after_seconds=600.0)]
     first, both = asleep(), fleet(ONE, asleep(), host("h2", placement(ONE, state=State.RESIDENT, id_="p2")))
