@@ -6,10 +6,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import SplitResult
 
 from lull.api.pool import Trust
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Limits
+from lull_runtime.agent.uris import clear
+from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.trust import Rule, Signer
 from lull_runtime.measure.power import PowerProfile
 
@@ -93,12 +96,20 @@ def rules(text: str) -> tuple[Rule, ...]:
     """
     return tuple(
         Rule(
-            rule.prefix,
+            _place(rule.prefix),
             frozenset(rule.namespaces),
             tuple(Signer(signer.name, signer.public_key) for signer in rule.signed_by),
         )
         for rule in map(Trust.model_validate, json.loads(text))
     )
+
+
+def _place(prefix: str) -> SplitResult:
+    """A prefix that no model could be beneath would leave what it is for to a weaker rule."""
+    try:
+        return clear(prefix)
+    except ModelError as error:
+        raise ValueError(f"spec.trust: {error.message}") from error
 
 
 def _path(text: str | None) -> Path | None:

@@ -42,17 +42,17 @@ def check_uri(uri: str, allowed: Sequence[str]) -> SplitResult:
 
 
 def clear(uri: str) -> SplitResult:
-    """Return the parts of a URI that is written as it is meant.
+    """Return the parts of a URI that is written in the one way that all read alike.
 
-    Stores read what is not as they please, and a rule for one place would be got round by another spelling.
+    Otherwise a rule for one place would be got round by another spelling of it.
 
     Raises:
         ModelError: it hides a user, or its path goes up or stays where it is (`..`, `.`, `//`).
     """
     parts = split(uri)
     folders = unquote(parts.path).removeprefix("/").removesuffix("/").split("/")
-    unclear = {"..", "."} & set(folders) or "" in folders[1:] or (not folders[0] and len(folders) > 1)
-    if "@" in parts.netloc or "\\" in uri or not uri.isprintable() or unclear:
+    wanders = {"..", "."} & set(folders) or ("" in folders and len(folders) > 1)
+    if "@" in parts.netloc or "\\" in uri or not uri.isprintable() or wanders:
         raise ModelError(
             Reason.URI_NOT_ALLOWED, f"{plain(uri)}: write it without user names, '..', '.' and '//'"
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import SplitResult
 
-from lull_runtime.agent.uris import check_uri
-from lull_runtime.artifact.errors import ModelError
+from lull_runtime.agent.uris import clear, is_beneath
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Rule:
     """What is asked of models from one place.
 
     Attributes:
-        prefix: of their URIs, matched as `spec.allow.uris` is.
+        prefix: of their URIs, matched as `spec.allow.uris` is; a clear one.
         namespaces: of their ModelServices; none: every namespace.
         signers: any one of whom must have signed; none: they need not be signed.
     """
 
-    prefix: str
+    prefix: SplitResult
     namespaces: frozenset[str]
     signers: tuple[Signer, ...]
 
@@ -40,18 +40,14 @@ def signers_for(rules: Sequence[Rule], uri: str, namespace: str) -> tuple[Signer
 
     A pool without rules asks for no signatures. None: there are rules and none fits, so that the
     pool does not take the model at all.
+
+    Raises:
+        ModelError: UriNotAllowed: the URI is not clear, so that rules could take it for another one.
     """
     if not rules:
         return ()
+    parts = clear(uri.partition("@sha256:")[0])
     for rule in rules:
-        if (not rule.namespaces or namespace in rule.namespaces) and _is_beneath(uri, rule.prefix):
+        if (not rule.namespaces or namespace in rule.namespaces) and is_beneath(parts, rule.prefix):
             return rule.signers
     return None
-
-
-def _is_beneath(uri: str, prefix: str) -> bool:
-    try:
-        check_uri(uri.partition("@sha256:")[0], [prefix])
-    except ModelError:
-        return False
-    return True

@@ -179,6 +179,15 @@ async def test_a_signed_directory_without_golden_cases_is_not_enough_where_signa
     assert (await trusting.refused("signed/m")).reason is Reason.NO_GOLDEN_CASES
 
 
-def test_rules_of_trust_that_cannot_be_read_let_nothing_run():
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"signedBy": []},
+        {"prefix": "https://models.example:99999/"},
+        {"prefix": "oci://models.example//team/"},
+        {"prefix": "oci://me@models.example/"},
+    ],
+)
+def test_rules_of_trust_that_cannot_be_read_or_met_let_nothing_run(rule: dict[str, object]):
     with pytest.raises(ValueError):
-        rules('[{"signedBy": []}]')
+        rules(json.dumps([rule]))
