@@ -132,6 +132,7 @@ CHANGES = {
     "a service is gone": lambda of: replace(
         of, services={k: s for k, s in of.services.items() if k != "a/alone"}
     ),
+    "a service comes": lambda of: with_service(of, service("b/new", min_replicas=1)),
     "requests are counted": lambda of: replace(of, counts={"a/serves": Count(9, 1)}),
 }
 

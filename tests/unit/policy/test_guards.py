@@ -17,13 +17,17 @@ from lull.policy import (
     wake,
 )
 from lull.policy.changes import Draft
+from lull.policy.demand import opening_hours
 from lull.policy.expect import RESIDENT, expected_wake
 from lull.policy.fleet import Gateway, Window
 from lull.policy.habits import Habit
 from lull.policy.learning import Learned
-from lull.policy.packing import charged_bytes
+from lull.policy.notes import LONGEST_RETRY_SECONDS
+from lull.policy.packing import HOST_OVERHEAD_BYTES, charged_bytes, room_bytes
+from lull.policy.queue import wait_seconds
 from lull.policy.schedule import hours
 from lull.policy.scope import Subjects
+from lull.policy.worth import kept_worth
 
 from .fleets import (
     GIB,
@@ -515,3 +519,50 @@ def test_who_moved_to_another_pool_is_not_woken_in_the_old_one():
 
     assert isinstance(change, CreateHost)
     assert change.pool == "other"
+
+
+def test_each_failure_doubles_the_wait_for_the_next_try():
+    waits = [Failure(1, "LoadFailed", "it broke", 0.0, count).retry_at for count in (1, 2, 3, 100)]
+
+    assert waits[1:3] == [2 * waits[0], 4 * waits[0]]
+    assert waits[3] == LONGEST_RETRY_SECONDS
+
+
+def test_who_is_awake_stays_so_for_twice_the_coldest_wake_before_its_window():
+    one = service(schedule=(Window("0 * * * *", "UTC", 600.0),))
+    of = fleet(one, host("h1", one))
+
+    assert opening_hours(Draft(of, NOTHING_NOTED, NOW), one).changes_at == 3600.0 - 2 * 1.25 * (30.0 + 20.0)
+
+
+def test_what_nobody_can_ask_for_is_worth_nothing():
+    there = host("h1", service("a/gone"))
+
+    assert kept_worth(Draft(fleet(there), NOTHING_NOTED, NOW), there.placements) == 0.0
+
+
+def test_nothing_is_remembered_of_the_replicas_of_who_is_gone_however_looks_are_cut():
+    many, others = service("z/many", max_replicas=2), [service(f"a/s{n}") for n in range(3)]
+    hosts = [host(f"h{n}", placement(many, id_=f"p{n}")) for n in range(2)]
+    notes = observe(NOTHING_NOTED, fleet(many, *others, *hosts), NOW)
+    assert [kind for kind, key in notes.since if key == "z/many"] == ["Enough 1"]
+
+    gone = fleet(*(replace(s, generation=2) for s in others), *hosts)
+    while notes.seen is not gone:
+        notes = observe(notes, gone, NOW + 1, most=1)
+
+    assert "z/many" not in {key for _, key in notes.since}
+
+
+@pytest.mark.parametrize(("told_gib", "room_gib"), [(None, 4), (3, 3), (9, 4)])
+def test_a_host_has_no_more_room_than_its_accelerator_says_and_its_pool_allows(told_gib, room_gib):
+    told = told_gib and told_gib * GIB + HOST_OVERHEAD_BYTES
+    draft = Draft(fleet(host("h1", capacity_bytes=told)), NOTHING_NOTED, NOW)
+
+    assert room_bytes(draft, draft.hosts["h1"]) == room_gib * GIB
+
+
+def test_a_host_that_runs_and_loads_nothing_is_not_waited_for():
+    draft = Draft(fleet(host("h1", service())), NOTHING_NOTED, NOW)
+
+    assert wait_seconds(draft, draft.hosts["h1"]) == 0.0

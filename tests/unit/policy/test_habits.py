@@ -278,3 +278,8 @@ def test_a_silence_begins_with_what_is_known_of_the_service_else_of_its_pool(own
     known = replace(NOTHING_NOTED, learned=Learned({"a/one": Habit(asked=True, hazards=own)}, pools))
     rides = fleet(service(), host("h1", placement(service(), state=State.RESIDENT)))
     assert observe(known, rides, NOW).learned.habits["a/one"].hazards == (begins_with,) * BINS
+
+
+def test_as_many_silences_are_kept_as_are_allowed():
+    full = with_silence((MOST_SILENCES - 1, *NO_GAPS[1:]), 0.0)
+    assert sum(full) == MOST_SILENCES
