@@ -566,3 +566,28 @@ def test_a_host_that_runs_and_loads_nothing_is_not_waited_for():
     draft = Draft(fleet(host("h1", service())), NOTHING_NOTED, NOW)
 
     assert wait_seconds(draft, draft.hosts["h1"]) == 0.0
+
+
+def test_free_riders_and_drains_are_no_replicas():
+    one = service(max_replicas=3)
+    states = enumerate((State.LOADED, State.RESIDENT, State.DRAINING))
+    hosts = [host(f"h{n}", placement(one, id_=f"p{n}", state=state)) for n, state in states]
+
+    assert not observe(NOTHING_NOTED, fleet(one, *hosts), NOW).replicas
+
+
+def test_a_load_that_takes_long_is_no_silence():
+    loads = placement(service())
+    of = fleet(service(), host("h1", loads, reports=[reported(loads, Report.LOADING)]))
+    later = fleet(service(generation=2), *of.hosts.values())
+
+    notes = observe(observe(NOTHING_NOTED, of, NOW - 9000), later, NOW)
+
+    assert notes.learned.habits["a/one"].silent_since is None
+
+
+def test_a_host_makes_way_for_one_and_the_next_one_gets_another():
+    riders, held = [service("a/r1"), service("a/r2")], [service(f"b/h{n}", dedicated=True) for n in range(2)]
+    hosts = [host(f"h{n}", placement(r, state=State.RESIDENT)) for n, r in enumerate(riders)]
+
+    assert sorted(deleted(decide(fleet(*riders, *held, *hosts, held=["b/h0", "b/h1"])))) == ["h0", "h1"]

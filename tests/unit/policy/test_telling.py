@@ -148,6 +148,11 @@ def asleep(*others, **fields):
     return host("h1", *riding(ONE), *others, **fields)
 
 
+def test_who_serves_is_said_to_be_where_it_is_routed_and_nowhere_else():
+    rides = host("h2", placement(ONE, state=State.RESIDENT, id_="p2"))
+    assert told(fleet(ONE, host("h1", ONE), rides)).message == "on h1"
+
+
 def test_a_rider_is_told_who_keeps_its_host():
     assert told(fleet(ONE, TWO, asleep(TWO))).message == (
         "still in memory on h1, which others keep awake; unloaded when its memory is needed"

@@ -395,6 +395,14 @@ def test_what_was_put_ahead_but_would_be_late_is_loaded_elsewhere_if_it_can_be()
     assert where(fleet(ONE, h, held=["a/one"], pools=[ROOMY]), notes) == "h1"
 
 
+def test_what_was_put_ahead_for_whom_nobody_waits_may_be_late():
+    kept, ahead = service(min_replicas=1), placement(ONE, state=State.RESIDENT)
+    h, _ = starting(placement(TWO), placement(THREE), ahead)
+    told = decide(fleet(kept, TWO, THREE, h, held=["a/two", "a/three"], pools=[ROOMY]))
+    assert not created(told)
+    assert {p.state for p in after(told)} == {State.LOADED}
+
+
 def test_what_was_put_ahead_is_loaded_behind_those_that_wait_already_once_it_is_asked_for():
     ahead, waiting = placement(ONE, state=State.RESIDENT), placement(TWO)
     h, notes = starting(ahead, waiting, left=14.0)
@@ -484,6 +492,13 @@ def test_beside_a_drain_room_is_kept_for_who_waits_longer_for_as_long_as_its_req
     assert bool(created(told) or after(told)) is not waits
     assert "hosts.max" in told.services["a/big"].message
     assert not waits or told.next_at == NOW - ago + 60.0
+
+
+def test_beside_a_drain_no_more_room_is_kept_than_that_does_not_give():
+    drains = host("h1", placement(service("a/two", gib=2), state=State.DRAINING))
+    of, notes = waits_first(BIG, SMALL, room=[drains])
+    (change,) = woken(of, notes)
+    assert [p.service for p in change.after] == ["a/two", "a/small"]
 
 
 def test_the_room_of_a_namesake_that_goes_is_for_who_waits_for_it():
