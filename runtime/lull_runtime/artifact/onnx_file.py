@@ -20,13 +20,17 @@ _WITHIN: dict[str, dict[int, str]] = {
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
     "Sparse": {1: "Tensor", 2: "Tensor"},
     "Tensor": {13: "External"},
-    "External": {},
 }
 """The messages of onnx.proto that lead to a tensor's external data, by field number."""
 _GRAPH, _KEY, _VALUE = 7, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIELDS = 4_000_000
 """More than any network has (a node has about ten), and a few seconds' walk."""
+_DEPTH = 100
+"""How deep protobuf's own parsers go."""
+_LOCATION = b"location"
+_LOCATION_BYTES = 4096
+"""The longest path that an operating system takes; of what is longer only the beginning is looked at."""
 
 Span = tuple[int, int]
 
@@ -50,34 +54,54 @@ def check_onnx(path: Path, data: str | None) -> None:
 
 
 def _locations(content: mmap.mmap) -> Iterator[bytes]:
-    """The names of the files that tensors lie in. Raises ModelError where this is no ONNX file."""
-    left = _FIELDS
+    """The names of the files that tensors lie in. Raises ModelError where this is no ONNX file.
+
+    Of the messages that it is within it keeps a place each, and nothing of those beside them.
+    """
     graphs = 0
-    todo: list[tuple[str, Span]] = [("Model", (0, len(content)))]
-    while todo:
-        message, span = todo.pop()
-        values, external = [], False
-        for number, (start, end) in _fields(content, span):
-            left -= 1
-            if left == 0:
-                raise _refused(f"it holds more than {_FIELDS} fields")
-            if number in _WITHIN[message]:
-                todo.append((_WITHIN[message][number], (start, end)))
-            if message == "Model":
-                graphs += number == _GRAPH
-            elif message == "External":
-                values += [content[start:end]] if number == _VALUE else []
-                external |= number == _KEY and content[start:end] == b"location"
-        if external:
-            yield from values or [b""]
+    budget = iter(range(_FIELDS))
+    walks = [("Model", _fields(content, (0, len(content)), budget))]
+    while walks:
+        message, fields = walks[-1]
+        field = next(fields, None)
+        if field is None:
+            walks.pop()
+            continue
+        number, span = field
+        graphs += message == "Model" and number == _GRAPH
+        within = _WITHIN[message].get(number)
+        if within == "External":
+            yield from _named(content, span, budget)
+        elif within:
+            walks.append((within, _fields(content, span, budget)))
+        if len(walks) > _DEPTH:
+            raise _refused(f"it holds messages {_DEPTH} deep")
     if graphs != 1:
         raise _refused(f"it holds {graphs} graphs, not one")
 
 
-def _fields(content: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
+def _named(content: mmap.mmap, span: Span, budget: Iterator[int]) -> Iterator[bytes]:
+    """The names of files in an entry of external data, which has several keys and values where it is bent."""
+    if not any(
+        number == _KEY and end - start == len(_LOCATION) and content[start:end] == _LOCATION
+        for number, (start, end) in _fields(content, span, budget)
+    ):
+        return
+    named = False
+    for number, (start, end) in _fields(content, span, budget):
+        if number == _VALUE:
+            named = True
+            yield content[start : min(end, start + _LOCATION_BYTES)]
+    if not named:
+        yield b""
+
+
+def _fields(content: mmap.mmap, span: Span, budget: Iterator[int]) -> Iterator[tuple[int, Span]]:
     """The fields of a message that are themselves bytes: their numbers, and where they lie."""
     at, end = span
     while at < end:
+        if next(budget, None) is None:
+            raise _refused(f"it holds more than {_FIELDS} fields")
         tag, at = _varint(content, at, end)
         number, kind = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:

@@ -11,6 +11,7 @@ import json
 import pickletools
 import re
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ _SAMPLE_MEMBERS = re.compile(
 _PAYLOAD = re.compile(r"(weight|tensor)_\d+", re.ASCII)
 """Of weights and constants: those of other names are objects, which PyTorch unpickles."""
 _JSON_BYTES, _SAMPLE_BYTES, _PICKLE_BYTES = 16 << 20, 64 << 20, 1 << 20
-"""Parsed, JSON takes ten times its size of the agent's memory."""
+"""Parsed, JSON takes up to ten times its size of the agent's memory."""
+_CONTAINERS = 500_000
+"""Lists and objects of JSON: each takes some 70 bytes of memory, and but two in the file."""
+_TREE_LENGTH = 1 << 20
 
 _OPCODE = re.compile(
     "PROTO|STOP|MARK|GLOBAL|REDUCE|BINPERSID|(LONG_)?BINPUT|(LONG_)?BINGET|NONE|NEWTRUE|NEWFALSE|BININT[12]?"
@@ -144,9 +148,16 @@ def _check_sample(content: bytes) -> None:
 
 def _json(archive: StoredZip, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
     try:
-        return json.loads(archive.read(name, _JSON_BYTES).decode())
+        return _parsed(archive.read(name, _JSON_BYTES).decode())
     except (ValueError, RecursionError) as error:
         raise refused(f"{name} is no JSON ({str(error)[:80]})") from error
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401
+    """What JSON says. Raises ValueError, RecursionError."""
+    if text.count("[") + text.count("{") > _CONTAINERS:
+        raise ValueError(f"it holds more than {_CONTAINERS} lists and objects")
+    return json.loads(text)
 
 
 def _check_config(config: Any) -> None:  # noqa: ANN401
@@ -178,13 +189,14 @@ def _check_program(program: Any) -> None:  # noqa: ANN401
 
 def _is_plain_tree(text: str) -> bool:
     """Whether inputs or outputs are tuples, lists and dictionaries: others name functions to be made of."""
-    try:
-        tree = json.loads(text)
-        leaves = list(_leaves(tree))
-        contexts = [json.loads(value) for key, value in leaves if key == "context" and value is not None]
-    except (ValueError, TypeError, RecursionError):
+    if len(text) > _TREE_LENGTH:
         return False
-    keys = [key for context in contexts if context is not None for key in context]
+    try:
+        leaves = list(_leaves(_parsed(text)))
+        contexts = [_parsed(value) for key, value in leaves if key == "context" and value is not None]
+    except (ValueError, TypeError, AttributeError, RecursionError):  # a context is JSON in a string, or none
+        return False
+    keys = [key for context in contexts if isinstance(context, list) for key in context]
     return (
         all(key in ("type", "context", "") for key, _ in leaves)
         and all(name in _TREE_KEYS for key, name in leaves if key == "" and isinstance(name, str))
@@ -199,19 +211,25 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
 
     Keys are values too, under the empty key. Notes of the exporter are left out.
     """
-    todo: list[tuple[str, Any]] = [("", tree)]
-    while todo:
-        key, value = todo.pop()
+    walks: list[Iterator[tuple[str, Any]]] = [iter([("", tree)])]
+    while walks:
+        step = next(walks[-1], None)
+        if step is None:
+            walks.pop()
+            continue
+        key, value = step
         if isinstance(value, dict):
             yield from (("", one) for one in value)
-            notes = _METADATA if key == "metadata" else ()
-            todo.extend(
-                (name, one) for name, one in value.items() if name not in notes or not isinstance(one, str)
-            )
+            notes = _METADATA if key == "metadata" else frozenset()
+            walks.append(_entries(value, notes))
         elif isinstance(value, list):
-            todo.extend((key, one) for one in value)
+            walks.append(zip(repeat(key), value))
         else:
             yield key, value
+
+
+def _entries(value: dict[str, Any], notes: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    return ((name, one) for name, one in value.items() if name not in notes or not isinstance(one, str))
 
 
 def _code(why: str) -> ModelError:

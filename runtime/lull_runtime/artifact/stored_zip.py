@@ -4,6 +4,7 @@ Such a file is members one after another, stored as they are, then their directo
 before, between or after, so that two readers have nothing to differ about, and nothing can inflate.
 """
 
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any
 from lull.api.reasons import Reason
 from lull_runtime.artifact.errors import ModelError
 
-_MEMBERS = 100_000
+_MEMBERS, _DIRECTORY_BYTES = 100_000, 8 << 20
 _BROKEN = (
     zipfile.BadZipFile,
     struct.error,
@@ -47,6 +48,11 @@ class StoredZip:
             ModelError: NotAModel: it is no zip file, or not as plain as the module says.
         """
         try:
+            if isinstance(file, Path):
+                with file.open("rb") as opened:
+                    _check_claims(opened)
+            else:
+                _check_claims(file)
             self._zip = zipfile.ZipFile(file)
             _check(self._zip)
         except _BROKEN as error:
@@ -76,6 +82,22 @@ def refused(why: str) -> ModelError:
     return ModelError(
         Reason.NOT_A_MODEL, f"the network is no .pt2 of torch.export.save: {why}; publish it again"
     )
+
+
+def _check_claims(file: IO[bytes]) -> None:
+    """Whether the end claims no more of a directory than can be read whole, as the standard library does."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - _END64.size - _LOCATOR.size - _END.size))
+    tail = file.read()
+    signature, _, _, _, members, directory_bytes, _, comment = _END.unpack(tail[-_END.size :])
+    if signature != _END_SIGNATURE or comment:
+        raise ValueError("its end is not where it should be")
+    if tail[: -_END.size][-_LOCATOR.size :].startswith(_LOCATOR_SIGNATURE):
+        signature, *_, members, directory_bytes, _ = _END64.unpack(tail[: _END64.size])
+        if signature != _END64_SIGNATURE:
+            raise ValueError("its long end is not where it should be")
+    if members > _MEMBERS or directory_bytes > _DIRECTORY_BYTES:
+        raise ValueError(f"more than {_MEMBERS} members, or {_DIRECTORY_BYTES} bytes of their names")
 
 
 def _check(archive: zipfile.ZipFile) -> None:

@@ -5,7 +5,9 @@ import os
 import pickle
 import resource
 import tarfile
+import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from crafted import (
 )
 from lull.api.reasons import Reason
 from lull_runtime.artifact import Artifact, ModelError, read_artifact
+from lull_runtime.artifact.onnx_file import check_onnx
 from lull_runtime.artifact.sign import verify
 from lull_runtime.artifact.tar import Bounds, digest_of, unpack, write_tar
 from lull_runtime.artifact.trust import Signer
@@ -347,6 +350,47 @@ def test_a_network_of_too_many_fields_ends_in_bounded_time(tmp_path: Path, monke
     monkeypatch.setattr("lull_runtime.artifact.onnx_file._FIELDS", 1000)
     with pytest.raises(ModelError, match="more than 1000 fields"):
         receive(artifact_tar(tmp_path / "m.tar", b"\x08\x00" * 1001), tmp_path / "m")
+
+
+def wrapped(field: int, content: bytes) -> bytes:
+    """A field of protobuf that holds bytes."""
+    length, size = b"", len(content)
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return bytes([field << 3 | 2]) + length + bytes([size]) + content
+
+
+TENSOR, EXTERNAL = 5, 13
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        wrapped(7, wrapped(1, b"") * 100_000),
+        wrapped(7, wrapped(TENSOR, wrapped(EXTERNAL, wrapped(2, bytes(16 << 20))))),
+        wrapped(7, wrapped(TENSOR, wrapped(EXTERNAL, wrapped(1, b"location") + wrapped(2, bytes(16 << 20))))),
+        wrapped(7, wrapped(TENSOR, wrapped(EXTERNAL, wrapped(1, bytes(16 << 20))))),
+    ],
+    ids=["many siblings", "a long value", "a long location", "a long key"],
+)
+def test_a_network_takes_no_memory_to_look_at_however_it_is_made(tmp_path: Path, network: bytes):
+    (tmp_path / "model.onnx").write_bytes(network)
+    tracemalloc.start()
+    try:
+        with suppress(ModelError):
+            check_onnx(tmp_path / "model.onnx", None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_network_of_too_deep_messages_is_no_model(tmp_path: Path):
+    network = b""
+    for field in (6, 5, 1) * 40:  # a graph in an attribute, in a node, in a graph
+        network = wrapped(field, network)
+    (tmp_path / "model.onnx").write_bytes(wrapped(7, network))
+    with pytest.raises(ModelError, match="100 deep"):
+        check_onnx(tmp_path / "model.onnx", None)
 
 
 def test_claims_of_gigabytes_take_no_memory(tmp_path: Path):

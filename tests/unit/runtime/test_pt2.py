@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from crafted import PT2, pt2, pt2_members, pt2_with, torch_save
 from lull.api.reasons import Reason
 from lull_runtime.artifact import ModelError
-from lull_runtime.artifact.pt2 import check_pt2
+from lull_runtime.artifact.pt2 import _is_plain_tree, _leaves, check_pt2
 
 PROGRAM, SAMPLE = "models/model.json", "multiply/data/sample_inputs/model.pt"
 
@@ -315,3 +316,39 @@ def _claiming_exabytes(content: bytes) -> bytes:
 def test_a_zip_file_of_which_readers_could_see_different_members_is_no_model(tmp_path: Path, bend):
     assert refused(tmp_path, bend(pt2(pt2_members()))) is Reason.NOT_A_MODEL
     assert refused(tmp_path, bend(PT2.read_bytes())) is Reason.NOT_A_MODEL
+
+
+@pytest.mark.parametrize("member", [PROGRAM, "data/weights/model_weights_config.json"])
+def test_json_of_more_containers_than_a_graph_has_is_not_parsed(tmp_path: Path, member: str):
+    content = b"[" + b"{}," * 500_000 + b"1]"
+    (tmp_path / "m.pt2").write_bytes(pt2({**pt2_members(), f"multiply/{member}": content}))
+    with pytest.raises(ModelError, match="more than 500000 lists"):
+        check_pt2(tmp_path / "m.pt2")
+
+
+def test_a_walk_over_a_long_list_takes_no_memory():
+    tree = [1] * 200_000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in _leaves(tree)) == len(tree)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_longer_tree_than_inputs_are_is_no_plain_one():
+    assert _is_plain_tree("null")
+    assert not _is_plain_tree("null" + " " * (1 << 20))
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_directory_of_more_than_a_network_has_is_not_read(tmp_path: Path, zip64: bool, monkeypatch):
+    entries, size_bytes = (0xFFFF, 0xFFFFFFFF) if zip64 else (1, 9 << 20)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, entries, entries, size_bytes, 0, 0)
+    if zip64:
+        end64 = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 100_001, 100_001, 5 << 20, 0)
+        end = end64 + struct.pack("<4sIQI", b"PK\6\7", 0, 9 << 20, 1) + end
+    monkeypatch.setattr(zipfile, "ZipFile", lambda _: pytest.fail("it is read"))
+    (tmp_path / "m.pt2").write_bytes(bytes(9 << 20) + end)
+    with pytest.raises(ModelError, match="more than 100000 members"):
+        check_pt2(tmp_path / "m.pt2")
