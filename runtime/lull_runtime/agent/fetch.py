@@ -13,16 +13,16 @@ from lull_runtime.artifact.errors import ModelError
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.origin import Origin, origin_of
 from lull_runtime.stores.sources import Sources
-from lull_runtime.stores.stream import PassingError
+from lull_runtime.stores.stream import PassingError, SlowError
 
-__all__ = ["Reserve", "Sources", "fetch"]
+__all__ = ["Reserve", "Sources", "fetch", "unkept"]
 
 _CHUNK_BYTES = 1 << 20
 _TRIES = 3
 """How often in a row nothing may come before the store counts as down."""
 _RETRY_SECONDS = 0.3
 _STEP_BYTES = 64 << 20
-"""How far room is reserved ahead of a download that does not say how long it is."""
+"""How far room is reserved ahead of what has come: a length that a store merely claims empties no cache."""
 _MAY_GO_ON = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED})
 """Where the same fetch may succeed later, from where this one ended."""
 
@@ -55,9 +55,14 @@ async def fetch(uri: str, digest: str, out: Path, sources: Sources, reserve: Res
         raise
     except OSError as error:
         _remove(out)
-        what = "this host's disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        raise ModelError(Reason.DISK_FULL, f"{shown} cannot be kept here: {what}") from error
+        raise unkept(uri, error) from error
     return digest
+
+
+def unkept(uri: str, error: OSError) -> ModelError:
+    """Return what an error of this host's disk says to whoever wants a model on it."""
+    what = "this host's disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return ModelError(Reason.DISK_FULL, f"{plain(uri)} cannot be kept here: {what}")
 
 
 async def _bring(
@@ -71,7 +76,8 @@ async def _bring(
             await _receive(origin, uri, part, most_bytes, reserve)
             return
         except PassingError as error:
-            fruitless = 1 if part.size_bytes > had_bytes else fruitless + 1
+            something_came = part.size_bytes > had_bytes and not isinstance(error, SlowError)
+            fruitless = 1 if something_came else fruitless + 1
             if fruitless == _TRIES:
                 raise ModelError(Reason.UNREACHABLE, f"{uri}: {error}") from error
         await asyncio.sleep(_RETRY_SECONDS * 2 ** (fruitless - 1))
@@ -82,14 +88,14 @@ async def _receive(origin: Origin, uri: str, part: "_Part", most_bytes: int, res
     async with await origin.open(part.size_bytes) as stream:
         if stream.offset == 0:
             part.drop()
-        reserved_bytes = stream.size_bytes or 0
-        _check_size(reserved_bytes, most_bytes)
-        await reserve(reserved_bytes)
+        claimed_bytes, reserved_bytes = stream.size_bytes or 0, 0
+        _check_size(claimed_bytes, most_bytes)
         async for chunk in stream.chunks:
             size_bytes = part.size_bytes + len(chunk)
             _check_size(size_bytes, most_bytes)
             if size_bytes > reserved_bytes:
-                reserved_bytes = size_bytes + _STEP_BYTES
+                ahead_bytes = size_bytes + _STEP_BYTES
+                reserved_bytes = max(size_bytes, min(ahead_bytes, claimed_bytes or ahead_bytes))
                 await reserve(reserved_bytes)
             part.append(chunk)
     if part.digest == stream.digest:

@@ -11,7 +11,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.fetch import Sources, fetch
+from lull_runtime.agent.fetch import Sources, fetch, unkept
 from lull_runtime.agent.uris import check_uri, plain
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import (
@@ -122,9 +122,9 @@ class Store:
                 by any of those who must have signed it.
         """
         lock = self._fetching.setdefault(digest, asyncio.Lock())
-        async with lock, self._slots:
+        async with lock:
             if not self.has(digest):
-                await self._fetch(uri, digest)
+                await self._fetch_in_turn(uri, digest)
             if not self.is_ready(digest, signers):
                 await self._look_through(digest, signers)
 
@@ -148,8 +148,17 @@ class Store:
             )
         return Model(digest, root, found, None, code, is_partial(root))
 
+    async def _fetch_in_turn(self, uri: str, digest: str) -> None:
+        async with self._slots:
+            try:
+                await self._fetch(uri, digest)
+            except OSError as error:
+                raise unkept(uri, error) from error
+
     async def _fetch(self, uri: str, digest: str) -> None:
         scratch, part = self._scratch(), self._part(digest)
+        # Before anything waits, so that nobody who wants room takes what is there of it for left behind.
+        self._reserved_bytes[digest] = part.stat().st_size if part.exists() else 0
         try:
             await fetch(uri, digest, part, self._sources, partial(self._reserve, digest))
             part.rename(scratch / "tar")

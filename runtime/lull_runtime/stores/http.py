@@ -1,5 +1,6 @@
 """HTTP as models come by it: from checked addresses only, on connections that never wait for ever."""
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -17,12 +18,14 @@ from lull.api.reasons import Reason
 from lull_runtime.agent.uris import check_address, check_public, check_uri, named_hosts, plain, split
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.stores.credentials import Login
-from lull_runtime.stores.stream import PassingError, Stream
+from lull_runtime.stores.stream import PassingError, SlowError, Stream
 
 _CHUNK_BYTES = 1 << 20
 _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 30.0
+_LEAST_BYTES, _LEAST_SECONDS = 1 << 20, 30.0
+"""What must come in which time of waiting for it: a trickle would keep others from being fetched."""
 _ANSWER_BYTES = 4 << 20
 """The longest answer that is read whole: a manifest or a token."""
 _ERROR_BYTES = 4096
@@ -183,8 +186,17 @@ class Client:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         with _passing(self._uri):
+            waited_seconds, came_bytes, clock = 0.0, 0, asyncio.get_running_loop().time
+            since = clock()
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                waited_seconds += clock() - since
+                came_bytes += len(chunk)
+                if came_bytes >= _LEAST_BYTES:
+                    waited_seconds, came_bytes = 0.0, 0
+                elif waited_seconds > _LEAST_SECONDS:
+                    raise SlowError(f"the store sent {came_bytes} bytes in {waited_seconds:.0f} s")
                 yield chunk
+                since = clock()  # what becomes of a chunk here is not the store's time
 
     def _joined(self, url: str, location: str) -> str:
         try:

@@ -10,6 +10,10 @@ class PassingError(Exception):
     """The store failed in a way that may pass: the same may be asked for again."""
 
 
+class SlowError(PassingError):
+    """The store sends so little that it counts as sending nothing."""
+
+
 @dataclass
 class Stream:
     """The bytes of a blob, from an offset on. Leave it as a context manager to let its connection go.

@@ -18,6 +18,7 @@ from lull_runtime.agent.fetch import Sources, fetch
 from lull_runtime.agent.uris import check_address, check_uri
 from lull_runtime.artifact import ModelError
 from lull_runtime.stores import files as files_module
+from lull_runtime.stores import http as http_module
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.origin import origin_of
 
@@ -203,6 +204,51 @@ async def test_a_server_that_falls_silent_is_unreachable_in_time(server, sources
     server.answer = silent
     error = await refused(server.url(), tmp_path, replace(sources, deadline_seconds=0.5))
     assert error.reason is Reason.UNREACHABLE
+
+
+async def test_a_server_that_sends_a_trickle_is_given_up_and_keeps_no_place(
+    server, sources, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(http_module, "_LEAST_SECONDS", 0.1)
+
+    async def trickling(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if wanted := request.headers.get("Range"):
+            response.set_status(206)
+            response.headers["Content-Range"] = f"{wanted.replace('=', ' ')}{1 << 20}/*"
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.02)
+
+    server.answer = trickling
+    error = await refused(server.url(), tmp_path, replace(sources, deadline_seconds=20))
+    assert (error.reason, server.requests) == (Reason.UNREACHABLE, 3)
+    assert "bytes in" in error.message
+
+
+async def test_a_length_that_a_server_merely_claims_takes_no_room(server, sources, tmp_path):
+    async def claiming(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 1 << 40
+        await response.prepare(request)
+        await response.write(CONTENT)
+        request.transport.close()
+        return response
+
+    class LetGoError(Exception):
+        """Ends the fetch."""
+
+    asked: list[int] = []
+
+    async def reserve(size_bytes: int) -> None:
+        asked.append(size_bytes)
+        raise LetGoError
+
+    server.answer = claiming
+    with pytest.raises(LetGoError):
+        await fetch(server.url(), DIGEST, tmp_path / "out", replace(sources, most_bytes=1 << 41), reserve)
+    assert asked[0] <= len(CONTENT) + (64 << 20)
 
 
 async def test_what_announces_itself_as_too_large_is_not_downloaded(server, sources, tmp_path):

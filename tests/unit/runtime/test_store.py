@@ -1,5 +1,7 @@
 """The store keeps to its bound, and to what is in use."""
 
+import asyncio
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from crafted import artifact_tar, signing_key
 from lull.api.reasons import Reason
+from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.settings import rules
 from lull_runtime.agent.store import Model, Store
@@ -91,6 +94,61 @@ async def test_what_has_come_of_a_fetch_that_broke_off_leaves_before_any_whole_m
     part.write_bytes(bytes(SIZE_BYTES))
     await kept.get("b")
     assert (kept.store.has(first), part.exists()) == (True, False)
+
+
+async def test_what_a_fetch_takes_up_again_is_nobody_s_room(kept: Kept, monkeypatch):
+    coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
+    taken_up = f"sha256:{'0' * 64}"
+    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+
+    async def waiting(uri, digest, *rest):
+        if digest != taken_up:
+            return await fetch(uri, digest, *rest)
+        coming.set()
+        await go_on.wait()
+        raise ModelError(Reason.UNREACHABLE, "seen")
+
+    monkeypatch.setattr(store_module, "fetch", waiting)
+    first = await kept.get("a")
+    part.write_bytes(bytes(SIZE_BYTES))
+    task = asyncio.ensure_future(kept.store.get("file:///z", taken_up, ()))
+    await coming.wait()
+    await kept.get("b")
+    assert (kept.store.has(first), part.exists()) == (False, True)
+    go_on.set()
+    with pytest.raises(ModelError):
+        await task
+
+
+async def test_a_disk_that_fills_while_a_model_is_unpacked_says_so(kept: Kept, monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_unpack", full)
+    with pytest.raises(ModelError, match="disk is full") as caught:
+        await kept.get("a")
+    assert caught.value.reason is Reason.DISK_FULL
+    assert kept.bytes_on_disk() == 0
+
+
+async def test_what_is_here_does_not_wait_for_stores_that_are_slow(kept: Kept, monkeypatch):
+    digest = await kept.get("a")
+    kept.store = kept.opened()
+
+    async def slow(*_: object) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(store_module, "fetch", slow)
+    tasks = [
+        asyncio.ensure_future(kept.store.get("file:///z", f"sha256:{n}" + "0" * 63, ())) for n in range(2)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(kept.store.get("file:///a", digest, ()), 10)
+    assert kept.store.is_ready(digest, ())
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 # ── Whom the pool trusts ──

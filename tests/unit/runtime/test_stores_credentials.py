@@ -44,9 +44,8 @@ def test_what_a_netrc_has_for_everybody_is_shown_to_nobody(tmp_path):
 
 
 def test_a_netrc_without_end_is_not_read_to_its_end(tmp_path):
-    with (tmp_path / NETRC).open("wb") as file:
-        file.truncate((1 << 20) + 1)
-    unreadable(lambda: Credentials.in_folder(tmp_path).machine("a"), NETRC)
+    text = "machine a login b password c" + "\n" * (1 << 20)
+    unreadable(lambda: secret(tmp_path, netrc=text).machine("a"), NETRC)
 
 
 def test_aws_s_are_of_the_default_profile(tmp_path):
