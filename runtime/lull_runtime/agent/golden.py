@@ -12,6 +12,8 @@ from lull_runtime.artifact.card import Golden, GoldenCase, GoldenTensor, tensor
 from lull_runtime.artifact.errors import ModelError
 
 SILENT = "it loads, but does not answer in time once loaded: try it in a Triton of your own"
+_AT_ONCE = 1 << 20
+"""How many values are compared at once: that takes up to 27 bytes of memory for each."""
 Answer = dict[str, NDArray[Any]]
 
 
@@ -50,18 +52,25 @@ def compare(answer: Answer, number: int, blob: bytes, golden: Golden) -> None:
 
 def _compare(have: NDArray[Any], number: int, entry: GoldenTensor, blob: bytes, golden: Golden) -> None:
     want = tensor(blob, entry)
-    close = np.isclose(have, want, rtol=golden.relative, atol=golden.absolute, equal_nan=True)
-    if close.all():
+    off, farthest, at = 0, -1.0, 0
+    for start in range(0, want.size, _AT_ONCE):
+        here, there = (flat[start : start + _AT_ONCE] for flat in (have.reshape(-1), want.reshape(-1)))
+        close = np.isclose(here, there, rtol=golden.relative, atol=golden.absolute, equal_nan=True)
+        if close.all():
+            continue
+        with np.errstate(all="ignore"):
+            distance = np.nan_to_num(np.abs(here.astype(float) - there.astype(float)), nan=np.inf)
+        distance[close] = -1.0
+        off += int((~close).sum())
+        if distance.max() > farthest:
+            farthest, at = float(distance.max()), start + int(distance.argmax())
+    if not off:
         return
-    with np.errstate(all="ignore"):
-        off = np.where(
-            close, -1.0, np.nan_to_num(np.abs(have.astype(float) - want.astype(float)), nan=np.inf)
-        )
-    worst = tuple(int(axis) for axis in np.unravel_index(int(off.argmax()), off.shape))
+    worst = tuple(int(axis) for axis in np.unravel_index(at, want.shape))
     raise ModelError(
         Reason.GOLDEN_MISMATCH,
         f"golden case {number}: {entry.name}{list(worst)} is {float(have[worst]):.6g} here and was "
-        f"{float(want[worst]):.6g} when it was published ({int((~close).sum())} of {close.size} values "
+        f"{float(want[worst]):.6g} when it was published ({off} of {want.size} values "
         f"are off by more than {golden.absolute:g} + {golden.relative:g} × |value|): it is not the network "
         "that was published, or does not compute alike here",
     )

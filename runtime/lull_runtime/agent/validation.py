@@ -49,7 +49,8 @@ async def validate(triton: Triton, name: str, model: Model, latency_seconds: flo
     golden = model.artifact.card.golden
     blob = await asyncio.to_thread(model.artifact.golden.read_bytes)
     for number, case in enumerate(golden.cases):
-        compare(await ask(triton, name, case, blob), number, blob, golden)
+        answer = await ask(triton, name, case, blob)
+        await asyncio.to_thread(compare, answer, number, blob, golden)
     runs = 0
     if latency_seconds is not None:
         runs = await _time(triton, name, model.artifact, blob, latency_seconds)

@@ -202,6 +202,7 @@ def _tree(kind: str | None, context: Any, **more: Any) -> str:
         _tree("builtins.dict", '["a b"]'),
         _tree("builtins.tuple", "{}"),
         _tree("builtins.tuple", 5),
+        _tree("builtins.tuple", "5"),
         _tree(None, None, __enum__=[], fqn=[]),
         "[" * 5000,
         "x",
