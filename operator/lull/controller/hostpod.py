@@ -151,7 +151,7 @@ def _agent(pool: Object, image: str) -> Object:
             _mount("control", _PATHS["LULL_CONTROL"]),
             _mount("files", _PATHS["LULL_FILES"], read_only=True),
             _mount("token", _TOKEN_PATH, read_only=True),
-            _mount("tmp", "/tmp"),  # noqa: S108
+            _mount("agent-tmp", "/tmp"),  # noqa: S108  its own: what it verifies with is not for models
             *(_mount(volume["name"], path, read_only=True) for path, volume in _stores(spec).items()),
         ],
     }
@@ -255,7 +255,9 @@ def _volumes(spec: Object) -> list[Object]:
         ]
     }
     store: Object = {"name": "store", "emptyDir": {"sizeLimit": str(_STORE_BYTES + _STORE_SPARE_BYTES)}}
-    scratch: list[Object] = [{"name": name, "emptyDir": {}} for name in ("control", "files", "tmp")]
+    scratch: list[Object] = [
+        {"name": name, "emptyDir": {}} for name in ("control", "files", "agent-tmp", "tmp")
+    ]
     shm: Object = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
     return [store, *scratch, shm, {"name": "token", "projected": token}, *_stores(spec).values()]
 

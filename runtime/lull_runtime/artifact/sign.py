@@ -52,6 +52,7 @@ def verify(folder: Path, signers: Sequence[Signer]) -> str:
 
     Raises:
         ModelError: Unsigned, or WronglySigned: by none of them, not whole, or not what was signed.
+        OSError: it cannot be told now, as a disk is full or does not read.
     """
     signature = folder / SIGNATURE
     names = " or ".join(signer.name for signer in signers) or "nobody"
@@ -66,6 +67,8 @@ def verify(folder: Path, signers: Sequence[Signer]) -> str:
     for signer in signers:
         try:
             _verify(folder, signer)
+        except OSError:
+            raise
         except Exception as error:  # noqa: BLE001  whatever a hostile signature makes the library raise
             why = f"{type(error).__name__}: {error}"[:300]
         else:

@@ -157,6 +157,17 @@ def test_the_agent_alone_sees_what_a_pool_shows_its_stores():
     assert {mount["name"] for mount in triton["volumeMounts"]} == {"store", "control", "shm", "tmp"}
 
 
+def test_nothing_that_triton_writes_is_where_the_agent_reads():
+    built = host_pod(HOST, pool(), "image")["spec"]
+    written = {m["name"] for m in built["containers"][0]["volumeMounts"] if not m["readOnly"]}
+    read = {m["name"] for m in _agent_of(pool())["volumeMounts"]}
+    assert written == {"shm", "tmp"}
+    assert not written & read, (
+        "code that a pool allows could replace the key that a signature is verified with"
+    )
+    assert written | read == {volume["name"] for volume in built["volumes"]}
+
+
 def test_whom_a_pool_trusts_is_told_to_its_agents_where_it_says():
     rules = [{"prefix": "oci://r/", "signedBy": [{"name": "me", "publicKey": "PEM"}]}]
     told = {e["name"]: e.get("value") for e in _agent_of(pool(trust=rules))["env"]}

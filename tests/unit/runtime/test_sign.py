@@ -115,6 +115,12 @@ def test_a_key_that_the_pool_holds_wrongly_trusts_nobody(signed: Path):
     assert refusal(signed).reason is Reason.WRONGLY_SIGNED
 
 
+def test_a_disk_that_does_not_keep_the_key_is_not_the_signer_s_fault(signed: Path, keys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(signed / "none"))
+    with pytest.raises(OSError):
+        verify(signed, [keys[1]])
+
+
 def _bundle(edit):
     def change(text: bytes) -> bytes:
         bundle = json.loads(text)
