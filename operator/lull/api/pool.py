@@ -45,11 +45,32 @@ class HostBounds(Model):
     max: Annotated[int, Field(ge=1, le=10_000)] = Field(description="Most hosts.")
 
 
+_SCHEME = (
+    f"self.matches('^({SCHEMES}):/')",
+    "prefix must begin with a scheme, such as oci://registry.example/models/",
+)
+_NO_USER = (
+    "!self.matches('^[a-z0-9]+://[^/]*@')",
+    "prefix must hold no user or password: they belong into the Secret that spec.credentials names",
+)
+_CLAIM = (
+    "!self.startsWith('pvc:') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/.*)?$')",
+    "a pvc: prefix is pvc://CLAIM/FOLDER, the claim one in the hosts' namespace",
+)
+Allowed = Annotated[
+    str, Field(min_length=1, max_length=2048, json_schema_extra=rules(_SCHEME, _NO_USER, _CLAIM))
+]
+"""A URI prefix; the claims that `pvc:` ones name are volumes of the hosts' pods."""
+
+
 class Allow(Model):
     """What hosts of this pool may load, and from where."""
 
-    uris: Annotated[list[Annotated[str, Field(min_length=1, max_length=2048)]], Field(max_length=64)] = Field(
-        default=[], description="URI prefixes. An artifact elsewhere is refused; an empty list refuses all."
+    uris: Annotated[list[Allowed], Field(max_length=64)] = Field(
+        default=[],
+        description="URI prefixes, such as `oci://registry.example/models/`. An artifact elsewhere is "
+        "refused; an empty list refuses all. The volume claim that a `pvc:` prefix names must exist in the "
+        "hosts' namespace: without it no host of the pool starts.",
     )
     code: bool = Field(
         False, description="True: artifacts that are code (Python backend, shared libraries) may run here."
@@ -79,12 +100,7 @@ class Trust(Model):
 
     prefix: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Where the artifact is: a URI prefix, as in `allow.uris`.",
-        json_schema_extra=rules(
-            (
-                f"self.matches('^({SCHEMES}):/')",
-                "prefix must begin with a scheme, such as oci://registry.example/models/",
-            )
-        ),
+        json_schema_extra=rules(_SCHEME, _NO_USER),
     )
     namespaces: Annotated[list[Dns1123Label], Field(max_length=32)] = Field(
         default=[], description="Whose services it is for; an empty list is for all."

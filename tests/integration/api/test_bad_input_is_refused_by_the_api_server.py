@@ -158,7 +158,18 @@ def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> 
         ("spec.headroomPercent", 101, "spec.headroomPercent"),
         ("spec.hots", {"max": 1}, "hots"),
         ("metadata.name", "gpu.a100", "the name is part of its hosts' names"),
+        ("spec.allow.uris", ["registry.example/"], "prefix must begin with a scheme"),
+        ("spec.allow.uris", ["file:///", "PVC://models/"], "prefix must begin with a scheme"),
+        ("spec.allow.uris", ["https://me:pw@models.example/"], "Secret that spec.credentials names"),
+        ("spec.allow.uris", ["pvc://"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", ["pvc:///models/"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", ["pvc://../models/"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", ["pvc://My_Claim/"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", ["pvc://a:b/"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", ["pvc://" + 254 * "a"], "pvc://CLAIM/FOLDER"),
+        ("spec.allow.uris", [""], "spec.allow.uris[0]"),
         ("spec.trust", [], "spec.trust"),
+        ("spec.trust", trust(prefix="https://me:pw@models.example/"), "Secret that spec.credentials names"),
         ("spec.trust", trust(prefix="registry.example/"), "prefix must begin with a scheme"),
         ("spec.trust", trust(namespaces=["Demo"]), "spec.trust[0].namespaces[0]"),
         ("spec.trust", trust(signedBy=[{"name": "me", "publicKey": "ssh-ed25519 AAAA"}]), "in PEM"),
@@ -175,6 +186,23 @@ def test_a_bad_pool_is_refused_with_the_field_named(
     with pytest.raises(LocalClusterError) as refused:
         dry_run(api_server, changed(POOL, path, value))
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "file:///",
+        "http://127.0.0.1:",
+        "https://models.example/",
+        "oci://127.0.0.1:5000/demo/",
+        "s3://models/",
+        "hf://org/digits@" + "a" * 40 + "/",
+        "pvc://models",
+        "pvc://team.models-1/a/b",
+    ],
+)
+def test_a_prefix_of_each_store_is_taken(api_server: Cluster, prefix: str) -> None:
+    assert "serverside-applied" in dry_run(api_server, changed(POOL, "spec.allow.uris", [prefix]))
 
 
 def test_who_must_have_signed_what_is_taken(api_server: Cluster) -> None:
