@@ -1,6 +1,7 @@
 """The models on this host's disk, unpacked, by digest: bounded, and the least recently used leave first."""
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,8 @@ from lull_runtime.artifact.format import (
 from lull_runtime.artifact.sign import verify
 from lull_runtime.artifact.tar import Bounds, unpack
 from lull_runtime.artifact.trust import Rule, Signer, signers_for
+
+log = logging.getLogger(__name__)
 
 _SCRATCH, _PART = ".scratch-", ".part-"
 _FETCHES = 2
@@ -240,7 +243,7 @@ def _looked_through(home: Path, signers: Signers) -> Artifact | None:
     """Verify a model's signature, then look at what it holds; nothing for a Triton model directory."""
     found, root = detect(home)
     if signers:
-        verify(root, signers)
+        log.info("sha256:%s is signed by %s", home.name, verify(root, signers))
     return read_artifact(root) if found is Format.ARTIFACT else None
 
 

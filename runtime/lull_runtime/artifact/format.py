@@ -75,14 +75,12 @@ class Artifact:
         network: what is loaded.
         data: weights of an ONNX network that lie beside it, which the network finds by this name.
         golden: tensors of the golden cases.
-        signed: whether it bears a signature, which only `sign.verify` reads.
     """
 
     card: Card
     network: Path
     data: Path | None
     golden: Path
-    signed: bool
 
 
 def detect(folder: Path, declared: str = "Auto") -> tuple[Format, Path]:
@@ -124,7 +122,7 @@ def read_artifact(folder: Path) -> Artifact:
         check_pt2(network)
     else:
         check_onnx(network, DATA if data else None)
-    return Artifact(card, network, data, folder / GOLDEN, (folder / SIGNATURE).is_file())
+    return Artifact(card, network, data, folder / GOLDEN)
 
 
 def check_digests(folder: Path, card: Card) -> None:

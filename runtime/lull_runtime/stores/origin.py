@@ -14,6 +14,8 @@ from lull_runtime.stores.s3 import S3Origin, endpoint_of
 from lull_runtime.stores.sources import Sources
 from lull_runtime.stores.stream import Stream
 
+_HUGGING_FACE = "https://huggingface.co"
+
 
 class Origin(Protocol):
     """One blob somewhere."""
@@ -80,8 +82,7 @@ def _hugging_face(
     commit, _, file = rest.partition("/")
     if not (parts.netloc and name and commit and file):
         raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri} is not hf://ORGANISATION/NAME@COMMIT/FILE")
-    home = sources.hugging_face.rstrip("/")
-    url = f"{home}/{parts.netloc}/{name}/resolve/{commit}/{quote(unquote(file))}"
+    url = f"{_HUGGING_FACE}/{parts.netloc}/{name}/resolve/{commit}/{quote(unquote(file))}"
     token = credentials.hugging_face()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return HttpOrigin(url, uri, digest, Rules([*sources.allowed, home], home), headers)
+    return HttpOrigin(url, uri, digest, Rules([*sources.allowed, _HUGGING_FACE], _HUGGING_FACE), headers)

@@ -16,7 +16,6 @@ class Sources:
         deadline_seconds: how long one fetch may take, all tries included.
         claims: folder in which each volume claim that `pvc:` URIs name is mounted by its name; None for none.
         credentials: folder of the pool's Secret, read at each fetch; None where the pool has none.
-        hugging_face: where `hf:` URIs lead, or a mirror of it.
     """
 
     files: Path
@@ -25,4 +24,3 @@ class Sources:
     deadline_seconds: float = 600.0
     claims: Path | None = None
     credentials: Path | None = None
-    hugging_face: str = "https://huggingface.co"

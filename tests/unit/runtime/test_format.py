@@ -34,7 +34,7 @@ def reason(call) -> Reason:
 
 def test_an_artifact_reads_back_and_its_golden_tensors_too(tmp_path: Path):
     found = read_artifact(artifact(tmp_path / "m", beside={"README.md": b"# M"}))
-    assert (found.network.name, found.data, found.signed) == ("model.onnx", None, False)
+    assert (found.network.name, found.data) == ("model.onnx", None)
     assert "README.md" in found.card.files
     case = found.card.golden.cases[1]
     blob = found.golden.read_bytes()

@@ -76,8 +76,9 @@ async def _server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-def sources(tmp_path: Path, server: Server) -> Sources:
+def sources(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Sources:
     """Of a pool that may come to one server, and has credentials for it."""
+    monkeypatch.setattr("lull_runtime.stores.origin._HUGGING_FACE", f"http://{server.host}")
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / REGISTRIES).write_text(
@@ -93,7 +94,6 @@ def sources(tmp_path: Path, server: Server) -> Sources:
         tmp_path / "files",
         ["s3://bucket/", "hf://org/", "pvc://models/", f"oci://{server.host}/", f"http://{server.host}/"],
         credentials=secret,
-        hugging_face=f"http://{server.host}",
     )
 
 
