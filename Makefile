@@ -77,7 +77,7 @@ soak: tools  ## Storms and fuzzers in their long form
 	$(RUN) pytest tests/e2e --soak --timeout 3600
 
 .PHONY: mutants
-mutants: .venv/.synced  ## Break the policy in 400 places, one at a time, and see that a test fails (an hour)
+mutants: .venv/.synced  ## Break the policy in 400 places, one at a time, and see that a test fails (some ten minutes)
 	PYTHONPATH=tests $(RUN) python -m mutants
 
 .PHONY: bench
