@@ -26,8 +26,11 @@ _STEP_BYTES = 64 << 20
 _MAY_GO_ON = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED})
 """Where the same fetch may succeed later, from where this one ended."""
 
-Reserve = Callable[[int], Awaitable[None]]
-"""Makes room for a tar of so many bytes in all. Raises ModelError (TooLarge) where there is none."""
+Reserve = Callable[[int, int], Awaitable[None]]
+"""Makes room for so many bytes of a tar, which is to have so many in all, 0 where its store does not say.
+
+Raises ModelError (TooLarge) where there is none, or none for all of it.
+"""
 
 
 async def fetch(uri: str, digest: str, out: Path, sources: Sources, reserve: Reserve) -> str:
@@ -96,7 +99,7 @@ async def _receive(origin: Origin, uri: str, part: "_Part", most_bytes: int, res
             if size_bytes > reserved_bytes:
                 ahead_bytes = size_bytes + _STEP_BYTES
                 reserved_bytes = max(size_bytes, min(ahead_bytes, claimed_bytes or ahead_bytes))
-                await reserve(reserved_bytes)
+                await reserve(reserved_bytes, claimed_bytes)
             part.append(chunk)
     if part.digest == stream.digest:
         return

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,18 +184,22 @@ class Store:
         if signers:
             self._vouched.add((digest, signers))
 
-    async def _reserve(self, digest: str, tar_bytes: int) -> None:
+    async def _reserve(self, digest: str, tar_bytes: int, claimed_bytes: int) -> None:
         """Keep room for a tar and what is unpacked from it: what nobody uses leaves, the oldest first.
 
-        What has come of others that nobody fetches any more leaves before any whole one.
+        What has come of others that nobody fetches any more leaves before any whole one; and nothing leaves
+        for a tar that would not fit in the end.
 
         Who leaves is decided without a pause, so that nothing comes into use meanwhile.
         """
+        in_use = set(self._in_use())
+        self._reserved_bytes[digest] = 0
+        self._check_fits(max(tar_bytes, claimed_bytes), in_use)
         self._reserved_bytes[digest] = 2 * tar_bytes
         parts = [path for path in self._folder.glob(f"{_PART}*") if not self._is_coming(path)]
         wanted = sum(self._sizes_bytes.values()) + sum(self._reserved_bytes.values()) - self._most_bytes
         wanted += sum(path.stat().st_size for path in parts)
-        idle = sorted(self._sizes_bytes.keys() - set(self._in_use()), key=self._last_use)
+        idle = sorted(self._sizes_bytes.keys() - in_use, key=self._last_use)
         while wanted > 0 and parts:
             wanted -= parts[-1].stat().st_size
             parts.pop().unlink()
@@ -203,15 +207,18 @@ class Store:
         while wanted > 0 and idle:
             leaving.append(idle.pop(0))
             wanted -= self._sizes_bytes[leaving[-1]]
-        if wanted > 0:
+        scratches = [self._set_aside(old) for old in leaving]
+        for scratch in scratches:
+            await asyncio.to_thread(shutil.rmtree, scratch)
+
+    def _check_fits(self, tar_bytes: int, in_use: Set[str]) -> None:
+        stays = sum(self._sizes_bytes[digest] for digest in in_use & self._sizes_bytes.keys())
+        if stays + sum(self._reserved_bytes.values()) + 2 * tar_bytes > self._most_bytes:
             raise ModelError(
                 Reason.TOO_LARGE,
                 f"{tar_bytes} bytes, twice while it is unpacked, do not fit this host's disk beside the "
                 "models it serves",
             )
-        scratches = [self._set_aside(old) for old in leaving]
-        for scratch in scratches:
-            await asyncio.to_thread(shutil.rmtree, scratch)
 
     def _set_aside(self, digest: str) -> Path:
         scratch = self._scratch()

@@ -90,7 +90,7 @@ class Store:
         self.server.start()
 
 
-async def plenty(size_bytes: int) -> None:
+async def plenty(size_bytes: int, claimed_bytes: int) -> None:
     """Room for everything."""
 
 

@@ -64,7 +64,7 @@ def sources(tmp_path: Path, server: Server) -> Sources:
     return Sources(tmp_path / "files", ["file:///", f"http://127.0.0.1:{server.port}/models/"])
 
 
-async def plenty(size_bytes: int) -> None:
+async def plenty(size_bytes: int, claimed_bytes: int) -> None:
     """Room for everything."""
 
 
@@ -145,7 +145,7 @@ async def test_room_is_reserved_before_it_is_taken(server, sources, tmp_path):
 
     asked: list[int] = []
 
-    async def reserve(size_bytes: int) -> None:
+    async def reserve(size_bytes: int, claimed_bytes: int) -> None:
         asked.append(size_bytes)
 
     (sources.files / "m.tar").write_bytes(CONTENT)
@@ -158,7 +158,7 @@ async def test_room_is_reserved_before_it_is_taken(server, sources, tmp_path):
 
 
 async def test_a_full_disk_is_not_the_source_s_fault(server, sources, tmp_path):
-    async def full(size_bytes: int) -> None:
+    async def full(size_bytes: int, claimed_bytes: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (sources.files / "m.tar").write_bytes(CONTENT)
@@ -241,7 +241,7 @@ async def test_a_length_that_a_server_merely_claims_takes_no_room(server, source
 
     asked: list[int] = []
 
-    async def reserve(size_bytes: int) -> None:
+    async def reserve(size_bytes: int, claimed_bytes: int) -> None:
         asked.append(size_bytes)
         raise LetGoError
 

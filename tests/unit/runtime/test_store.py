@@ -96,6 +96,21 @@ async def test_what_has_come_of_a_fetch_that_broke_off_leaves_before_any_whole_m
     assert (kept.store.has(first), part.exists()) == (True, False)
 
 
+async def test_nothing_leaves_for_what_would_not_fit_in_the_end(kept: Kept, monkeypatch):
+    first = await kept.get("a")
+    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+    part.write_bytes(bytes(SIZE_BYTES))
+
+    async def large(uri, digest, out, sources, reserve):
+        await reserve(SIZE_BYTES, 2 * SIZE_BYTES)
+
+    monkeypatch.setattr(store_module, "fetch", large)
+    with pytest.raises(ModelError) as caught:
+        await kept.get("z")
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert (kept.store.has(first), part.exists()) == (True, True)
+
+
 async def test_what_a_fetch_takes_up_again_is_nobody_s_room(kept: Kept, monkeypatch):
     coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
     taken_up = f"sha256:{'0' * 64}"

@@ -97,7 +97,7 @@ def sources(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-async def plenty(size_bytes: int) -> None:
+async def plenty(size_bytes: int, claimed_bytes: int) -> None:
     """Room for everything."""
 
 

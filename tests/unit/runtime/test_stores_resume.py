@@ -74,7 +74,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-async def plenty(size_bytes: int) -> None:
+async def plenty(size_bytes: int, claimed_bytes: int) -> None:
     """Room for everything."""
 
 
