@@ -53,12 +53,16 @@ _NO_USER = (
     "!self.matches('^[a-z0-9]+://[^/]*@')",
     "prefix must hold no user or password: they belong into the Secret that spec.credentials names",
 )
+_NO_DETOUR = (
+    "!self.matches('^[a-z0-9]+://[^/]*/(.*/)?(/|[.]{1,2}(/|$))')",
+    "prefix must be written without '//', '.' and '..' in its path: no model is beneath such a one",
+)
 _CLAIM = (
     "!self.startsWith('pvc:') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/.*)?$')",
     "a pvc: prefix is pvc://CLAIM/FOLDER, the claim one in the hosts' namespace",
 )
 Allowed = Annotated[
-    str, Field(min_length=1, max_length=2048, json_schema_extra=rules(_SCHEME, _NO_USER, _CLAIM))
+    str, Field(min_length=1, max_length=2048, json_schema_extra=rules(_SCHEME, _NO_USER, _NO_DETOUR, _CLAIM))
 ]
 """A URI prefix; the claims that `pvc:` ones name are volumes of the hosts' pods."""
 
@@ -100,7 +104,7 @@ class Trust(Model):
 
     prefix: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Where the artifact is: a URI prefix, as in `allow.uris`.",
-        json_schema_extra=rules(_SCHEME, _NO_USER),
+        json_schema_extra=rules(_SCHEME, _NO_USER, _NO_DETOUR),
     )
     namespaces: Annotated[list[Dns1123Label], Field(max_length=32)] = Field(
         default=[], description="Whose services it is for; an empty list is for all."

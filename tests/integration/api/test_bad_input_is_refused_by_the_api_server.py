@@ -171,6 +171,8 @@ def test_idle_after_with_a_floor_of_replicas_is_refused(api_server: Cluster) -> 
         ("spec.trust", [], "spec.trust"),
         ("spec.trust", trust(prefix="https://me:pw@models.example/"), "Secret that spec.credentials names"),
         ("spec.trust", trust(prefix="registry.example/"), "prefix must begin with a scheme"),
+        ("spec.trust", trust(prefix="oci://registry.example//models/"), "without '//', '.' and '..'"),
+        ("spec.trust", trust(prefix="pvc://models/a/."), "without '//', '.' and '..'"),
         ("spec.trust", trust(namespaces=["Demo"]), "spec.trust[0].namespaces[0]"),
         ("spec.trust", trust(signedBy=[{"name": "me", "publicKey": "ssh-ed25519 AAAA"}]), "in PEM"),
         ("spec.trust", trust(signedBy=[{"name": "me", "publicKey": private_key()}]), "in PEM"),
