@@ -21,6 +21,8 @@ MEDIAN_SILENCE_SECONDS = 71.0
 """Published of the trace that TAIL_EXPONENT is of."""
 MOST_WORTH_SECONDS = 86_400.0
 """One request is never worth more than a host for a day."""
+LEAST_WORTH_SECONDS = 1.0
+"""Nor less than this, though it may take no time to start and to load."""
 FIRST_RATE = 0.05
 """How much a delayed request raises the price at first …"""
 LAST_RATE = 0.002
@@ -84,7 +86,8 @@ def repriced(price: Price, market: Market, requests: int, delayed: int, floor_se
     allowed = requests * market[1] / 100
     rate = max(LAST_RATE, 1 / (1 / FIRST_RATE + TAIL_EXPONENT * price.allowed))
     moved = price.moved + rate * (delayed - allowed)
-    most, least = log(MOST_WORTH_SECONDS / price.worth_seconds), log(floor_seconds / price.worth_seconds)
+    most = log(MOST_WORTH_SECONDS / price.worth_seconds)
+    least = log(max(LEAST_WORTH_SECONDS, floor_seconds) / price.worth_seconds)
     moved = min(most, max(least, moved))
     told = abs(moved) >= log(1 + STEP)
     worth = price.worth_seconds * exp(moved) if told else price.worth_seconds

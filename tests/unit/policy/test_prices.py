@@ -11,6 +11,7 @@ from lull.policy.power import PowerProfile
 from lull.policy.prices import (
     FIRST_RATE,
     LAST_RATE,
+    LEAST_WORTH_SECONDS,
     MOST_WORTH_SECONDS,
     STEP,
     Price,
@@ -109,6 +110,7 @@ def test_a_price_has_bounds():
     assert repriced(first, POOL, 10_000, 10_000, 60.0).worth_seconds == pytest.approx(MOST_WORTH_SECONDS)
     assert repriced(first, POOL, 100_000, 0, 60.0).worth_seconds == pytest.approx(60.0)
     assert repriced(first, POOL, 40_000, 40_000, 60.0).worth_seconds == pytest.approx(MOST_WORTH_SECONDS)
+    assert repriced(first, POOL, 100_000, 0, 0.0).worth_seconds == pytest.approx(LEAST_WORTH_SECONDS)
 
 
 def test_totals_that_fell_are_those_of_another_and_change_no_price():
