@@ -95,7 +95,7 @@ def missing_pods(draft: Draft) -> list[CreatePod]:
 def cost(draft: Draft, host: Host) -> float:
     """Return what a host costs, in host-seconds per second: more where its node could be off without it."""
     pool = draft.fleet.pools.get(host.pool)
-    if pool is None or pool.profile is None or not (host.node and pool.profile.node_watts):
+    if pool is None or not _may_free_node(draft, host):
         return 1.0
     if any(other.node == host.node and other.name != host.name for other in draft.hosts.values()):
         return 1.0
