@@ -288,14 +288,17 @@ def _kubernetes_ldflags() -> str:
     return " ".join(f"-X k8s.io/component-base/version.{k}={v}" for k, v in facts.items())
 
 
+def _requires(module: str, version: str, go: str = "1.25") -> Callable[[Path, Progress], str]:
+    """The go.mod of a tool that builds as it is released."""
+    return lambda _go, _progress: f"module lull.dev/toolchain\ngo {go}\nrequire {module} v{version}\n"
+
+
 ETCD = Tool(
     name="etcd",
     version=ETCD_VERSION,
     packages={"etcd": "go.etcd.io/etcd/server/v3"},
     ldflags="",
-    go_mod=lambda _go, _progress: (
-        f"module lull.dev/toolchain\ngo 1.24\nrequire go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n"
-    ),
+    go_mod=_requires("go.etcd.io/etcd/server/v3", ETCD_VERSION, go="1.24"),
 )
 
 KUBERNETES = Tool(
@@ -315,10 +318,7 @@ PROMETHEUS = Tool(
     packages={name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
     ldflags=f"-X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
     # As a module, 3.11.3 is v0.311.3.
-    go_mod=lambda _go, _progress: (
-        "module lull.dev/toolchain\ngo 1.25\n"
-        f"require github.com/prometheus/prometheus v{PROMETHEUS_VERSION.replace('3.', '0.3', 1)}\n"
-    ),
+    go_mod=_requires("github.com/prometheus/prometheus", PROMETHEUS_VERSION.replace("3.", "0.3", 1)),
     # Of the ways to find targets, the one that the local cluster has: the clouds' are most of the build.
     tags="remove_all_sd,enable_kubernetes_sd",
 )
@@ -328,10 +328,7 @@ REGISTRY = Tool(
     version=REGISTRY_VERSION,
     packages={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
     ldflags="",
-    go_mod=lambda _go, _progress: (
-        "module lull.dev/toolchain\ngo 1.25\n"
-        f"require github.com/distribution/distribution/v3 v{REGISTRY_VERSION}\n"
-    ),
+    go_mod=_requires("github.com/distribution/distribution/v3", REGISTRY_VERSION),
 )
 
 VERSITYGW = Tool(
@@ -339,9 +336,7 @@ VERSITYGW = Tool(
     version=VERSITYGW_VERSION,
     packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
     ldflags="",
-    go_mod=lambda _go, _progress: (
-        f"module lull.dev/toolchain\ngo 1.25\nrequire github.com/versity/versitygw v{VERSITYGW_VERSION}\n"
-    ),
+    go_mod=_requires("github.com/versity/versitygw", VERSITYGW_VERSION),
 )
 
 
