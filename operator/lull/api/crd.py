@@ -184,9 +184,18 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         kept["items"] = item if kept.get("x-kubernetes-list-type") == "map" else _without_defaults(item)
     if isinstance(node.get("additionalProperties"), dict):
         kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    if "default" in kept:
+        kept["default"] = _without_nulls(kept["default"])
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
     return kept
+
+
+def _without_nulls(default: Any) -> Any:
+    """Return a default without what it leaves unset: to the API server null is a value, and a wrong one."""
+    if not isinstance(default, dict):
+        return default
+    return {name: _without_nulls(value) for name, value in default.items() if value is not None}
 
 
 def _without_defaults(item: Schema) -> Schema:

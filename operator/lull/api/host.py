@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lull.api.meta import (
     Conditions,
+    Digest,
     Dns1123Label,
     Duration,
     Model,
@@ -45,6 +46,14 @@ class HostModel(Model):
     )
 
 
+class StagedArtifact(Model):
+    """An artifact that is fetched before it is needed."""
+
+    uri: Annotated[str, Field(max_length=2048)] = Field(description="Where the artifact is.")
+    digest: Digest = Field(description="What it must hash to.")
+    service: ServiceKey = Field(description="The ModelService that it is for, as namespace/name.")
+
+
 class ModelHostSpec(Model):
     """What the host should hold. Written by the controller alone."""
 
@@ -55,6 +64,9 @@ class ModelHostSpec(Model):
     )
     vacate: Text | None = Field(
         None, description="Why it is being emptied: its models move to other hosts, then it is let go."
+    )
+    stage: Annotated[list[StagedArtifact], Field(max_length=64)] = Field(
+        default=[], description="What its node should keep ready, the most wanted first."
     )
 
 
@@ -179,6 +191,9 @@ class ModelHostStatus(Model):
         default=[], description="What became of its placements."
     )
     accelerator: AcceleratorStatus | None = None
+    staged: Annotated[list[Digest], Field(max_length=256)] = Field(
+        default=[], description="Artifacts that its node keeps ready."
+    )
     busy_percent: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Time that its models computed, in percent of the last window, together."
     )

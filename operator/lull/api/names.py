@@ -20,6 +20,13 @@ ANNOTATION_USED = f"{GROUP}/used"
 ANNOTATION_EMPTY_SINCE = f"{GROUP}/empty-since"
 """On a Node that has had hosts and has none: since when. For people and tools that take nodes away by it."""
 
+ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
+"""On a ModelService, its user's word on a rollout: `promote REVISION` or `abort REVISION`."""
+ANNOTATION_EVALUATED = f"{GROUP}/evaluated"
+"""On a ModelService, what `lull evaluate` found of a revision: `REVISION ACCURACY`, in percent."""
+REVISION_HEADER = "x-lull-revision"
+"""On an answer: the revision that gave it. On a request: the one of a rollout that is to give it."""
+
 TRITON_HTTP_PORT = 8000
 TRITON_GRPC_PORT = 8001
 TRITON_METRICS_PORT = 8002

@@ -127,6 +127,21 @@ class Credentials(Model):
     )
 
 
+class Staging(Model):
+    """Where the hosts of one node keep artifacts together, so that a wake downloads nothing."""
+
+    claim_name: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+    ] = Field(
+        description="A PersistentVolumeClaim (ReadWriteMany) in the hosts' namespace whose volume is a "
+        "folder of each node's own disk (hostPath, without node affinity), owned by user 65532."
+    )
+    size: Quantity = Field(
+        description="How much of each node's folder may be filled; what was not used for longest goes first.",
+        json_schema_extra=rules(("quantity(self).isGreaterThan(quantity('0'))", "size must be above zero")),
+    )
+
+
 class Power(Model):
     """The power model of a host without a sensor, in watts; defaults by product."""
 
@@ -199,6 +214,11 @@ class ModelPoolSpec(Model):
     )
     credentials: Credentials | None = Field(
         None, description="How hosts show stores who they are; if unset, they say nothing."
+    )
+    staging: Staging | None = Field(
+        None,
+        description="Where the hosts of one node keep artifacts together; if unset, each keeps its own, "
+        "as long as it lives.",
     )
     idle_clocks: Literal["Low", "Default"] = Field(
         "Default", description="Low sets CUDA_DISABLE_PERF_BOOST=1 (driver 580.105 or newer)."

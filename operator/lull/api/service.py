@@ -167,13 +167,53 @@ class ScheduleEntry(Model):
     min: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Replicas kept while it is open.")
 
 
-class Rollout(Model):
-    """How a new revision takes over."""
+class Analysis(Model):
+    """What a new revision must not do worse than the old one, by more than this."""
 
-    steps: Annotated[list[Percent], Field(min_length=1, max_length=16)] = Field(
-        default=[100], description="Share of requests that the new revision gets, step by step, in percent."
+    min_requests: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        50,
+        description="Requests that the new revision must have answered at a step, or compared answers in "
+        "shadow, before the next step; a clearly bad one is stopped earlier.",
     )
-    interval: Duration = Field("5m", description="Time between two steps.")
+    error_percent: Percent = Field(
+        1, description="Percentage points by which more of its requests may fail than of the old one's."
+    )
+    latency_percent: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        50, description="How much slower its p95 may be than the old one's, in percent."
+    )
+    disagree_percent: Percent = Field(
+        5, description="Share of shadowed requests that it may answer otherwise than the old one."
+    )
+    min_accuracy_percent: Percent | None = Field(
+        None, description="Accuracy that `lull evaluate --record` must have found before it gets any traffic."
+    )
+
+
+class Rollout(Model):
+    """How a new revision takes over; one that fails to load or to validate never does."""
+
+    steps: Annotated[
+        list[Annotated[int, Field(ge=1, le=100)]],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra=rules(("self.isSorted()", "steps must not fall: each gives it more traffic")),
+        ),
+    ] = Field(
+        default=[100],
+        description="Share of requests that the new revision gets, step by step, in percent; after the last "
+        "it gets them all. [100]: all of them at once, as soon as it is ready and has been validated.",
+    )
+    pause: Duration = Field("5m", description="How long each step lasts at least, and the shadow's.")
+    shadow_percent: Percent = Field(
+        0,
+        description="Share of the old revision's requests that the new one is asked too before it gets any: "
+        "its answers are compared and counted, and no client sees them.",
+    )
+    history: Annotated[int, Field(ge=1, le=10)] = Field(
+        5, description="Former revisions that the status keeps, for `kubectl lull rollout undo`."
+    )
+    analysis: Analysis = Field(default=Analysis(), description="What stops it, and what it waits for.")
 
 
 class ModelServiceSpec(Model):
@@ -218,11 +258,66 @@ class RevisionStatus(Model):
 
     name: Annotated[str, Field(max_length=63)] = Field(description="Names it by what the spec's model says.")
     digest: Annotated[str, Field(max_length=71)] = Field("", description="What the artifact hashes to.")
+    uri: Annotated[str, Field(max_length=2048)] = Field("", description="Where its artifact is.")
+    format: Annotated[str, Field(max_length=32)] = Field("Auto", description="What its artifact is.")
+    model_name: Annotated[str, Field(max_length=63)] = Field("", description="Its model's name on the wire.")
+    state: Literal["Serving", "Candidate", "Superseded", "Rejected", "Aborted"] = Field(
+        "Serving",
+        description="Serving: the stable one. Candidate: being rolled out. Superseded: it has served. "
+        "Rejected: it did not pass. Aborted: its user took it back.",
+    )
+    reason: Annotated[str, Field(max_length=128)] = Field("", description="Why it was rejected, in one word.")
+    message: Text | None = Field(None, description="Why it was rejected, in a sentence.")
+    since: Time | None = Field(None, description="When it came to this state.")
     percent: Percent = Field(description="Share of the traffic.")
     ready: bool = Field(description="Whether a replica of it answers.")
     memory: Quantity | None = Field(
         None,
         description="What one replica took when it was last loaded; packing reserves it while it sleeps.",
+    )
+
+
+class RevisionTraffic(Model):
+    """What a revision was asked during the present step, as the gateways saw it."""
+
+    revision: Annotated[str, Field(max_length=63)] = Field(description="Names the revision.")
+    requests: Annotated[int, Field(ge=0)] = Field(0, description="Requests that it was asked.")
+    failures: Annotated[int, Field(ge=0)] = Field(
+        0, description="Those that it failed; its client did not notice where the old one then answered."
+    )
+    p95: Duration | None = Field(None, description="95 of 100 of its answers took no longer.")
+    compared: Annotated[int, Field(ge=0)] = Field(0, description="Answers compared in shadow.")
+    differed: Annotated[int, Field(ge=0)] = Field(0, description="Those that were other ones.")
+
+
+class RolloutStatus(Model):
+    """How the newest revision takes over, or what became of it."""
+
+    stable: Annotated[str, Field(max_length=63)] = Field(description="The revision that gets the rest.")
+    candidate: Annotated[str, Field(max_length=63)] = Field(description="The revision that is rolled out.")
+    phase: Literal[
+        "Validating",
+        "Shadowing",
+        "Stepping",
+        "Promoting",
+        "Swapping",
+        "Promoted",
+        "Rejected",
+        "Aborted",
+    ] = Field(
+        description="Validating: it is loaded and tried. Shadowing: it is asked what the old one is asked. "
+        "Stepping: it gets its share. Promoting: its other replicas are loaded. Swapping: there is no room "
+        "for both, so the old one goes first, and comes back if it fails."
+    )
+    percent: Percent = Field(0, description="Share of the requests that it gets now.")
+    shadow_percent: Percent = Field(
+        0, description="Share of the old one's requests that it is asked too, now."
+    )
+    step: Annotated[int, Field(ge=0, le=16)] = Field(0, description="Which of the steps it is at; 0: before.")
+    since: Time | None = Field(None, description="Since when it is in this phase, at this step.")
+    message: Text | None = Field(None, description="What it waits for, or why it ended, in a sentence.")
+    traffic: Annotated[list[RevisionTraffic], Field(max_length=2, json_schema_extra=list_map("revision"))] = (
+        Field(default=[], description="What both were asked during this step.")
     )
 
 
@@ -434,7 +529,8 @@ class ModelServiceStatus(Model):
     )
     revisions: (
         Annotated[list[RevisionStatus], Field(max_length=16, json_schema_extra=list_map("name"))] | None
-    ) = Field(None, description="The revisions that get traffic.")
+    ) = Field(None, description="The revisions that get traffic, and what became of former ones.")
+    rollout: RolloutStatus | None = None
     replicas: ReplicaStatus | None = None
     ready_replicas: Annotated[str, Field(max_length=16)] | None = Field(
         None, description="`ready/desired`, for the printer column."
