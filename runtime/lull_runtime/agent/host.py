@@ -345,6 +345,7 @@ class Host:
         if was_short:
             placement.message = None
         placement.phase = Phase.WAITING
+        self._on_change(False)  # its load may be far off: Triton may be down, or load another
 
     async def _load(self, placement: Placement, model: Model) -> None:
         name = placement.want.name

@@ -21,7 +21,15 @@ from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Store
-from lull_runtime.agent.triton import Signature, Tensor, Triton, TritonError, TritonTimeoutError, Usage
+from lull_runtime.agent.triton import (
+    Signature,
+    Tensor,
+    Triton,
+    TritonDownError,
+    TritonError,
+    TritonTimeoutError,
+    Usage,
+)
 from lull_runtime.agent.validation import _counted
 from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.measure.power import PowerProfile
@@ -35,6 +43,7 @@ class FakeTriton:
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
+        self.up = True
         self.calls: list[str] = []
         self.on_load: Callable[[str], None] = lambda name: None
         self.counts: dict[str, Usage] = {}
@@ -44,12 +53,14 @@ class FakeTriton:
         self.may_unload.set()
 
     async def live(self) -> bool:
-        return True
+        return self.up
 
     async def index(self) -> dict[str, str]:
         return dict(self.states)
 
     async def usage(self, name: str = "") -> dict[str, Usage]:
+        if not self.up:
+            raise TritonDownError("connection refused")
         return await self.on_usage()
 
     async def counted(self) -> dict[str, Usage]:
@@ -79,8 +90,10 @@ class Reporter:
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.told_watts: list[float] = []
+        self.on_notify: Callable[[], None] = lambda: None
 
     def notify(self, urgent: bool) -> None:
+        self.on_notify()
         power = self.meter.power()
         assert power is not None
         self.told_watts.append(power.draw.total / 1e6)
@@ -548,3 +561,15 @@ async def test_what_left_while_no_agent_lived_leaves_with_its_last_totals_told(t
     assert not after.meter.accounts
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_model_that_is_fetched_while_triton_is_down_is_told_to_wait_for_its_load(world: World):
+    told: list[str | None] = []
+    world.reporter.on_notify = lambda: told.append(world.state("a-1"))
+    world.triton.up = False
+    world.host.set_desired([world.model("a")])
+    assert told == ["Fetching"]
+    await eventually(lambda: world.host.placements["a-1"].phase is Phase.WAITING)
+    assert told[-1] == "Loading", "nothing else happens until Triton is back"
+    world.triton.up = True
+    await eventually(lambda: told[-1] == "Ready")
