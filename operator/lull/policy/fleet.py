@@ -13,6 +13,8 @@ from lull.policy.power import PowerProfile
 
 DEFAULT_MODEL_BYTES = 2**30
 """What a model is assumed to take that nobody declared and nothing has measured yet."""
+CANDIDATE_MARK = "~"
+"""Between the key of a service and the revision of its candidate; no name has it."""
 
 
 class State(StrEnum):
@@ -107,6 +109,10 @@ class Service:
     percentile: int = 99
     delayed_percent: int | None = None
     """Its own objective; None: it counts towards its pool's."""
+    follows: str = ""
+    """The key of the service whose candidate this is; empty for a service of its own."""
+    share_percent: int = 100
+    """Of the replicas of the service that it follows."""
 
     @property
     def namespace(self) -> str:
@@ -339,6 +345,11 @@ class Fleet:
         for host in self.hosts.values():
             for placement in host.placements:
                 yield host, placement
+
+
+def candidate_key(key: str, revision: str) -> str:
+    """Return the key of the candidate of a service."""
+    return f"{key}{CANDIDATE_MARK}{revision}"
 
 
 def namespace_of(key: str) -> str:
