@@ -1,11 +1,10 @@
 """How requests wait: bounded in number and time, woken by one write, and never left behind."""
 
 import asyncio
-import time
 
 import aiohttp
 
-from integration.gateway.harness import DOMAIN, Upstream, until
+from integration.gateway.harness import DEADLINE_SECONDS, DOMAIN, Upstream, until
 from lull.api.names import DELAYED_SECONDS
 from lull.gateway import main
 from lull.gateway.view import Lease
@@ -39,14 +38,17 @@ async def test_above_the_limit_the_answer_is_503_at_once_with_retry_after(gatewa
 
 
 async def test_a_hold_ends_at_its_timeout_with_what_is_known(gateway):
+    gateway.service("review", hold={"timeout": "60s", "max": 2})
     gateway.service("digits", hold={"timeout": "300ms", "max": 2})
-    start = time.monotonic()
-    status, headers, body = await gateway.infer()
-    assert 0.3 <= time.monotonic() - start < 2
+    longer = asyncio.create_task(gateway.infer("review"))
+    shorter = asyncio.create_task(gateway.infer())
+    await until(lambda: gateway.pilot.holding == 2, "both are held")
+    status, headers, body = await asyncio.wait_for(shorter, DEADLINE_SECONDS)
     assert (status, headers["retry-after"]) == (503, "5")
     assert "did not wake within 0.3 s" in body["error"]
-    assert not set(gateway.pilot.held())
-    assert gateway.pilot.delays.totals() == {"demo/digits": 1}
+    assert set(gateway.pilot.held()) == {"demo/review"}
+    assert gateway.pilot.delays.totals()["demo/digits"] == 1
+    longer.cancel()
 
 
 async def test_a_suspended_service_is_refused_and_not_demanded(gateway):
@@ -110,26 +112,17 @@ async def test_requests_are_spread_over_all_replicas(gateway, upstream):
         await second.stop()
 
 
-async def test_the_pilot_adds_little_to_a_wake(gateway, upstream):
-    """From the model's Ready event to the request at the model: the design's target is 5 ms."""
+async def test_each_of_many_wakes_in_a_row_is_demanded_and_answered_once(gateway, upstream):
     gateway.service("digits")
-    ready, demand = [], []
-    for epoch in range(1, 31):
-        start = time.monotonic()
+    for epoch in range(1, 6):
         request = asyncio.create_task(gateway.infer())
         await until(lambda: gateway.pilot.holding, "held")
-        demand.append(gateway.journal.urgent_at[-1] - start)
-        event = time.monotonic()
+        assert len(gateway.journal.urgent_at) >= epoch
         gateway.host(upstream.address, placement("digits-1", "demo/digits", epoch=epoch))
         assert (await request)[0] == 200
-        ready.append(time.monotonic() - event)
+        assert len(upstream.seen) == epoch
         gateway.host(upstream.address, placement("digits-1", "demo/digits", epoch=epoch, state="Draining"))
         await until(lambda e=epoch: f"digits-1.{e}" in set(gateway.pilot.drained()), "drained")
-    ready.sort()
-    demand.sort()
-    print(f"Ready to answered: p50 {ready[15] * 1e3:.1f} ms, worst {ready[-1] * 1e3:.1f} ms")
-    print(f"sent to demanded: p50 {demand[15] * 1e3:.1f} ms, worst {demand[-1] * 1e3:.1f} ms")
-    assert ready[15] < 0.05
 
 
 async def test_one_bad_object_stops_nothing(gateway, upstream):
@@ -208,10 +201,12 @@ async def test_a_request_held_under_an_old_name_does_not_wake_into_a_neighbour(g
 async def test_a_leaving_gateway_waits_to_be_noticed_and_for_its_held_requests(
     gateway, upstream, monkeypatch
 ):
-    monkeypatch.setattr(main, "_LEAVE_SECONDS", 0.5)
-    start = time.monotonic()
-    await main.drain(gateway.settings)
-    assert 0.5 <= time.monotonic() - start < 5
+    monkeypatch.setattr(main, "_LEAVE_SECONDS", 60)
+    unnoticed = asyncio.create_task(main.drain(gateway.settings))
+    assert not (await asyncio.wait({unnoticed}, timeout=0.5))[0]
+    unnoticed.cancel()
+    monkeypatch.setattr(main, "_LEAVE_SECONDS", 0)
+    await asyncio.wait_for(main.drain(gateway.settings), DEADLINE_SECONDS)
     gateway.service("digits")
     request = asyncio.create_task(gateway.infer())
     await until(lambda: gateway.pilot.holding, "held")
@@ -219,4 +214,4 @@ async def test_a_leaving_gateway_waits_to_be_noticed_and_for_its_held_requests(
     assert not (await asyncio.wait({leaving}, timeout=1.5))[0]
     gateway.host(upstream.address, placement("digits-1", "demo/digits"))
     assert (await request)[0] == 200
-    await asyncio.wait_for(leaving, 5)
+    await asyncio.wait_for(leaving, DEADLINE_SECONDS)
