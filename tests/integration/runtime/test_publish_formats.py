@@ -23,7 +23,7 @@ from lull_runtime.artifact.tar import Bounds, digest_of, unpack
 from lull_runtime.artifact.trust import Signer
 from lull_runtime.publish.check import runner
 from lull_runtime.publish.forms import Array, made_up, open_form
-from lull_runtime.publish.labelled import classes_of
+from lull_runtime.quality.measures import classes_of
 
 TINY_SHAPE = (25, 4)
 

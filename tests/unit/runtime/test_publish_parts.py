@@ -10,7 +10,7 @@ from lull_runtime.publish import optimise, trial
 from lull_runtime.publish.errors import NotPublishableError
 from lull_runtime.publish.forms import name_of
 from lull_runtime.publish.kinds import Change
-from lull_runtime.publish.labelled import Labelled, agreement, classes_of, read_labelled
+from lull_runtime.publish.labelled import Labelled, agreement, read_labelled, read_labelled_file
 from lull_runtime.publish.training import read_training
 from lull_runtime.publish.trial import Trial, TrialError, run_apart
 
@@ -112,12 +112,6 @@ def test_another_csv_is_refused(text: str, tmp_path: Path):
         read_training(str(tmp_path / "emissions.csv"))
 
 
-def test_classes_are_labels_largest_entries_or_halves():
-    assert classes_of(np.array([[0.1, 0.9], [0.8, 0.2]])).tolist() == [1, 0]
-    assert classes_of(np.array([[7], [2]])).tolist() == [7, 2]
-    assert classes_of(np.array([[0.7], [0.2]])).tolist() == [1, 0]
-
-
 def test_numbers_agree_within_a_twentieth_of_the_largest():
     original = {"output": np.array([[10.0], [5.0]])}
     assert agreement({"output": np.array([[10.4], [5.6]])}, original) == 0.5
@@ -131,6 +125,18 @@ def test_labelled_rows_that_do_not_fit_are_refused(x, y, tmp_path: Path):
     np.savez(tmp_path / "l.npz", x=x, y=y)
     with pytest.raises(NotPublishableError):
         read_labelled(tmp_path / "l.npz")
+
+
+def test_the_inputs_of_a_labelled_file_go_by_name_and_the_only_one_may_be_x(tmp_path: Path):
+    x = np.zeros((3, 2), np.float32)
+    np.savez(tmp_path / "l.npz", x=x, ids=np.zeros((3, 1), np.int64), other=np.zeros(5), y=[0, 1, 0])
+    file = read_labelled_file(tmp_path / "l.npz")
+    assert list(file.inputs(["ids", "x"])) == ["ids", "x"]
+    assert file.inputs(["image"])["image"].shape == (3, 2)
+    with pytest.raises(NotPublishableError, match="has no mask, only x, ids, other"):
+        file.inputs(["ids", "mask"])
+    with pytest.raises(NotPublishableError, match="as many rows"):
+        file.inputs(["other"])
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path):

@@ -1,0 +1,1 @@
+"""How good a network is, and why it answers as it does."""
