@@ -13,6 +13,7 @@ from bench import (
     few_hosts,
     hot_path,
     levels,
+    load_time,
     local_start,
     packing,
     plan_speed,
@@ -38,8 +39,10 @@ def main() -> int:
     step("hosts that Lull, its peers and perfect foresight keep on a trace")
     figures += few_hosts.measure()
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:
-        step("publishing by form, and loading ONNX beside PyTorch's programs")
-        figures += publish_time.measure(Path(folder))
+        step("publishing by form")
+        figures += publish_time.measure(_within(folder, "publish"))
+        step("loads and answers of ONNX beside PyTorch's programs, on one Triton")
+        figures += load_time.measure(_within(folder, "load"))
         step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
         figures += hot_path.measure(Path(folder))
         step("the start of a local cluster")
@@ -69,6 +72,12 @@ async def _on_a_cluster(cluster) -> list[Figure]:
             step(what)
             figures += await part(lull)
         return figures
+
+
+def _within(folder: str, name: str) -> Path:
+    made = Path(folder) / name
+    made.mkdir()
+    return made
 
 
 def step(text: str) -> None:

@@ -1,31 +1,27 @@
-"""How long publishing takes by form, once its framework is imported; and the load of ONNX beside PyTorch's.
+"""How long publishing takes by form, once its framework is imported.
 
-Networks begin with random weights: neither the time of an export nor that of a load depends on them.
+Networks begin with random weights: the time of an export does not depend on them.
 """
 
-import io
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import torch
 
 from bench.figures import Figure
 from lull_runtime.publish.export import publish_form
 from lull_runtime.publish.forms import Array, Form, example_of, made_up, open_form
-from lull_runtime.publish.from_torch import exported_program, from_module
+from lull_runtime.publish.from_torch import exported_program
 from lull_runtime.publish.keras_samples import dense, lstm
 from lull_runtime.publish.simple_cnn import SimpleCNN
-from lull_runtime.publish.trial import run_trial
 
 SHAPE = (25, 1, 32, 32)
-TURNS = 3
 
 
 def measure(folder: Path) -> list[Figure]:
-    """Return the time of each form, and of loads in fresh processes, import of the runtime included."""
+    """Return the time of each form."""
     image = made_up(SHAPE)
     network = SimpleCNN().eval()
     weights, script, program = folder / "w.pt", folder / "script.pt", folder / "program.pt2"
@@ -48,11 +44,10 @@ def measure(folder: Path) -> list[Figure]:
     }
     # What PyTorch's exporter and Keras import and set up on first use is nobody's in particular.
     _publish(lambda: open_form(str(h5)), None, folder)
-    figures = [
+    return [
         Figure(f"publish {name}", _publish(opened, example, folder), "s")
         for name, (opened, example) in forms.items()
     ]
-    return [*figures, _loads(network, image)]
 
 
 def _publish(opened: Callable[[], Form], example: Array | None, folder: Path) -> float:
@@ -61,28 +56,3 @@ def _publish(opened: Callable[[], Form], example: Array | None, folder: Path) ->
     rows = example if example is not None else example_of(form.inputs)
     publish_form(form, rows, "bench", folder / "bench.tar")
     return time.perf_counter() - began
-
-
-def _loads(network: torch.nn.Module, image: Array) -> Figure:
-    form = from_module(network, "bench", None, image)
-    program = exported_program(network, image[:3])
-    onnx, _, _ = form.to_served(image[:3], ["output"])
-    batches = [{"input": image[:1]}]
-    pt2 = _pt2(program)
-    seconds = {
-        served: median(run_trial(content, served, batches).measured.load_seconds for _ in range(TURNS))
-        for served, content in (("onnx", onnx), ("pt2", pt2))
-    }
-    return Figure(
-        f"load of SimpleCNN as ONNX, median of {TURNS}",
-        seconds["onnx"],
-        "s",
-        "as .pt2 by PyTorch",
-        seconds["pt2"],
-    )
-
-
-def _pt2(program: torch.export.ExportedProgram) -> bytes:
-    out = io.BytesIO()
-    torch.export.save(program, out)
-    return out.getvalue()

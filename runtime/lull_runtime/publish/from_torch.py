@@ -96,7 +96,7 @@ def served(
             f"ONNX cannot express it ({_first(error)}): it is shipped as model.pt2, which takes seconds "
             "longer to load"
         )
-        return _pt2(program), "pt2", [note]
+        return as_pt2(program), "pt2", [note]
 
 
 def stripped(model: onnx.ModelProto) -> bytes:
@@ -183,7 +183,8 @@ def _onnx(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> byte
     return stripped(exported.model_proto)
 
 
-def _pt2(program: torch.export.ExportedProgram) -> bytes:
+def as_pt2(program: torch.export.ExportedProgram) -> bytes:
+    """Return a program as the bytes of `model.pt2`, without what it notes about the source it came from."""
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             for key in _TRACES:

@@ -2,11 +2,6 @@
 
 import asyncio
 import os
-import random
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,39 +21,13 @@ from lull_runtime.agent.settings import control_key
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
 from lull_runtime.artifact.pack import pack_repository
-from lull_runtime.backend.install import install
 from lull_runtime.measure.power import PowerProfile
 from lull_runtime.publish.digits import load_digits
 from lull_runtime.publish.export import Published, publish_network
 
+from .triton import TritonProcess
+
 IDENTITY = Path(__file__).parents[2] / "data" / "repository" / "identity"
-
-
-@dataclass
-class TritonProcess:
-    """A `lull-triton` that can be killed and started again."""
-
-    address: str
-    folder: Path
-    environment: dict[str, str]
-    process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        log = (self.folder / "triton.log").open("ab")
-        command = [sys.executable, "-m", "lull_runtime.triton"]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.kill()
 
 
 POWER = PowerProfile(idle=10.0, context=20.0, max=70.0, node=30.0)
@@ -103,9 +72,7 @@ class Bench:
             most_bytes=1 << 30,
             in_use=lambda: self.host.digests(),
         )
-        repository = Repository(
-            self.folder / "repository", Path(self.triton.environment["LULL_TRITON_BACKENDS"])
-        )
+        repository = Repository(self.folder / "repository", self.triton.backends)
         journal = Journal(self.folder / "artifacts" / "journal.json")
         self.meter = Meter(self.folder / "artifacts" / "totals.json", POWER, MEMORY_BYTES)
         self.host = Host(self.driver, store, repository, journal, self.limits, self.meter, self.reporter)
@@ -186,20 +153,7 @@ def held_out():
 
 @pytest.fixture
 def triton(tmp_path: Path) -> Iterator[TritonProcess]:
-    address = _free_address()
-    for name in ("files", "artifacts", "repository", "control"):
-        (tmp_path / name).mkdir()
-    control_key(tmp_path / "control")
-    environment = (
-        os.environ
-        | install()
-        | {
-            "POD_IP": address,
-            "LULL_CONTROL": str(tmp_path / "control"),
-            "LULL_REPOSITORY": str(tmp_path / "repository"),
-        }
-    )
-    process = TritonProcess(address, tmp_path, environment)
+    process = TritonProcess.within(tmp_path)
     yield process
     process.stop()
 
@@ -212,15 +166,6 @@ async def bench(triton: TritonProcess) -> AsyncIterator[Bench]:
     bench.start_agent()
     yield bench
     await bench.stop_agent()
-
-
-def _free_address() -> str:
-    """A loopback address on which nothing listens."""
-    while True:
-        address = f"127.{random.randint(64, 250)}.{random.randint(1, 250)}.{random.randint(2, 250)}"
-        with socket.socket() as probe:
-            if probe.connect_ex((address, 8001)) != 0:
-                return address
 
 
 def as_array(*values: float) -> np.ndarray:
