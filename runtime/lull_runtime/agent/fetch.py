@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import plain
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import plain
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.origin import Origin, origin_of
 from lull_runtime.stores.sources import Sources

@@ -23,9 +23,9 @@ from lull_runtime.agent.refusals import DIED, refusal
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.store import Model, Signers, Store
 from lull_runtime.agent.triton import Triton, TritonDownError, TritonError, TritonTimeoutError, Usage
-from lull_runtime.agent.uris import plain
 from lull_runtime.agent.validation import has_died, validate
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import plain
 from lull_runtime.measure.memory import stub_bytes
 
 log = logging.getLogger(__name__)

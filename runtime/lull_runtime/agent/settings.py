@@ -11,9 +11,9 @@ from urllib.parse import SplitResult
 from lull.api.pool import Trust
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.host import Limits
-from lull_runtime.agent.uris import clear
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.trust import Rule, Signer
+from lull_runtime.artifact.uris import clear
 from lull_runtime.measure.power import PowerProfile
 
 

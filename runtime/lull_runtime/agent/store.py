@@ -13,7 +13,6 @@ from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch, unkept
-from lull_runtime.agent.uris import check_uri, plain
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import (
     Artifact,
@@ -26,6 +25,7 @@ from lull_runtime.artifact.format import (
 from lull_runtime.artifact.sign import verify
 from lull_runtime.artifact.tar import Bounds, unpack
 from lull_runtime.artifact.trust import Rule, Signer, signers_for
+from lull_runtime.artifact.uris import check_uri, plain
 
 log = logging.getLogger(__name__)
 

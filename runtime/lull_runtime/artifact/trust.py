@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult
 
-from lull_runtime.agent.uris import clear, is_beneath
+from lull_runtime.artifact.uris import clear, is_beneath
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import check_uri
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.tar import tree, write_tar
+from lull_runtime.artifact.uris import check_uri
 from lull_runtime.stores.stream import Stream
 
 _CHUNK_BYTES = 1 << 20

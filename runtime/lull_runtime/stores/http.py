@@ -15,8 +15,8 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import check_address, check_public, check_uri, named_hosts, plain, split
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import check_address, check_public, check_uri, named_hosts, plain, split
 from lull_runtime.stores.credentials import Login
 from lull_runtime.stores.stream import PassingError, SlowError, Stream
 

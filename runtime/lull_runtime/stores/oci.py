@@ -11,8 +11,8 @@ import aiohttp
 from yarl import URL
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import plain, split
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import plain, split
 from lull_runtime.stores.credentials import Login
 from lull_runtime.stores.http import Client, Rules, from_offset, is_this_machine, shown_to
 from lull_runtime.stores.stream import Stream

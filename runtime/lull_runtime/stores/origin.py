@@ -4,8 +4,8 @@ from typing import Protocol
 from urllib.parse import SplitResult, quote, unquote
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import check_uri
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import check_uri
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.files import FileOrigin
 from lull_runtime.stores.http import HttpOrigin, Rules, shown_to

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lull.api.reasons import Reason
-from lull_runtime.agent.uris import split
 from lull_runtime.artifact.errors import ModelError
+from lull_runtime.artifact.uris import split
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.oci import Repository
 from lull_runtime.stores.s3 import store_of

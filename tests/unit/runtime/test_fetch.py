@@ -15,8 +15,8 @@ from aiohttp.resolver import ThreadedResolver
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch
-from lull_runtime.agent.uris import check_address, check_uri
 from lull_runtime.artifact import ModelError
+from lull_runtime.artifact.uris import check_address, check_uri
 from lull_runtime.stores import files as files_module
 from lull_runtime.stores import http as http_module
 from lull_runtime.stores.credentials import Credentials
