@@ -3,17 +3,23 @@
 from importlib import resources
 from typing import Any
 
+from lull.api.names import REVISION_HEADER
 from lull.gateway import statistics
 from lull.gateway.routes import (
     CHECK_FILTER,
     GUARD_FILTER,
     INTERNAL_HEADERS,
+    OUTCOME_FILTER,
     PATH_STYLE_FILTER,
     ROUTE_TABLE,
 )
 from lull.gateway.settings import (
     HOLD_LIMIT_SECONDS,
     HOLD_LIMIT_TOTAL,
+    SHADOW_BODY_BYTES,
+    SHADOW_CLUSTER,
+    SHADOW_COPIES,
+    SHADOW_SEND_SECONDS,
     STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION,
     Settings,
@@ -51,7 +57,11 @@ def bootstrap(settings: Settings) -> Config:
         },
         "static_resources": {
             "listeners": [_listener(settings), statistics.listener(settings)],
-            "clusters": [_pilot_cluster(settings), statistics.admin_cluster(settings)],
+            "clusters": [
+                _pilot_cluster(settings),
+                _shadow_cluster(settings),
+                statistics.admin_cluster(settings),
+            ],
         },
         "stats_config": statistics.kept(),
         "overload_manager": _overload(),
@@ -123,6 +133,38 @@ def _pilot_cluster(settings: Settings) -> Config:
     }
 
 
+def _shadow_cluster(settings: Settings) -> Config:
+    """Return where copies of requests go, over HTTP/1 whatever they came by: nobody reads the answers.
+
+    Envoy slows a request down to the pace of its copy once the copy fills its buffer. So the buffer holds
+    every copy that the pilot would take, and a pilot that reads no more costs an upload a bounded time.
+    """
+    bound = {
+        "max_connections": SHADOW_COPIES,
+        "max_pending_requests": SHADOW_COPIES,
+        "max_requests": SHADOW_COPIES,
+    }
+    endpoint = {"address": {"pipe": {"path": str(settings.shadow_socket)}}}
+    return {
+        "name": SHADOW_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": 2 * SHADOW_BODY_BYTES,
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "common_http_protocol_options": {"max_stream_duration": f"{SHADOW_SEND_SECONDS}s"},
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+        "circuit_breakers": {"thresholds": [bound]},
+        "load_assignment": {
+            "cluster_name": SHADOW_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+    }
+
+
 def _listener(settings: Settings) -> Config:
     return {
         "name": "inference",
@@ -154,6 +196,11 @@ def _connection_manager(settings: Settings) -> Config:
             _lua(PATH_STYLE_FILTER, _script("path_style.lua").replace("@DOMAIN@", settings.domain)),
             _check(),
             _lua(GUARD_FILTER, _script("guard.lua")),
+            {
+                "name": OUTCOME_FILTER,
+                "disabled": True,
+                "typed_config": {"@type": _TYPE + "extensions.filters.http.grpc_stats.v3.FilterConfig"},
+            },
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
@@ -201,7 +248,7 @@ def _check() -> Config:
             },
             # 403 is the default, and would tell clients of a restarting pilot that they are forbidden.
             "status_on_error": {"code": "ServiceUnavailable"},
-            "allowed_headers": {"patterns": [{"exact": "content-type"}]},
+            "allowed_headers": {"patterns": [{"exact": "content-type"}, {"exact": REVISION_HEADER}]},
             "grpc_service": {
                 "envoy_grpc": {"cluster_name": PILOT_CLUSTER},
                 "timeout": f"{_CHECK_SECONDS}s",

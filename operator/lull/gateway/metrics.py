@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from lull.api.reasons import Reason
 
 _HOLD_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_DROPPED = ("Full", "Large", "Late", "NotInShadow", "StableFailed", "Stateful", "Unreadable")
 _REASONS = frozenset(Reason) | {"NotFound", "Forbidden", "HoldLimit", "HoldTimeout", "EnvoyRejected"}
 
 
@@ -42,6 +43,30 @@ class Metrics:
             "Updates that Envoy refused: a fault of Lull, please report it.",
             registry=self.registry,
         )
+        self._shadow_answers = Counter(
+            "lull_shadow_answers",
+            "Answers of candidates compared in shadow, by whether they were the stable revision's.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._shadow_dropped = Counter(
+            "lull_shadow_dropped",
+            "Copies of requests that were not compared, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for outcome in ("agreed", "differed"):
+            self._shadow_answers.labels(outcome)
+        for reason in _DROPPED:
+            self._shadow_dropped.labels(reason)
+
+    def shadow_compared(self, *, differed: bool) -> None:
+        """Count two answers that were compared."""
+        self._shadow_answers.labels("differed" if differed else "agreed").inc()
+
+    def shadow_dropped(self, reason: str) -> None:
+        """Count a copy of a request that was not compared."""
+        self._shadow_dropped.labels(reason).inc()
 
     def refused(self, reason: str) -> None:
         """Count a refusal; a reason that is not one of ours counts as `Other`."""

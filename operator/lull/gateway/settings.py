@@ -15,6 +15,14 @@ HOLD_LIMIT_TOTAL = 20_000
 STREAM_WINDOW_BYTES = 64 * 1024
 """What one held request may make Envoy buffer; HTTP/2's own default, and the least it allows."""
 STREAMS_PER_CONNECTION = 1024
+SHADOW_CLUSTER = "lull.shadow"
+"""Where Envoy sends copies of requests, where a candidate is in shadow: to `lull.gateway.shadow`."""
+SHADOW_COPIES = 64
+"""Most copies at once: being sent, waiting, or being asked. Those above it are dropped."""
+SHADOW_BODY_BYTES = 1024 * 1024
+"""The largest request of which a copy is compared."""
+SHADOW_SEND_SECONDS = 5
+"""How long a copy may be on its way to the pilot: as long as its client takes to send the request."""
 
 _LONGEST_SOCKET_PATH_BYTES = 107
 
@@ -26,7 +34,7 @@ class Settings:
     Attributes:
         address: the Pod's IP; everything listens there and nowhere else.
         domain: services answer at `<name>.<namespace>.<domain>`.
-        run: the folder shared with Envoy: its bootstrap and the two sockets.
+        run: the folder shared with Envoy: its bootstrap and the three sockets.
     """
 
     pod_name: str
@@ -57,7 +65,7 @@ class Settings:
         )
 
     def __post_init__(self) -> None:
-        for socket in (self.xds_socket, self.admin_socket):
+        for socket in (self.xds_socket, self.admin_socket, self.shadow_socket):
             if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH_BYTES:
                 raise SystemExit(
                     f"{socket} is longer than the {_LONGEST_SOCKET_PATH_BYTES} bytes that a Unix socket's "
@@ -75,6 +83,18 @@ class Settings:
         return self.run / "admin.sock"
 
     @property
+    def shadow_socket(self) -> Path:
+        """Where the pilot takes Envoy's copies of requests to services with a candidate in shadow."""
+        return self.run / "shadow.sock"
+
+    @property
     def bootstrap_file(self) -> Path:
         """What Envoy is started with."""
         return self.run / "envoy.yaml"
+
+
+def service_key(host: str, domain: str) -> str:
+    """Return `namespace/name` of a host name, or nothing that any service is called."""
+    host = host.lower().partition(":")[0].rstrip(".")
+    label, _, namespace = host.removesuffix("." + domain).partition(".")
+    return f"{namespace}/{label}" if host.endswith("." + domain) else ""
