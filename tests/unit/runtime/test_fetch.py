@@ -2,10 +2,9 @@
 
 import asyncio
 import errno
-import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,16 @@ from lull_runtime.stores import files as files_module
 from lull_runtime.stores import http as http_module
 from lull_runtime.stores.credentials import Credentials
 from lull_runtime.stores.origin import origin_of
-
-CONTENT = os.urandom(3 << 20)
-DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+from unit.runtime.fetching import CONTENT, DIGEST, Answer, content, plenty, refused, serving
 
 
 class Server:
     """An HTTP server on loopback that answers as each test says."""
 
     def __init__(self) -> None:
-        self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.content
+        self.answer: Answer = content
         self.requests = 0
         self.port = 0
-
-    async def content(self, _: web.Request) -> web.Response:
-        return web.Response(body=CONTENT)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
@@ -48,30 +42,15 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    application = web.Application()
-    application.router.add_get("/{path:.*}", server.handle)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.port = runner.addresses[0][1]
-    yield server
-    await runner.cleanup()
+    async with serving(server.handle) as host:
+        server.port = int(host.partition(":")[2])
+        yield server
 
 
 @pytest.fixture
 def sources(tmp_path: Path, server: Server) -> Sources:
     (tmp_path / "files").mkdir()
     return Sources(tmp_path / "files", ["file:///", f"http://127.0.0.1:{server.port}/models/"])
-
-
-async def plenty(size_bytes: int, claimed_bytes: int) -> None:
-    """Room for everything."""
-
-
-async def refused(uri: str, tmp_path: Path, sources: Sources) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        await fetch(uri, DIGEST, tmp_path / "out", sources, plenty)
-    return caught.value
 
 
 async def test_a_download_is_whole_and_hashed_on_the_way(server, sources, tmp_path):
@@ -92,7 +71,7 @@ async def test_a_file_is_relative_to_the_files_volume(sources, tmp_path):
 async def test_a_link_out_of_the_files_volume_is_refused(sources, tmp_path):
     (tmp_path / "secret").write_text("secret")
     (sources.files / "m.tar").symlink_to(tmp_path / "secret")
-    assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("file:///m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 async def test_a_link_to_what_the_pool_does_not_allow_is_refused(sources, tmp_path):
@@ -101,13 +80,13 @@ async def test_a_link_to_what_the_pool_does_not_allow_is_refused(sources, tmp_pa
     (sources.files / "theirs" / "m.tar").write_bytes(CONTENT)
     (sources.files / "mine" / "m.tar").symlink_to("../theirs/m.tar")
     sources = replace(sources, allowed=["file:///mine/"])
-    assert (await refused("file:///mine/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("file:///mine/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 async def test_a_pipe_is_not_waited_for(sources, tmp_path):
     os.mkfifo(sources.files / "m.tar")
     sources = replace(sources, deadline_seconds=5)
-    assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.NOT_A_MODEL
+    assert (await refused("file:///m.tar", tmp_path / "out", sources)).reason is Reason.NOT_A_MODEL
 
 
 async def test_a_volume_that_hangs_keeps_nothing_else_waiting(sources, tmp_path, monkeypatch):
@@ -116,7 +95,7 @@ async def test_a_volume_that_hangs_keeps_nothing_else_waiting(sources, tmp_path,
     sources = replace(sources, deadline_seconds=0.1)
     try:
         for _ in range(2):
-            assert (await refused("file:///m.tar", tmp_path, sources)).reason is Reason.UNREACHABLE
+            assert (await refused("file:///m.tar", tmp_path / "out", sources)).reason is Reason.UNREACHABLE
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
         busy = [t for t in threading.enumerate() if t.name.startswith("volume")]
         assert len(busy) == 2
@@ -171,7 +150,7 @@ async def test_a_full_disk_is_not_the_source_s_fault(server, sources, tmp_path):
 
 async def test_an_error_that_passes_is_tried_again(server, sources, tmp_path):
     async def second_time_lucky(request: web.Request) -> web.Response:
-        return web.Response(status=503) if server.requests == 1 else await server.content(request)
+        return web.Response(status=503) if server.requests == 1 else await content(request)
 
     server.answer = second_time_lucky
     assert await fetch(server.url(), DIGEST, tmp_path / "out", sources, plenty) == DIGEST
@@ -182,7 +161,7 @@ async def test_a_file_that_is_not_there_is_not_asked_for_again(server, sources, 
         return web.Response(status=404)
 
     server.answer = missing
-    error = await refused(server.url(), tmp_path, sources)
+    error = await refused(server.url(), tmp_path / "out", sources)
     assert error.reason is Reason.UNREACHABLE
     assert "404" in error.message
     assert server.requests == 1
@@ -190,7 +169,7 @@ async def test_a_file_that_is_not_there_is_not_asked_for_again(server, sources, 
 
 async def test_a_server_that_is_not_there_is_unreachable(sources, tmp_path):
     sources = replace(sources, allowed=["http://127.0.0.1:"])
-    assert (await refused("http://127.0.0.1:9/m.tar", tmp_path, sources)).reason is Reason.UNREACHABLE
+    assert (await refused("http://127.0.0.1:9/m.tar", tmp_path / "out", sources)).reason is Reason.UNREACHABLE
 
 
 async def test_a_server_that_falls_silent_is_unreachable_in_time(server, sources, tmp_path):
@@ -202,7 +181,7 @@ async def test_a_server_that_falls_silent_is_unreachable_in_time(server, sources
         return response
 
     server.answer = silent
-    error = await refused(server.url(), tmp_path, replace(sources, deadline_seconds=0.5))
+    error = await refused(server.url(), tmp_path / "out", replace(sources, deadline_seconds=0.5))
     assert error.reason is Reason.UNREACHABLE
 
 
@@ -222,7 +201,7 @@ async def test_a_server_that_sends_a_trickle_is_given_up_and_keeps_no_place(
             await asyncio.sleep(0.02)
 
     server.answer = trickling
-    error = await refused(server.url(), tmp_path, replace(sources, deadline_seconds=20))
+    error = await refused(server.url(), tmp_path / "out", replace(sources, deadline_seconds=20))
     assert (error.reason, server.requests) == (Reason.UNREACHABLE, 3)
     assert "bytes in" in error.message
 
@@ -252,7 +231,7 @@ async def test_a_length_that_a_server_merely_claims_takes_no_room(server, source
 
 
 async def test_what_announces_itself_as_too_large_is_not_downloaded(server, sources, tmp_path):
-    error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1000))
+    error = await refused(server.url(), tmp_path / "out", replace(sources, most_bytes=1000))
     assert error.reason is Reason.TOO_LARGE
     assert not (tmp_path / "out").exists()
 
@@ -266,7 +245,7 @@ async def test_what_turns_out_too_large_ends_there(server, sources, tmp_path):
             await response.write(bytes(1 << 16))
 
     server.answer = endless
-    error = await refused(server.url(), tmp_path, replace(sources, most_bytes=1 << 20))
+    error = await refused(server.url(), tmp_path / "out", replace(sources, most_bytes=1 << 20))
     assert error.reason is Reason.TOO_LARGE
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +254,7 @@ async def test_a_redirect_within_what_is_allowed_is_followed(server, sources, tm
     async def elsewhere(request: web.Request) -> web.Response:
         if request.path.endswith("m.tar"):
             raise web.HTTPFound("/models/other.tar")
-        return await server.content(request)
+        return await content(request)
 
     server.answer = elsewhere
     assert await fetch(server.url(), DIGEST, tmp_path / "out", sources, plenty) == DIGEST
@@ -296,7 +275,7 @@ async def test_a_redirect_to_elsewhere_is_refused(server, sources, tmp_path, tar
 
     server.answer = away
     sources = replace(sources, allowed=[sources.allowed[1]])
-    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused(server.url(), tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
     assert server.requests == 1
 
 
@@ -305,7 +284,7 @@ async def test_a_redirect_to_what_is_no_uri_is_the_server_s_fault(server, source
         return web.Response(status=302, headers={"Location": "http://[::1"})
 
     server.answer = away
-    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.UNREACHABLE
+    assert (await refused(server.url(), tmp_path / "out", sources)).reason is Reason.UNREACHABLE
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
@@ -319,7 +298,7 @@ async def test_redirects_in_a_circle_end(server, sources, tmp_path):
         raise web.HTTPFound(request.path)
 
     server.answer = round_and_round
-    assert (await refused(server.url(), tmp_path, sources)).reason is Reason.UNREACHABLE
+    assert (await refused(server.url(), tmp_path / "out", sources)).reason is Reason.UNREACHABLE
     assert server.requests < 10
 
 
@@ -348,7 +327,7 @@ async def test_a_name_that_stands_for_a_forbidden_address_is_refused(
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
     sources = replace(sources, allowed=["http://"])
-    error = await refused("http://models.example/m.tar", tmp_path, sources)
+    error = await refused("http://models.example/m.tar", tmp_path / "out", sources)
     assert error.reason is Reason.URI_NOT_ALLOWED, error.message
 
 
@@ -356,7 +335,9 @@ async def test_a_name_that_stands_for_a_forbidden_address_is_refused(
     "uri", ["http://169.254.169.254/m", "http://[fe80::1]/m", "http://[::ffff:169.254.1.1]/m"]
 )
 async def test_link_local_addresses_are_refused_even_where_a_prefix_names_them(sources, tmp_path, uri):
-    assert (await refused(uri, tmp_path, replace(sources, allowed=[uri]))).reason is Reason.URI_NOT_ALLOWED
+    assert (
+        await refused(uri, tmp_path / "out", replace(sources, allowed=[uri]))
+    ).reason is Reason.URI_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(

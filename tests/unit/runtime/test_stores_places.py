@@ -3,8 +3,8 @@
 import base64
 import hashlib
 import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -20,18 +20,11 @@ from lull_runtime.artifact.pack import pack_repository
 from lull_runtime.stores.credentials import AWS, HUGGING_FACE, NETRC, REGISTRIES
 from lull_runtime.stores.http import Client, Rules
 from lull_runtime.stores.oci import Repository
+from unit.runtime.fetching import CONTENT, DIGEST, Answer, content, plenty, refused, serving
 
-CONTENT = os.urandom(1 << 20)
-DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 BASIC = "Basic " + base64.b64encode(b"me:it").decode()
 COMMIT = "a" * 40
 CONFIG = 'backend: "onnxruntime" input [ { name: "x" } ] output [ { name: "y" } ]'
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-async def content(_: web.Request) -> web.Response:
-    return web.Response(body=CONTENT)
 
 
 class Server:
@@ -51,28 +44,23 @@ class Server:
         return [request.headers.get("Authorization") for request in self.seen]
 
 
+@asynccontextmanager
+async def running() -> AsyncIterator[Server]:
+    server = Server()
+    async with serving(server.handle) as server.host:
+        yield server
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    async for each in _server():
-        yield each
+    async with running() as server:
+        yield server
 
 
 @pytest.fixture
 async def other() -> AsyncIterator[Server]:
-    async for each in _server():
-        yield each
-
-
-async def _server() -> AsyncIterator[Server]:
-    server = Server()
-    application = web.Application()
-    application.router.add_get("/{path:.*}", server.handle)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.host = f"127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
+    async with running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -97,18 +85,8 @@ def sources(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-async def plenty(size_bytes: int, claimed_bytes: int) -> None:
-    """Room for everything."""
-
-
 async def fetched(uri: str, tmp_path: Path, sources: Sources, digest: str = DIGEST) -> None:
     assert await fetch(uri, digest, tmp_path / "out", sources, plenty) == digest
-
-
-async def refused(uri: str, tmp_path: Path, sources: Sources, digest: str = DIGEST) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        await fetch(uri, digest, tmp_path / "out", sources, plenty)
-    return caught.value
 
 
 def redirecting(to: str) -> Answer:
@@ -153,14 +131,14 @@ async def test_a_login_does_not_go_over_an_open_network(sources, tmp_path, monke
     monkeypatch.setattr("lull_runtime.stores.http.download", download)
     for scheme in ("http", "https"):
         allowed = replace(sources, allowed=[f"{scheme}://models.example/"])
-        await refused(f"{scheme}://models.example/m.tar", tmp_path, allowed)
+        await refused(f"{scheme}://models.example/m.tar", tmp_path / "out", allowed)
     assert opened == [{}, {"Authorization": BASIC}]
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_who_is_not_let_in_is_told_where_credentials_belong(server, sources, tmp_path, status):
     server.answers["/m.tar"] = failing(status)
-    error = await refused(f"http://{server.host}/m.tar", tmp_path, sources)
+    error = await refused(f"http://{server.host}/m.tar", tmp_path / "out", sources)
     assert error.reason is Reason.UNAUTHORIZED
     assert "spec.credentials" in error.message
     assert len(server.seen) == 1
@@ -231,7 +209,7 @@ async def test_a_registry_s_login_goes_for_a_token_over_no_open_network(
     monkeypatch.setattr(Client, "get", noted)
     for scheme in ("http", "https"):
         registry_with_tokens(server, f"{scheme}://tokens.example/token")
-        await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+        await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert asked == [("http", {}), ("https", {"Authorization": BASIC})]
 
 
@@ -250,7 +228,7 @@ async def test_a_registry_that_names_a_forbidden_place_for_tokens_is_refused(
     server, sources, tmp_path, realm
 ):
     registry_with_tokens(server, realm)
-    error = await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert error.reason is Reason.URI_NOT_ALLOWED
     assert len(server.seen) == 1
 
@@ -264,7 +242,7 @@ async def test_another_service_of_the_registry_s_machine_is_asked_only_where_the
     registry_with_tokens(server, f"http://{other.host}/token")
     other.answers["/token"] = token
     uri = f"oci://{server.host}/org/m"
-    assert (await refused(uri, tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused(uri, tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
     assert other.seen == []
     await fetched(uri, tmp_path, replace(sources, allowed=[*sources.allowed, f"http://{other.host}/token"]))
 
@@ -275,7 +253,7 @@ async def test_another_service_of_the_registry_s_machine_is_asked_only_where_the
 async def test_a_token_service_that_gives_none_is_named(server, sources, tmp_path, answer):
     registry_with_tokens(server, f"http://{server.host}/token")
     server.answers["/token"] = answer
-    error = await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert error.reason in (Reason.UNAUTHORIZED, Reason.UNREACHABLE)
 
 
@@ -285,7 +263,7 @@ async def test_a_token_that_is_not_taken_is_unauthorized(server, sources, tmp_pa
 
     registry_with_tokens(server, f"http://{server.host}/token")
     server.answers["/token"] = token
-    error = await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert error.reason is Reason.UNAUTHORIZED
 
 
@@ -308,7 +286,7 @@ async def test_a_login_is_not_shown_to_whom_a_registry_s_blob_store_names(server
     sources = replace(sources, allowed=[*sources.allowed, f"http://{other.host}/"])
     server.answers[f"/v2/org/m/blobs/{DIGEST}"] = redirecting(f"http://{other.host}/blob")
     other.answers["/blob"] = failing(401, WWW_Authenticate=f'Bearer realm="http://{other.host}/token"')
-    error = await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert error.reason is Reason.UNAUTHORIZED
     assert other.shown() == [None]
 
@@ -335,14 +313,14 @@ async def test_a_tag_is_for_people(server, sources, tmp_path):
 async def test_a_manifest_that_is_none_of_a_model_is_named(server, sources, tmp_path, manifest):
     digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
     server.answers[f"/v2/org/m/manifests/{digest}"] = failing(200, manifest)
-    error = await refused(f"oci://{server.host}/org/m@{digest}", tmp_path, sources, digest)
+    error = await refused(f"oci://{server.host}/org/m@{digest}", tmp_path / "out", sources, digest)
     assert error.reason is Reason.NOT_A_MODEL
 
 
 async def test_a_manifest_that_is_not_what_was_pinned_is_a_mismatch(server, sources, tmp_path):
     digest = f"sha256:{'0' * 64}"
     server.answers[f"/v2/org/m/manifests/{digest}"] = failing(200, "{}")
-    error = await refused(f"oci://{server.host}/org/m@{digest}", tmp_path, sources, digest)
+    error = await refused(f"oci://{server.host}/org/m@{digest}", tmp_path / "out", sources, digest)
     assert error.reason is Reason.DIGEST_MISMATCH
 
 
@@ -354,7 +332,7 @@ async def test_an_answer_without_end_is_not_read_to_its_end(server, sources, tmp
             await response.write(bytes(1 << 20))
 
     server.answers[f"/v2/org/m/manifests/{DIGEST}"] = endless
-    error = await refused(f"oci://{server.host}/org/m@{DIGEST}", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m@{DIGEST}", tmp_path / "out", sources)
     assert error.reason is Reason.UNREACHABLE
 
 
@@ -389,7 +367,7 @@ async def test_a_public_name_that_stands_for_a_private_address_is_refused(
 ):
     monkeypatch.setattr(ThreadedResolver, "resolve", resolving("10.0.0.1"))
     server.answers[f"/v2/org/m/blobs/{DIGEST}"] = redirecting("https://blobs.example/b")
-    error = await refused(f"oci://{server.host}/org/m", tmp_path, sources)
+    error = await refused(f"oci://{server.host}/org/m", tmp_path / "out", sources)
     assert error.reason is Reason.URI_NOT_ALLOWED
     assert "blobs.example at 10.0.0.1" in error.message
 
@@ -428,7 +406,7 @@ async def test_s3_requests_are_signed_and_the_signature_is_shown_to_nobody(serve
     assert request.query["X-Amz-Security-Token"] == "session"
     (tmp_path / "out").unlink()
     server.answers["/bucket/m.tar"] = failing(404, "<Error><Code>NoSuchKey</Code></Error>")
-    error = await refused("s3://bucket/m.tar", tmp_path, sources)
+    error = await refused("s3://bucket/m.tar", tmp_path / "out", sources)
     assert error.reason is Reason.UNREACHABLE
     assert "NoSuchKey" in error.message
     assert "X-Amz" not in error.message
@@ -436,18 +414,18 @@ async def test_s3_requests_are_signed_and_the_signature_is_shown_to_nobody(serve
 
 async def test_an_s3_session_that_has_expired_is_unauthorized(server, sources, tmp_path):
     server.answers["/bucket/m.tar"] = failing(400, "<Error><Code>ExpiredToken</Code></Error>")
-    error = await refused("s3://bucket/m.tar", tmp_path, sources)
+    error = await refused("s3://bucket/m.tar", tmp_path / "out", sources)
     assert error.reason is Reason.UNAUTHORIZED
     assert "ExpiredToken" in error.message
 
 
 async def test_an_s3_server_that_leads_to_a_link_local_address_is_refused(server, sources, tmp_path):
     server.answers["/bucket/m.tar"] = redirecting("http://169.254.169.254/latest")
-    assert (await refused("s3://bucket/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("s3://bucket/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 async def test_a_bucket_that_the_pool_does_not_name_is_refused(server, sources, tmp_path):
-    assert (await refused("s3://bucket2/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("s3://bucket2/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
     assert server.seen == []
 
 
@@ -465,7 +443,7 @@ async def test_a_file_of_a_hugging_face_repository_is_that_of_the_commit(server,
 
 @pytest.mark.parametrize("uri", ["hf://org/name/m.tar", "hf://org/name@/m.tar", f"hf://org/name@{COMMIT}"])
 async def test_a_hugging_face_uri_without_commit_or_file_is_refused(server, sources, tmp_path, uri):
-    assert (await refused(uri, tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused(uri, tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
     assert server.seen == []
 
 
@@ -489,14 +467,14 @@ async def test_a_link_out_of_a_claim_is_refused(sources, tmp_path):
         (sources.claims / claim).mkdir(parents=True)
     (sources.claims / "theirs" / "m.tar").write_bytes(CONTENT)
     (sources.claims / "models" / "m.tar").symlink_to("../theirs/m.tar")
-    assert (await refused("pvc://models/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("pvc://models/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 async def test_a_claim_that_is_not_mounted_is_refused(sources, tmp_path):
-    assert (await refused("pvc://models/m.tar", tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+    assert (await refused("pvc://models/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
     sources = replace(sources, claims=tmp_path / "claims", allowed=["pvc:"])
     for uri in ("pvc:///m.tar", "pvc://../secret/netrc"):
-        assert (await refused(uri, tmp_path, sources)).reason is Reason.URI_NOT_ALLOWED
+        assert (await refused(uri, tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -539,7 +517,7 @@ async def test_no_uri_is_too_odd_to_be_refused_by_name(server, sources, tmp_path
         claims=tmp_path / "claims",
         deadline_seconds=10,
     )
-    error = await refused(uri, tmp_path, sources)
+    error = await refused(uri, tmp_path / "out", sources)
     assert error.reason in (Reason.UNREACHABLE, Reason.URI_NOT_ALLOWED)
     assert len(error.message) < 600
 
@@ -550,7 +528,7 @@ async def test_no_uri_is_too_odd_to_be_refused_by_name(server, sources, tmp_path
 async def test_an_endpoint_that_is_no_url_is_named(sources, tmp_path, endpoint):
     aws = sources.credentials / AWS
     aws.write_text(f"[default]\naws_access_key_id=a\naws_secret_access_key=b\nendpoint_url={endpoint}\n")
-    error = await refused("s3://bucket/m.tar", tmp_path, sources)
+    error = await refused("s3://bucket/m.tar", tmp_path / "out", sources)
     assert error.reason in (Reason.UNREACHABLE, Reason.URI_NOT_ALLOWED)
 
 
@@ -559,13 +537,13 @@ async def test_a_server_that_says_much_is_quoted_in_part(server, sources, tmp_pa
     server.answers["/long"] = redirecting(f"http://{server.host}:1/{far}")
     server.answers["/wide"] = failing(206, "x", Content_Range=f"bytes 0-1/{'9' * 5000}")
     for path in ("long", "wide"):
-        error = await refused(f"http://{server.host}/{path}", tmp_path, sources)
+        error = await refused(f"http://{server.host}/{path}", tmp_path / "out", sources)
         assert len(error.message) < 1000
 
 
 @pytest.mark.parametrize("uri", ["ftp://127.0.0.1/m", "data:,m"])
 async def test_a_scheme_that_is_no_store_is_refused(sources, tmp_path, uri):
-    error = await refused(uri, tmp_path, replace(sources, allowed=["ftp:", "data:"]))
+    error = await refused(uri, tmp_path / "out", replace(sources, allowed=["ftp:", "data:"]))
     assert error.reason is Reason.URI_NOT_ALLOWED
 
 
@@ -580,15 +558,15 @@ async def test_a_scheme_that_is_no_store_is_refused(sources, tmp_path, uri):
 )
 async def test_a_password_in_a_uri_is_shown_to_nobody(sources, tmp_path, uri):
     for each in (sources, replace(sources, allowed=[uri])):
-        error = await refused(uri, tmp_path, each)
+        error = await refused(uri, tmp_path / "out", each)
         assert error.reason is Reason.URI_NOT_ALLOWED
         assert "topsecret" not in error.message
-    error = await refused("https://other.example/m.tar", tmp_path, replace(sources, allowed=[uri]))
+    error = await refused("https://other.example/m.tar", tmp_path / "out", replace(sources, allowed=[uri]))
     assert "topsecret" not in error.message
 
 
 async def test_what_follows_a_question_mark_is_not_shown(server, sources, tmp_path):
     uri = f"http://{server.host}/m.tar?token=topsecret"
     server.answers["/m.tar"] = failing(404)
-    assert "topsecret" not in (await refused(uri, tmp_path, sources)).message
-    assert "topsecret" not in (await refused(uri, tmp_path, replace(sources, allowed=[]))).message
+    assert "topsecret" not in (await refused(uri, tmp_path / "out", sources)).message
+    assert "topsecret" not in (await refused(uri, tmp_path / "out", replace(sources, allowed=[]))).message

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,8 @@ from aiohttp import web
 from lull.api.reasons import Reason
 from lull_runtime.agent import fetch as fetch_module
 from lull_runtime.agent.fetch import Sources, fetch
-from lull_runtime.artifact import ModelError
+from unit.runtime.fetching import CONTENT, DIGEST, plenty, refused, serving
 
-CONTENT = os.urandom(3 << 20)
-DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 HALF = len(CONTENT) // 2
 
 
@@ -24,14 +21,14 @@ class Server:
     """Serves CONTENT as told, and notes what is asked for."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.host = ""
         self.asked: list[str | None] = []
         self.breaks_after_bytes: list[int] = []
         self.knows_ranges = True
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/m.tar"
+        return f"http://{self.host}/m.tar"
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         wanted = request.headers.get("Range")
@@ -54,34 +51,18 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    application = web.Application()
-    application.router.add_get("/{path:.*}", server.handle)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.port = runner.addresses[0][1]
-    yield server
-    await runner.cleanup()
+    async with serving(server.handle) as server.host:
+        yield server
 
 
 @pytest.fixture
 def sources(tmp_path: Path, server: Server) -> Sources:
-    return Sources(tmp_path, ["file:///", f"http://127.0.0.1:{server.port}/"])
+    return Sources(tmp_path, ["file:///", f"http://{server.host}/"])
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-async def plenty(size_bytes: int, claimed_bytes: int) -> None:
-    """Room for everything."""
-
-
-async def refused(uri: str, out: Path, sources: Sources) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        await fetch(uri, DIGEST, out, sources, plenty)
-    return caught.value
 
 
 async def test_what_is_here_is_not_asked_for_again(server, sources, out):
