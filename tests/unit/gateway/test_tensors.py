@@ -78,7 +78,8 @@ def grpc_message(*, typed=False, **outputs):
 
 def raw(values):
     if values.dtype == np.object_:
-        return serialize_byte_tensor(np.char.encode(values.astype(str), "utf-8").astype(np.object_)).item()
+        words = np.array([value.encode() for value in values.reshape(-1)], np.object_)
+        return serialize_byte_tensor(words).item()
     return values.tobytes()
 
 
