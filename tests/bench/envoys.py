@@ -20,7 +20,7 @@ from google.protobuf import json_format
 
 from lull.gateway import bootstrap, routes
 from lull.gateway.settings import Settings
-from lull.gateway.view import Lease, Service
+from lull.gateway.view import Lease, Placement, Service, Targets
 
 BINARY = Path(next(iter(envoy.__path__))) / "_bin" / "envoy"
 DOMAIN = "lull.localhost"
@@ -97,12 +97,14 @@ def gateway(folder: Path, address: tuple[str, int], upstream_address: str, servi
     """
     host, port = address
     config = bootstrap.bootstrap(Settings("bench", "bench", host, DOMAIN, folder, inference_port=port))
-    lease = Lease("bench-0", 1)
+    placement = Placement(
+        Lease("bench-0", 1), service.key, service.model, upstream_address, True, False, "r1"
+    )
     neighbours = [
-        Service(f"bench/neighbour-{n}", f"neighbour-{n}", False, 60.0, 1000, None) for n in range(NEIGHBOURS)
+        Service(f"bench/neighbour-{n}", f"neighbour-{n}", 60.0, 1000, None) for n in range(NEIGHBOURS)
     ]
-    hosts = [routes.virtual_host(s, [lease], DOMAIN) for s in (*neighbours, service)]
-    clusters = [routes.cluster(lease, upstream_address, protocol) for protocol in ("http", "grpc")]
+    hosts = [routes.virtual_host(s, Targets((placement.lease,)), DOMAIN) for s in (*neighbours, service)]
+    clusters = [routes.cluster(placement, protocol) for protocol in ("http", "grpc")]
     del config["dynamic_resources"]
     static = config["static_resources"]
     static["clusters"] += [_read(cluster_pb2.Cluster(), data) for data in clusters]

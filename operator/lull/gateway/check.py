@@ -10,6 +10,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import external_auth_pb2
 from envoy.type.v3 import http_status_pb2
 
+from lull.api.names import REVISION_HEADER
 from lull.api.reasons import Reason
 from lull.gateway import gate
 from lull.gateway.bootstrap import PILOT_CLUSTER
@@ -32,8 +33,8 @@ _LONGEST_MESSAGE = 1024
 class Desk(Protocol):
     """What the checker needs of the pilot around it."""
 
-    def open_leases(self, service: str) -> Sequence[Lease]:
-        """Return the service's routed placements whose clusters this Envoy has acknowledged."""
+    def open_leases(self, service: str, revision: str | None = None) -> Sequence[Lease]:
+        """Return where a request of the service may be sent now; if it names a revision, to one of that."""
 
     def sent(self, lease: Lease) -> None:
         """Take note that an OK for the lease is about to leave."""
@@ -65,14 +66,15 @@ class Checker:
     async def check(self, request: Message, _context: grpc.aio.ServicerContext) -> Message:
         """Serve `Authorization/Check`: an OK with the cluster to take, or the answer to give."""
         http = request.attributes.request.http
-        verdict = await self._judge(http.host, http.path, gate.is_grpc(http.headers.get("content-type", "")))
+        grpc_call = gate.is_grpc(http.headers.get("content-type", ""))
+        verdict = await self._judge(http.host, http.path, grpc_call, http.headers.get(REVISION_HEADER))
         if isinstance(verdict, Refused):
             self._metrics.refused(verdict.reason)
             return _denied(verdict)
         self._metrics.oks.inc()
         return verdict
 
-    async def _judge(self, host: str, path: str, grpc_call: bool) -> Message | Refused:
+    async def _judge(self, host: str, path: str, grpc_call: bool, revision: str | None) -> Message | Refused:
         key = self._key(host)
         service = self._view.services.get(key)
         if service is None:
@@ -80,18 +82,18 @@ class Checker:
         call = gate.judge_grpc(path) if grpc_call else gate.judge_http(path, service.model)
         if isinstance(call, Refused):
             return call
-        leases = self._desk.open_leases(key)
-        if leases:
-            return self._ok(service, leases, grpc_call)
+        open_now = self._open(service, revision, grpc_call)
+        if open_now is not None:
+            return open_now
         if service.refusal and call is not Call.LIVE:
             if call is Call.MODEL and service.refusal.reason != Reason.SUSPENDED:
                 self._desk.demanded_in_vain(key)
             return _terminal(service.key, service.refusal)
         if call is Call.MODEL:
-            return await self._hold(service, grpc_call)
+            return await self._hold(service, grpc_call, revision)
         return _health_ok(service) if grpc_call else _healthy()
 
-    async def _hold(self, service: Service, grpc_call: bool) -> Message | Refused:
+    async def _hold(self, service: Service, grpc_call: bool, revision: str | None) -> Message | Refused:
         try:
             self._ledger.enter(service.key, service.hold_max)
         except FullError as full:
@@ -100,7 +102,7 @@ class Checker:
         self._metrics.held.inc()
         start = time.monotonic()
         try:
-            return await self._wait(service, grpc_call, start)
+            return await self._wait(service, grpc_call, revision, start)
         finally:
             # Also where the client hung up, which cancels the check.
             waited = time.monotonic() - start
@@ -109,7 +111,9 @@ class Checker:
             self._ledger.leave(service.key)
             self._desk.rested(service.key, waited)
 
-    async def _wait(self, service: Service, grpc_call: bool, start: float) -> Message | Refused:
+    async def _wait(
+        self, service: Service, grpc_call: bool, revision: str | None, start: float
+    ) -> Message | Refused:
         key = service.key
         while True:
             current = self._view.services.get(key)
@@ -118,9 +122,9 @@ class Checker:
             if current.model != service.model:
                 # The request was judged by the old name, which may be a neighbour's where the service is now.
                 return gate.other_model(current.model)
-            leases = self._desk.open_leases(key)
-            if leases:
-                return self._ok(current, leases, grpc_call)
+            open_now = self._open(current, revision, grpc_call)
+            if open_now is not None:
+                return open_now
             if current.refusal:
                 return _terminal(key, current.refusal)
             try:
@@ -133,7 +137,12 @@ class Checker:
                     _TIMEOUT_RETRY_SECONDS,
                 )
 
-    def _ok(self, service: Service, leases: Sequence[Lease], grpc_call: bool) -> Message:
+    def _open(self, service: Service, revision: str | None, grpc_call: bool) -> Message | Refused | None:
+        """Let a request pass, or refuse one for a revision that is not there; None: nothing is routed."""
+        leases = self._desk.open_leases(service.key, revision)
+        if not leases:
+            awake = revision is not None and self._desk.open_leases(service.key)
+            return _no_such_revision(service, revision or "") if awake else None
         lease = random.choice(leases)  # noqa: S311  (spreads load; no secret)
         self._desk.sent(lease)
         return _pass({CLUSTER_HEADER: lease.cluster(GRPC if grpc_call else HTTP)}, service.model)
@@ -191,6 +200,14 @@ def _answer(status: int, headers: dict[str, str], body: str) -> Message:
     )
     response.status.code = gate.GRPC_PERMISSION_DENIED
     return response
+
+
+def _no_such_revision(service: Service, revision: str) -> Refused:
+    rollout = service.rollout
+    if rollout and rollout.running and revision == rollout.candidate:
+        message = f"revision {revision!r} of {service.key} is not ready yet; try again, or watch its rollout"
+        return _unavailable("NotReady", message, _FULL_RETRY_SECONDS)
+    return gate.unknown_revision(service.key, revision)
 
 
 def _terminal(service: str, refusal: Refusal) -> Refused:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from lull.api.names import REVISION_HEADER
+
 GRPC_SERVICE = "inference.GRPCInferenceService"
 GRPC_SERVER_METHODS = ("ServerLive", "ServerReady", "ServerMetadata")
 GRPC_MODEL_METHODS = ("ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata")
@@ -100,6 +102,14 @@ def unknown_service(host: str, domain: str) -> Refused:
 def other_model(model: str) -> Refused:
     """Return the answer to a request for any other model than the host's."""
     return _not_found(f"this host serves the model {model!r} and no other")
+
+
+def unknown_revision(service: str, revision: str) -> Refused:
+    """Return the answer to a request that names a revision which answers nothing now."""
+    return _not_found(
+        f"no revision {revision[:63]!r} of {service} answers; leave out {REVISION_HEADER}, or see the "
+        "service's status.revisions for the one that serves"
+    )
 
 
 def _not_found(message: str) -> Refused:

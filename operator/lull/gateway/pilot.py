@@ -17,7 +17,7 @@ from lull.gateway.hold import Bell, Ledger
 from lull.gateway.metrics import Metrics
 from lull.gateway.record import LINGER_SECONDS
 from lull.gateway.settings import HOLD_LIMIT_TOTAL
-from lull.gateway.view import PROTOCOLS, Lease, Object, Placement, Service, View
+from lull.gateway.view import PROTOCOLS, Lease, Object, Placement, Service, Targets, View, targets
 from lull.gateway.xds import ABSENT, CLUSTER_TYPE, ROUTE_TYPE, Ads
 
 log = logging.getLogger(__name__)
@@ -96,17 +96,18 @@ class Pilot:
     def _service_changed(self, service: str) -> None:
         for placement in self._view.routed(service):
             if self._published.get(placement.lease) != placement.address:
-                self._publish(placement.lease, placement.address, service)
+                self._publish(placement)
         self._stale.add(service)
         self._bell.ring(service)
         self._routes_due.set()
         self._fence_due.set()
 
-    def _publish(self, lease: Lease, address: str, service: str) -> None:
-        self._published[lease] = address
-        self._awaited[lease] = service
+    def _publish(self, placement: Placement) -> None:
+        lease = placement.lease
+        self._published[lease] = placement.address
+        self._awaited[lease] = placement.service
         for protocol in PROTOCOLS:
-            self.ads.put(CLUSTER_TYPE, lease.cluster(protocol), routes.cluster(lease, address, protocol))
+            self.ads.put(CLUSTER_TYPE, lease.cluster(protocol), routes.cluster(placement, protocol))
 
     def _envoy_changed(self) -> None:
         if self._stream != self.ads.stream:
@@ -127,10 +128,21 @@ class Pilot:
 
     # The checker's desk.
 
-    def open_leases(self, service: str) -> Sequence[Lease]:
-        """Return the service's routed placements whose clusters this Envoy has acknowledged."""
-        leases = (placement.lease for placement in self._view.routed(service))
-        return [lease for lease in leases if self._acknowledged(lease)]
+    def targets(self, service: str) -> Targets:
+        """Share the service's requests among its placements whose clusters this Envoy has acknowledged."""
+        known = self._view.services.get(service)
+        return targets(known.rollout if known else None, self._open(service))
+
+    def open_leases(self, service: str, revision: str | None = None) -> Sequence[Lease]:
+        """Return where a request of the service may be sent now; if it names a revision, to one of that."""
+        shares = self.targets(service)
+        if revision is None:
+            return shares.own
+        reached = shares.own + shares.candidate
+        return [p.lease for p in self._open(service) if p.revision == revision and p.lease in reached]
+
+    def _open(self, service: str) -> Sequence[Placement]:
+        return [p for p in self._view.routed(service) if self._acknowledged(p.lease)]
 
     def sent(self, lease: Lease) -> None:
         """Take note that an OK for the lease is about to leave."""
@@ -198,7 +210,7 @@ class Pilot:
     def _update_routes(self) -> None:
         stale, self._stale = self._stale, set()
         for service in stale:
-            self._table.set(service, self._view.services.get(service), self.open_leases(service))
+            self._table.set(service, self._view.services.get(service), self.targets(service))
         if stale or not self._table.built:
             body, leases = self._table.build()
             version = self.ads.put(ROUTE_TYPE, routes.ROUTE_TABLE, body)
@@ -276,23 +288,23 @@ class _Table:
     def __init__(self, domain: str) -> None:
         self.built = False
         self._domain = domain
-        self._parts: dict[str, tuple[Service, Sequence[Lease], bytes]] = {}
+        self._parts: dict[str, tuple[Service, Targets, bytes]] = {}
         self._leases: dict[str, frozenset[Lease]] = {ABSENT: frozenset()}
 
-    def set(self, key: str, service: Service | None, leases: Sequence[Lease]) -> None:
+    def set(self, key: str, service: Service | None, shares: Targets) -> None:
         """Route a service to these placements; without any it falls to the catch-all."""
-        if service is None or not leases:
+        if service is None or not shares.own:
             self._parts.pop(key, None)
             return
         part = self._parts.get(key)
-        if part is None or part[:2] != (service, leases):
-            self._parts[key] = service, leases, routes.virtual_host(service, leases, self._domain)
+        if part is None or part[:2] != (service, shares):
+            self._parts[key] = service, shares, routes.virtual_host(service, shares, self._domain)
 
     def build(self) -> tuple[bytes, frozenset[Lease]]:
         """Return the table and what it routes to."""
         self.built = True
         parts = [self._parts[key] for key in sorted(self._parts)]
-        leases = frozenset(lease for _, leases, _ in parts for lease in leases)
+        leases = frozenset(lease for _, shares, _ in parts for lease in shares.leases)
         return routes.route_table(body for _, _, body in parts), leases
 
     def remember(self, version: str, leases: frozenset[Lease], possible: frozenset[str] | None) -> None:

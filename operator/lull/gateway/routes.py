@@ -4,25 +4,30 @@ Every resource is returned as serialized bytes, because a table of thousands of 
 parts that did not change: concatenating serialized messages is how protobuf merges repeated fields.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2, json_format
+from xds.type.v3 import typed_struct_pb2
 
-from lull.api.names import TRITON_GRPC_PORT, TRITON_HTTP_PORT
+from lull.api.names import REVISION_HEADER, TRITON_GRPC_PORT, TRITON_HTTP_PORT
 from lull.gateway import gate
 from lull.gateway.proto import Message
-from lull.gateway.settings import HOLD_LIMIT_TOTAL
-from lull.gateway.view import GRPC, HTTP, Lease, Service
+from lull.gateway.settings import HOLD_LIMIT_TOTAL, SHADOW_CLUSTER
+from lull.gateway.view import GRPC, HTTP, Lease, Placement, Service, Targets
 
 ROUTE_TABLE = "lull"
 PATH_STYLE_FILTER = "lull.path_style"
 CHECK_FILTER = "lull.check"
 GUARD_FILTER = "lull.guard"
+OUTCOME_FILTER = "lull.outcome"
+"""Counts how gRPC calls ended; off but where two revisions are compared."""
 CLUSTER_HEADER = "x-lull-cluster"
 """Set by the pilot's OK alone: Envoy drops a client's own before anything looks at it."""
 MODEL_HEADER = "x-lull-model"
@@ -40,6 +45,28 @@ _RETRY = {
     "num_retries": 2,
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
 }
+# A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked, once. What is the
+# client's own fault is then refused twice, and so counted against both alike.
+_RETRY_ELSEWHERE = {
+    **_RETRY,
+    "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-headers",
+    "num_retries": 1,
+    "retriable_headers": [
+        {"name": ":status", "string_match": {"prefix": "4"}},
+        {"name": "grpc-status", "string_match": {"safe_regex": {"regex": "[1-9][0-9]*"}}},
+    ],
+}
+# RetryPolicy.refresh_cluster_on_retry, which the Python package has not got yet: field 14, true.
+_REFRESH_CLUSTER_ON_RETRY = b"\x70\x01"
+_PRIORITY_GROUPS = (
+    "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3"
+    ".PriorityGroupClusterSpecifier"
+)
+RETRIED_BODY_BYTES = 4 * 2**20
+"""The largest request that is asked again of the other revision; a larger one's failure its client sees."""
+_MILLIONTHS_A_PERCENT = 10_000
+_UNPINNED = {"name": REVISION_HEADER, "present_match": True, "invert_match": True}
+_REVISION_METADATA = "lull"
 _NO_LIMIT = 4 * HOLD_LIMIT_TOTAL
 _UPSTREAM_PROTOCOL = {
     HTTP: {"http_protocol_options": {}},
@@ -52,8 +79,9 @@ _UPSTREAM_PROTOCOL = {
 }
 
 
-def cluster(lease: Lease, address: str, protocol: str) -> bytes:
+def cluster(placement: Placement, protocol: str) -> bytes:
     """Return the cluster that carries `protocol` to one placement; a new epoch is a new cluster."""
+    lease = placement.lease
     options = json_format.ParseDict(
         {"explicit_http_config": _UPSTREAM_PROTOCOL[protocol]},
         http_protocol_options_pb2.HttpProtocolOptions(),
@@ -81,9 +109,15 @@ def cluster(lease: Lease, address: str, protocol: str) -> bytes:
                             {
                                 "endpoint": {
                                     "address": {
-                                        "socket_address": {"address": address, "port_value": _PORTS[protocol]}
+                                        "socket_address": {
+                                            "address": placement.address,
+                                            "port_value": _PORTS[protocol],
+                                        }
                                     }
-                                }
+                                },
+                                "metadata": {
+                                    "filter_metadata": {_REVISION_METADATA: {"revision": placement.revision}}
+                                },
                             }
                         ]
                     }
@@ -98,25 +132,20 @@ def cluster(lease: Lease, address: str, protocol: str) -> bytes:
     return serialize(message)
 
 
-def virtual_host(service: Service, leases: Sequence[Lease], domain: str) -> bytes:
-    """Return an awake service's part of the route table: allowed calls spread evenly over its placements.
+def virtual_host(service: Service, targets: Targets, domain: str) -> bytes:
+    """Return an awake service's part of the route table: allowed calls spread over its placements.
 
     What is not allowed, or spelled differently, goes the way of the catch-all: the pilot words the refusal.
+    So does what names a revision, as the pilot finds its placement.
     """
     namespace, _, name = service.key.partition("/")
     host = f"{name}.{namespace}.{domain}"
-    model = f"/v2/models/{service.model}"
-    grpc = f"/{gate.GRPC_SERVICE}/"
-    methods = "|".join(gate.GRPC_MODEL_METHODS + gate.GRPC_SERVER_METHODS)
     message = route_components_pb2.VirtualHost(
         name=service.key,
         domains=[host],
         routes=[
-            # The two hot paths first and as exact matches; the rest shares one expression per protocol.
-            _http_route({"path": f"{model}/infer"}, leases),
-            _grpc_route({"path": f"{grpc}ModelInfer"}, leases, service.model),
-            _grpc_route(_regex(f"{grpc}({methods})".replace(".", r"\.")), leases, service.model),
-            _http_route(_regex(f"{gate.HTTP_SERVER_PATHS}|{model}{gate.HTTP_MODEL_SUFFIX}"), leases),
+            *(_routes(service.model, partial(_candidate_route, targets)) if targets.percent else ()),
+            *_routes(service.model, partial(_own_route, targets)),
             _asking_route(),
         ],
     )
@@ -131,6 +160,14 @@ def route_table(virtual_hosts: Iterable[bytes]) -> bytes:
     head = route_pb2.RouteConfiguration(
         name=ROUTE_TABLE,
         request_headers_to_remove=[CLUSTER_HEADER],
+        response_headers_to_add=[
+            base_pb2.HeaderValueOption(
+                header=base_pb2.HeaderValue(
+                    key=REVISION_HEADER, value=f"%UPSTREAM_METADATA({_REVISION_METADATA}:revision)%"
+                ),
+                append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+            )
+        ],
         virtual_hosts=[catch_all],
     )
     return b"".join([serialize(head), *virtual_hosts])
@@ -146,8 +183,8 @@ def _regex(expression: str) -> dict[str, Any]:
     return {"safe_regex": {"regex": expression}}
 
 
-def _route(match: dict[str, Any], action: dict[str, Any]) -> route_components_pb2.Route:
-    route = {"match": match, "route": {**action, "timeout": "0s", "retry_policy": _RETRY}}
+def _route(match: dict[str, Any], action: dict[str, Any], **more: object) -> route_components_pb2.Route:
+    route = {"match": match, "route": {"timeout": "0s", "retry_policy": _RETRY, **action}, **more}
     return json_format.ParseDict(route, route_components_pb2.Route())
 
 
@@ -156,20 +193,81 @@ def _asking_route() -> route_components_pb2.Route:
     return _route({"prefix": "/"}, {"cluster_header": CLUSTER_HEADER})
 
 
-def _http_route(match: dict[str, Any], leases: Sequence[Lease]) -> route_components_pb2.Route:
-    route = _route(match, _spread(leases, HTTP))
+def _routes(
+    model: str, to: Callable[[dict[str, Any], str], route_components_pb2.Route]
+) -> list[route_components_pb2.Route]:
+    """Return the routes of the allowed calls; `to` makes one, of what it matches and its protocol."""
+    path = f"/v2/models/{model}"
+    grpc = f"/{gate.GRPC_SERVICE}/"
+    methods = "|".join(gate.GRPC_MODEL_METHODS + gate.GRPC_SERVER_METHODS)
+    return [
+        # The two hot paths first and as exact matches; the rest shares one expression per protocol.
+        _http_route(to({"path": f"{path}/infer"}, HTTP)),
+        _grpc_route(to({"path": f"{grpc}ModelInfer", "grpc": {}}, GRPC), model),
+        _grpc_route(to({**_regex(f"{grpc}({methods})".replace(".", r"\.")), "grpc": {}}, GRPC), model),
+        _http_route(to(_regex(f"{gate.HTTP_SERVER_PATHS}|{path}{gate.HTTP_MODEL_SUFFIX}"), HTTP)),
+    ]
+
+
+def _http_route(route: route_components_pb2.Route) -> route_components_pb2.Route:
     _pass_check(route)
     _set(route, GUARD_FILTER, route_components_pb2.FilterConfig(disabled=True))
     return route
 
 
-def _grpc_route(match: dict[str, Any], leases: Sequence[Lease], model: str) -> route_components_pb2.Route:
-    route = _route({**match, "grpc": {}}, _spread(leases, GRPC))
+def _grpc_route(route: route_components_pb2.Route, model: str) -> route_components_pb2.Route:
     _pass_check(route)
     context = lua_pb2.LuaPerRoute()
     context.filter_context.update({"model": model})
     _set(route, GUARD_FILTER, context)
     return route
+
+
+def _own_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_components_pb2.Route:
+    action = _spread(targets.own, protocol)
+    if targets.shadow_percent and "path" in match:  # inference
+        share = {"default_value": _millionths(targets.shadow_percent)}
+        action["request_mirror_policies"] = [{"cluster": SHADOW_CLUSTER, "runtime_fraction": share}]
+    route = _route({**match, "headers": [_UNPINNED]}, action)
+    if targets.percent and protocol == GRPC:
+        _set(route, OUTCOME_FILTER, route_components_pb2.FilterConfig(config=any_pb2.Any()))
+    return route
+
+
+def _candidate_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_components_pb2.Route:
+    """Return the route of the candidate's share: by a number that Envoy draws for each request.
+
+    Its clusters are looked up anew for a retry, which takes the next group.
+    """
+    share = {"default_value": _millionths(targets.percent), "runtime_key": "lull.candidate"}
+    route = _route(
+        {**match, "headers": [_UNPINNED], "runtime_fraction": share},
+        {"retry_policy": _RETRY_ELSEWHERE},
+        request_body_buffer_limit=RETRIED_BODY_BYTES,
+    )
+    route.route.retry_policy.MergeFromString(_REFRESH_CLUSTER_ON_RETRY)
+    groups = {"candidate": targets.candidate, "own": targets.own}
+    specifier = typed_struct_pb2.TypedStruct(type_url=_PRIORITY_GROUPS)
+    specifier.value.update(
+        {
+            "priority_groups": [
+                {
+                    "name": name,
+                    "clusters": [{"cluster_name": lease.cluster(protocol), "weight": 1} for lease in leases],
+                }
+                for name, leases in groups.items()
+            ]
+        }
+    )
+    extension = route.route.inline_cluster_specifier_plugin.extension
+    extension.name = "lull.rollout"
+    extension.typed_config.Pack(specifier, deterministic=True)
+    return route
+
+
+def _millionths(percent: int) -> dict[str, Any]:
+    # Of a hundred it would correlate with the choice of a replica: both are remainders of one random number.
+    return {"numerator": percent * _MILLIONTHS_A_PERCENT, "denominator": "MILLION"}
 
 
 def _spread(leases: Sequence[Lease], protocol: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the pilot knows: services, their placements, and which of these are routed. No I/O."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,6 +55,7 @@ class Placement:
     address: str
     routed: bool
     leaving: bool
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,49 @@ class Refusal:
 
     reason: str
     message: str
+
+
+RUNNING = frozenset({"Validating", "Shadowing", "Stepping", "Promoting"})
+"""Phases in which both revisions may be asked."""
+_TAKEN_OVER = frozenset({"Swapping", "Promoted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a rollout shares a service's requests, from `status.rollout`."""
+
+    stable: str
+    candidate: str
+    phase: str
+    percent: int = 0
+    shadow_percent: int = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether both revisions may be asked."""
+        return self.phase in RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the requests of a service go now.
+
+    Attributes:
+        own: placements that get them, evenly.
+        candidate: those of the revision that is rolled out, if `own` is not empty.
+        percent: share of the requests that the candidate gets.
+        shadow_percent: share of the requests that it is asked too, by a copy.
+    """
+
+    own: tuple[Lease, ...]
+    candidate: tuple[Lease, ...] = ()
+    percent: int = 0
+    shadow_percent: int = 0
+
+    @property
+    def leases(self) -> frozenset[Lease]:
+        """Return every placement that a route to these targets names."""
+        return frozenset(self.own + self.candidate if self.percent else self.own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +118,7 @@ class Service:
         model: the model's name on the wire.
         refusal: set where holding is in vain: suspended, or stalled as of its newest spec.
         waiting: what its status says about a wake that takes long.
+        rollout: its newest rollout, over or not.
     """
 
     key: str
@@ -82,6 +127,7 @@ class Service:
     hold_max: int
     refusal: Refusal | None
     waiting: str = "its status says nothing yet"
+    rollout: Split | None = None
 
 
 class View:
@@ -138,12 +184,37 @@ class View:
         if known is None:
             return []
         placements = sorted(self._of_service.get(service, {}).items())
-        return [item for _, item in placements if item.routed and item.model == known.model]
+        return [
+            item
+            for _, item in placements
+            if item.routed and item.model == known.model and _may_serve(item.revision, known.rollout)
+        ]
 
     def placements(self) -> Iterator[Placement]:
         """Yield every placement of every host."""
         for placements in self._of_host.values():
             yield from placements.values()
+
+
+def targets(rollout: Split | None, placements: Sequence[Placement]) -> Targets:
+    """Share a service's requests among those of its placements that can be reached."""
+    if rollout is None or not (rollout.running or rollout.phase in _TAKEN_OVER):
+        return Targets(tuple(item.lease for item in placements))
+    candidate = tuple(item.lease for item in placements if item.revision == rollout.candidate)
+    others = tuple(item.lease for item in placements if item.revision != rollout.candidate)
+    if not rollout.running:
+        return Targets(candidate or others)
+    if not (others and candidate):
+        return Targets(others)
+    return Targets(others, candidate, rollout.percent, rollout.shadow_percent)
+
+
+def _may_serve(revision: str, rollout: Split | None) -> bool:
+    if rollout is None or rollout.phase in _TAKEN_OVER:
+        return True
+    if rollout.running:
+        return revision in (rollout.stable, rollout.candidate)
+    return revision != rollout.candidate  # rejected or taken back: nothing, even before it is drained
 
 
 def _service(key: str, item: Object) -> Service:
@@ -156,6 +227,19 @@ def _service(key: str, item: Object) -> Service:
         hold_max=hold.get("max", 1000),
         refusal=_refusal(item),
         waiting=_waiting(item),
+        rollout=_rollout(item.get("status", {}).get("rollout")),
+    )
+
+
+def _rollout(status: Object | None) -> Split | None:
+    if not status:
+        return None
+    return Split(
+        stable=status["stable"],
+        candidate=status["candidate"],
+        phase=status["phase"],
+        percent=status.get("percent", 0),
+        shadow_percent=status.get("shadowPercent", 0),
     )
 
 
@@ -192,6 +276,7 @@ def _placements(item: Object) -> dict[str, Placement]:
             address=address,
             routed=model["state"] == "Loaded" and model["id"] in ready and bool(address),
             leaving=model["state"] in ("Draining", "Resident"),
+            revision=model.get("revision", ""),
         )
         for model in item["spec"].get("models", [])
     }

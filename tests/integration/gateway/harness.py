@@ -65,6 +65,8 @@ class Upstream:
     def __init__(self, models):
         self.address = loopback()
         self.models = set(models)
+        self.fault = None  # "fails", "refuses", "resets" or "cuts off"; the last two over HTTP alone
+        self.delay_seconds = 0.0
         self.seen = []  # (protocol, model, bytes)
         self.headers = []
         self.sockets = []
@@ -91,6 +93,13 @@ class Upstream:
         model = parts[3] if len(parts) > 3 and parts[2] == "models" else ""
         self.seen.append(("http", model, len(body)))
         self.headers.append(dict(request.headers))
+        await asyncio.sleep(self.delay_seconds)
+        if self.fault in ("resets", "cuts off"):
+            if self.fault == "cuts off":
+                request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Len")
+            request.transport.close() if self.fault == "cuts off" else request.transport.abort()
+        if self.fault:
+            return web.json_response({"error": "no"}, status=400 if self.fault == "refuses" else 500)
         if model and model not in self.models:
             return web.json_response({"error": f"unknown model {model}"}, status=400)
         return web.json_response({"model": model, "path": request.path, "bytes": len(body)})
@@ -101,6 +110,12 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.upstream = upstream
 
     async def _known(self, name, context):
+        await asyncio.sleep(self.upstream.delay_seconds)
+        if self.upstream.fault:
+            refuses = self.upstream.fault == "refuses"
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT if refuses else grpc.StatusCode.INTERNAL, "no"
+            )
         if name not in self.upstream.models:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found"
