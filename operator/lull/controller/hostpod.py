@@ -14,6 +14,7 @@ from lull.api.names import (
     TRITON_HTTP_PORT,
     TRITON_METRICS_PORT,
 )
+from lull.api.quantities import parse_bytes
 from lull.controller.wire import Object, host_memory_bytes, power_profile
 
 TERMINATION_SECONDS = 330
@@ -29,7 +30,6 @@ _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _CREDENTIALS_PATH = "/var/lib/lull/credentials"
 _CLAIMS_PATH = "/var/lib/lull/claims"
 _STORE_PATH = "/var/lib/lull/store"
-_REPOSITORY = "repository"
 _STORE_BYTES = 64 << 30
 """What a host keeps of models, those on their way included."""
 _STORE_SPARE_BYTES = 1 << 30
@@ -41,8 +41,7 @@ _NOT_TO_BE_MOVED = {
     "karpenter.sh/do-not-disrupt": "true",
 }
 _PATHS = {
-    "LULL_ARTIFACTS": f"{_STORE_PATH}/artifacts",
-    "LULL_REPOSITORY": f"{_STORE_PATH}/{_REPOSITORY}",
+    "LULL_ARTIFACTS": _STORE_PATH,
     "LULL_CONTROL": "/run/lull",
     "LULL_FILES": "/var/lib/lull/files",
 }
@@ -74,12 +73,12 @@ def host_pod(host: Object, pool: Object, image: str) -> Object:
                 }
             ],
         },
-        "spec": _pod_spec(pool, image),
+        "spec": _pod_spec(metadata["name"], pool, image),
     }
     return _with_template(pod, pool["spec"].get("template") or {})
 
 
-def _pod_spec(pool: Object, image: str) -> Object:
+def _pod_spec(name: str, pool: Object, image: str) -> Object:
     return {
         "serviceAccountName": "lull-agent",
         "automountServiceAccountToken": False,
@@ -95,7 +94,7 @@ def _pod_spec(pool: Object, image: str) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [_agent(pool, image)],
-        "containers": [_triton(pool["spec"], image)],
+        "containers": [_triton(name, pool["spec"], image)],
         "volumes": _volumes(pool["spec"]),
     }
 
@@ -128,7 +127,7 @@ def _agent(pool: Object, image: str) -> Object:
         "LULL_ALLOW_URIS": json.dumps(allow.get("uris", [])),
         "LULL_ALLOW_CODE": "true" if allow.get("code") else "false",
         "LULL_MEMORY_BYTES": str(memory_bytes),
-        "LULL_ARTIFACTS_BYTES": str(_STORE_BYTES),
+        "LULL_ARTIFACTS_BYTES": str(_store_bytes(spec)),
         **_PATHS,
         **_power(pool),
         **_trust(spec),
@@ -146,7 +145,8 @@ def _agent(pool: Object, image: str) -> Object:
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": _RESTRICTED,
         "volumeMounts": [
-            # One volume, so that models are linked into the repository and not copied.
+            # One volume, so that models are linked into the repository and not copied. Where the pool stages
+            # it is the node's: only agents see all of it.
             _mount("store", _STORE_PATH),
             _mount("control", _PATHS["LULL_CONTROL"]),
             _mount("files", _PATHS["LULL_FILES"], read_only=True),
@@ -205,8 +205,15 @@ def _power(pool: Object) -> dict[str, str]:
     return {"LULL_POWER": json.dumps({part: float(value) for part, value in watts.items()})}
 
 
-def _triton(spec: Object, image: str) -> Object:
-    env = {name: _PATHS[name] for name in ("LULL_REPOSITORY", "LULL_CONTROL")}
+def _store_bytes(spec: Object) -> int:
+    """Return how much the models in the store may take, those on their way included."""
+    staging = spec.get("staging")
+    return parse_bytes(staging["size"]) if staging else _STORE_BYTES
+
+
+def _triton(name: str, spec: Object, image: str) -> Object:
+    repository = f"hosts/{name}/repository"
+    env = {"LULL_REPOSITORY": f"{_STORE_PATH}/{repository}", "LULL_CONTROL": _PATHS["LULL_CONTROL"]}
     if spec.get("idleClocks") == "Low":
         env["CUDA_DISABLE_PERF_BOOST"] = "1"
     live = "/v2/health/live"
@@ -225,7 +232,7 @@ def _triton(spec: Object, image: str) -> Object:
         "resources": _resources(spec),
         "securityContext": _RESTRICTED,
         "volumeMounts": [
-            _mount("store", _PATHS["LULL_REPOSITORY"], read_only=True) | {"subPath": _REPOSITORY},
+            _mount("store", env["LULL_REPOSITORY"], read_only=True) | {"subPath": repository},
             _mount("control", _PATHS["LULL_CONTROL"], read_only=True),
             _mount("shm", "/dev/shm"),  # noqa: S108
             _mount("tmp", "/tmp"),  # noqa: S108
@@ -255,6 +262,8 @@ def _volumes(spec: Object) -> list[Object]:
         ]
     }
     store: Object = {"name": "store", "emptyDir": {"sizeLimit": str(_STORE_BYTES + _STORE_SPARE_BYTES)}}
+    if spec.get("staging"):
+        store = {"name": "store", "persistentVolumeClaim": {"claimName": spec["staging"]["claimName"]}}
     scratch: list[Object] = [
         {"name": name, "emptyDir": {}} for name in ("control", "files", "agent-tmp", "tmp")
     ]

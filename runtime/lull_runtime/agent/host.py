@@ -287,6 +287,7 @@ class Host:
         if placement.task is not None:
             placement.task.cancel()
         del self.placements[placement.want.id]
+        self._store.let_go()
         self.metering.keep_only(set(self._desired))
         self._drop(placement.want.name)
         self._on_change(True)

@@ -25,6 +25,8 @@ from lull_runtime.agent.probes import serve
 from lull_runtime.agent.readings import Readings
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.settings import Settings, control_key
+from lull_runtime.agent.shelf import clear_deserted, lodge
+from lull_runtime.agent.staging import Stager
 from lull_runtime.agent.status import WRITES, StatusWriter
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
@@ -70,11 +72,12 @@ class Agent:
 
     def __init__(self, settings: Settings, key: str, kube: Kube) -> None:
         self._settings = settings
+        own, self._lodged = lodge(settings.hosts, settings.pod_name)
         self._pool = ""
         self._condition: Condition | None = None
         self._made: Made = {}
         self._triton = Triton(f"{settings.pod_ip}:{TRITON_GRPC_PORT}", key)
-        self.meter = Meter(settings.artifacts / "totals.json", settings.power, settings.limits.memory_bytes)
+        self.meter = Meter(own / "totals.json", settings.power, settings.limits.memory_bytes)
         self._readings = Readings(
             f"http://{settings.pod_ip}:{TRITON_METRICS_PORT}/metrics",
             self.meter,
@@ -90,17 +93,20 @@ class Agent:
         )
         store = Store(
             settings.artifacts,
+            own,
             settings.sources,
             allow_code=settings.allow_code,
             most_bytes=settings.artifacts_bytes,
             in_use=lambda: self.host.digests(),
             trust=settings.trust,
         )
+        clear_deserted(settings.hosts, own)
+        self._stager = Stager(store, lambda: self._writer.notify(urgent=False))
         self.host = Host(
             self._triton,
             store,
-            Repository(settings.repository, settings.backends),
-            Journal(settings.artifacts / "journal.json"),
+            Repository(own / "repository", settings.backends),
+            Journal(own / "journal.json"),
             settings.limits,
             self.meter,
             self._writer,
@@ -127,6 +133,7 @@ class Agent:
                 group.create_task(self._writer.run())
                 group.create_task(self.host.run())
                 group.create_task(self._readings.run())
+                group.create_task(self._stager.run())
         finally:
             await self.host.metering.look_last()
             await self._writer.close()
@@ -150,6 +157,7 @@ class Agent:
         self._pool = host.spec.pool
         self.meter.take_up(host.status)
         self.host.set_desired(host.spec.models, host.status.models if host.status else [])
+        self._stager.set_list(host.spec.stage)
         self._writer.saw(item.get("status"))
 
     def _mark_routed(self, routed: bool) -> None:
@@ -163,7 +171,10 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What the ModelHost's status should say now."""
         state = ModelHostStatus(
-            address=self._settings.pod_ip, models=self.host.status(), conditions=[self._ready()]
+            address=self._settings.pod_ip,
+            models=self.host.status(),
+            staged=self._stager.staged,
+            conditions=[self._ready()],
         )
         return with_figures(state, self.host.names(), self.meter, self._readings.latencies, self._made).wire()
 

@@ -25,9 +25,8 @@ class Settings:
         pod_name: of the Pod, and so of the ModelHost.
         pod_namespace: of both.
         pod_ip: where Triton listens, and what the agent's own probes are bound to.
-        artifacts: folder of the model cache.
+        artifacts: folder of the model cache, which the agents of a node may share.
         artifacts_bytes: bound of that cache.
-        repository: folder of Triton's model repository.
         control: folder of the control key.
         backends: folder of Triton's backends.
         allow_code: whether models that are code may run here.
@@ -42,7 +41,6 @@ class Settings:
     pod_ip: str
     artifacts: Path
     artifacts_bytes: int
-    repository: Path
     control: Path
     backends: Path
     allow_code: bool
@@ -50,6 +48,11 @@ class Settings:
     limits: Limits
     power: PowerProfile
     trust: tuple[Rule, ...]
+
+    @property
+    def hosts(self) -> Path:
+        """Folder of what each host has of its own, on the cache's volume: models are linked, never copied."""
+        return self.artifacts / "hosts"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -67,7 +70,6 @@ class Settings:
             pod_ip=environment["POD_IP"],
             artifacts=Path(environment["LULL_ARTIFACTS"]),
             artifacts_bytes=most_bytes,
-            repository=Path(environment["LULL_REPOSITORY"]),
             control=Path(environment["LULL_CONTROL"]),
             backends=Path(environment.get("LULL_TRITON_BACKENDS", "/opt/tritonserver/backends")),
             allow_code=environment.get("LULL_ALLOW_CODE", "false") == "true",

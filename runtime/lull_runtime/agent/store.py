@@ -1,10 +1,9 @@
-"""The models on this host's disk, unpacked, by digest: bounded, and the least recently used leave first."""
+"""The models on this node's disk, unpacked, by digest: bounded, and the least recently used leave first."""
 
 import asyncio
 import logging
-import os
 import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch, unkept
+from lull_runtime.agent.shelf import Lock, Shelf
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import (
     Artifact,
@@ -29,9 +29,10 @@ from lull_runtime.artifact.uris import check_uri, plain
 
 log = logging.getLogger(__name__)
 
-_SCRATCH, _PART = ".scratch-", ".part-"
 _FETCHES = 2
 """How many models come at once; a bound of disk and network."""
+_DECIDING_SECONDS = 30.0
+"""How long another agent may take to decide who leaves: it only looks at names and sizes."""
 
 
 Signers = tuple[Signer, ...]
@@ -60,11 +61,22 @@ class Model:
 
 
 class Store:
-    """Fetches each digest once, however many ask for it."""
+    """Fetches each digest once, however many ask for it, on this host and on its neighbours.
+
+    Args:
+        folder: where; the agents of a node may share it.
+        own: this host's part of it.
+        sources: where models may come from.
+        allow_code: whether models that are code are taken.
+        most_bytes: bound of what is there, shared or not.
+        in_use: the digests that this host needs.
+        trust: who must have signed what.
+    """
 
     def __init__(
         self,
         folder: Path,
+        own: Path,
         sources: Sources,
         *,
         allow_code: bool,
@@ -72,32 +84,37 @@ class Store:
         in_use: Callable[[], Iterable[str]],
         trust: Sequence[Rule] = (),
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(leftover)
-        self._folder = folder
+        self._shelf = Shelf(folder, own)
         self._sources = sources
         self._allow_code = allow_code
         self._trust = trust
         self._most_bytes = most_bytes
         self._in_use = in_use
-        self._sizes_bytes = {
-            f"sha256:{home.name}": _size_bytes(home) for home in folder.iterdir() if home.is_dir()
-        }
         self._artifacts: dict[str, Artifact | None] = {}
         self._vouched: set[tuple[str, Signers]] = set()
-        self._reserved_bytes: dict[str, int] = {}
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(_FETCHES)
+        self._rush: Counter[str] = Counter()
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._staging: tuple[str, asyncio.Task[None]] | None = None
+        self.listed: frozenset[str] = frozenset()
+        """What this node should keep ready: it leaves after all else, and never for another of these."""
 
     def has(self, digest: str) -> bool:
         """Whether a model is here, so that nothing is fetched for it."""
-        return digest in self._sizes_bytes and self._home(digest).is_dir()
+        return self._shelf.has(digest)
 
     def is_ready(self, digest: str, signers: Signers) -> bool:
-        """Whether a model is here, looked through and signed as it must be, so that it is opened at once."""
-        signed = not signers or (digest, signers) in self._vouched
-        return signed and digest in self._artifacts and self.has(digest)
+        """Whether a model is here, looked through and signed as it must be, so that it is opened at once.
+
+        Then it stays while this host needs it.
+        """
+        return self._is_known(digest, signers) and self._shelf.hold(digest)
+
+    def is_staged(self, digest: str, signers: Signers) -> bool:
+        """Whether a model is here as `is_ready` tells; but it may leave."""
+        return self._is_known(digest, signers) and self.has(digest)
 
     def check(self, uri: str, namespace: str) -> Signers:
         """Check that the pool allows a URI, and return who must have signed what is there.
@@ -120,16 +137,45 @@ class Store:
     async def get(self, uri: str, digest: str, signers: Signers) -> None:
         """Fetch, unpack and look through a model, unless it is here, and verify its signature.
 
+        What is only staged makes way for it.
+
         Raises:
             ModelError: it cannot be had, is not what the digest says, is no tar of a model, or is not signed
                 by any of those who must have signed it.
         """
-        lock = self._fetching.setdefault(digest, asyncio.Lock())
-        async with lock:
-            if not self.has(digest):
-                await self._fetch_in_turn(uri, digest)
-            if not self.is_ready(digest, signers):
-                await self._look_through(digest, signers)
+        self._rush[digest] += 1
+        self._calm.clear()
+        if self._staging and self._staging[0] not in self._rush:
+            self._staging[1].cancel()
+        try:
+            await self._provide(uri, digest, signers, frozenset())
+        finally:
+            self._rush -= Counter([digest])
+            if not self._rush:
+                self._calm.set()
+
+    async def stage(self, uri: str, digest: str, signers: Signers) -> bool:
+        """Have a model here before anybody needs it, once nobody waits for another; nothing listed leaves.
+
+        Returns:
+            False where it made way for one that is needed now; what has come of it stays.
+
+        Raises:
+            ModelError: as `get`.
+        """
+        await self._calm.wait()
+        work = asyncio.create_task(self._provide(uri, digest, signers, self.listed - {digest}))
+        self._staging = (digest, work)
+        try:
+            await asyncio.wait([work])
+        finally:
+            self._staging = None
+            work.cancel()
+        return not work.cancelled() and work.result() is None
+
+    def let_go(self) -> None:
+        """Let what this host does not need any more leave, once others want its room."""
+        self._shelf.hold_only(set(self._in_use()))
 
     def open(self, digest: str, declared_format: str, name: str, signers: Signers) -> Model:
         """Return a model that is ready, checked for being served as `name`.
@@ -137,9 +183,8 @@ class Store:
         Raises:
             ModelError: it is no model, or one that this pool does not take.
         """
-        home = self._home(digest)
-        os.utime(home)
-        found, root = detect(home, declared_format)
+        self._shelf.use(digest)
+        found, root = detect(self._shelf.model(digest), declared_format)
         if artifact := self._artifacts[digest]:
             return Model(digest, root, found, artifact, code=False)
         code = inspect_repository(root, name, allow_code=self._allow_code)
@@ -151,117 +196,141 @@ class Store:
             )
         return Model(digest, root, found, None, code, is_partial(root))
 
-    async def _fetch_in_turn(self, uri: str, digest: str) -> None:
+    async def _provide(self, uri: str, digest: str, signers: Signers, spared: Set[str]) -> None:
+        lock = self._fetching.setdefault(digest, asyncio.Lock())
+        try:
+            async with lock, self._shelf.locked(digest, self._sources.deadline_seconds) as alone:
+                if not await self._is_here(digest):
+                    await self._fetch_in_turn(uri, digest, alone, spared)
+                if digest in self._rush:
+                    self._shelf.hold(digest)
+                await self._look_through(digest, signers)
+        except TimeoutError as error:
+            raise ModelError(
+                Reason.UNREACHABLE,
+                f"{plain(uri)}: another agent of this node has fetched it for "
+                f"{self._sources.deadline_seconds:g} s",
+            ) from error
+
+    async def _is_here(self, digest: str) -> bool:
+        """Whether a model is here as it came; what somebody put there, or altered, leaves."""
+        if digest in self._artifacts and self.has(digest):
+            return True
+        self._forget(digest)
+        if await asyncio.to_thread(self._shelf.is_unchanged, digest):
+            return True
+        if aside := self._shelf.set_aside(digest):
+            log.warning("%s is not as it came, and is fetched anew", digest)
+            await asyncio.to_thread(shutil.rmtree, aside)
+        return False
+
+    async def _fetch_in_turn(self, uri: str, digest: str, alone: Lock, spared: Set[str]) -> None:
         async with self._slots:
             try:
-                await self._fetch(uri, digest)
+                await self._fetch(uri, digest, alone, spared)
             except OSError as error:
                 raise unkept(uri, error) from error
 
-    async def _fetch(self, uri: str, digest: str) -> None:
-        scratch, part = self._scratch(), self._part(digest)
+    async def _fetch(self, uri: str, digest: str, alone: Lock, spared: Set[str]) -> None:
+        fresh, part = self._shelf.fresh(), self._shelf.part(digest)
         # Before anything waits, so that nobody who wants room takes what is there of it for left behind.
-        self._reserved_bytes[digest] = part.stat().st_size if part.exists() else 0
+        alone.reserve(part.stat().st_size if part.exists() else 0)
         try:
-            await fetch(uri, digest, part, self._sources, partial(self._reserve, digest))
-            part.rename(scratch / "tar")
-            size_bytes = await asyncio.to_thread(_unpack, scratch, self._sources.most_bytes)
-            (scratch / "model").rename(self._home(digest))
-            self._sizes_bytes[digest] = size_bytes
+            reserve = partial(self._reserve, digest, alone, spared)
+            await fetch(uri, digest, part, self._sources, reserve)
+            try:
+                await asyncio.to_thread(_unpack, part, fresh, self._sources.most_bytes)
+                await asyncio.to_thread(self._shelf.place, digest, fresh)
+            except Exception:
+                part.unlink(missing_ok=True)
+                raise
+            part.unlink()
         finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-            self._reserved_bytes.pop(digest, None)
+            await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
 
     async def _look_through(self, digest: str, signers: Signers) -> None:
-        """Check a model and its signature; one that nobody has found good before does not stay."""
-        try:
-            artifact = await asyncio.to_thread(_looked_through, self._home(digest), signers)
-        except ModelError:
-            if digest not in self._artifacts:
-                await asyncio.to_thread(shutil.rmtree, self._set_aside(digest))
-            raise
-        self._artifacts[digest] = artifact
-        if signers:
+        """Check a model and its signature. A refused one is not fetched anew for the next try."""
+        if digest not in self._artifacts:
+            self._artifacts[digest] = await asyncio.to_thread(_looked_through, self._shelf.model(digest))
+        if signers and (digest, signers) not in self._vouched:
+            await asyncio.to_thread(self._verify, digest, signers)
             self._vouched.add((digest, signers))
 
-    async def _reserve(self, digest: str, tar_bytes: int, claimed_bytes: int) -> None:
+    def _verify(self, digest: str, signers: Signers) -> None:
+        """Verify a signature, unless another agent of this node has done so."""
+        keys = [signer.public_key for signer in signers]
+        name = self._shelf.voucher(digest, keys)
+        if not name:
+            name = verify(detect(self._shelf.model(digest))[1], signers)
+            self._shelf.vouch(digest, keys, name)
+        log.info("%s is signed by %s", digest, name)
+
+    async def _reserve(
+        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
+    ) -> None:
         """Keep room for a tar and what is unpacked from it: what nobody uses leaves, the oldest first.
 
         What has come of others that nobody fetches any more leaves before any whole one; and nothing leaves
         for a tar that would not fit in the end.
-
-        Who leaves is decided without a pause, so that nothing comes into use meanwhile.
         """
-        in_use = set(self._in_use())
-        self._reserved_bytes[digest] = 0
-        self._check_fits(max(tar_bytes, claimed_bytes), in_use)
-        self._reserved_bytes[digest] = 2 * tar_bytes
-        parts = [path for path in self._folder.glob(f"{_PART}*") if not self._is_coming(path)]
-        wanted = sum(self._sizes_bytes.values()) + sum(self._reserved_bytes.values()) - self._most_bytes
-        wanted += sum(path.stat().st_size for path in parts)
-        idle = sorted(self._sizes_bytes.keys() - in_use, key=self._last_use)
-        while wanted > 0 and parts:
-            wanted -= parts[-1].stat().st_size
-            parts.pop().unlink()
-        leaving = []
-        while wanted > 0 and idle:
-            leaving.append(idle.pop(0))
-            wanted -= self._sizes_bytes[leaving[-1]]
-        scratches = [self._set_aside(old) for old in leaving]
-        for scratch in scratches:
-            await asyncio.to_thread(shutil.rmtree, scratch)
+        async with self._shelf.deciding(_DECIDING_SECONDS):
+            self.let_go()
+            asides = await asyncio.to_thread(self._make_room, digest, alone, spared, tar_bytes, claimed_bytes)
+        for known in [known for known in self._artifacts if not self.has(known)]:
+            self._forget(known)
+        for aside in asides:
+            await asyncio.to_thread(shutil.rmtree, aside)
 
-    def _check_fits(self, tar_bytes: int, in_use: Set[str]) -> None:
-        stays = sum(self._sizes_bytes[digest] for digest in in_use & self._sizes_bytes.keys())
-        if stays + sum(self._reserved_bytes.values()) + 2 * tar_bytes > self._most_bytes:
+    def _make_room(
+        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
+    ) -> list[Path]:
+        """Decide who leaves, and take it out; return where it is then, to be removed."""
+        homes, coming = self._shelf.homes(), self._shelf.coming()
+        coming.pop(digest, None)
+        stays = sum(home.size_bytes for home in homes if home.held or home.digest in spared)
+        self._check_fits(max(tar_bytes, claimed_bytes), stays + sum(coming.values()))
+        alone.reserve(2 * tar_bytes)
+        parts = self._shelf.idle_parts()
+        wanted = sum(home.size_bytes for home in homes) + sum(coming.values()) + sum(parts.values())
+        wanted += 2 * tar_bytes - self._most_bytes
+        while wanted > 0 and parts:
+            left, size_bytes = parts.popitem()
+            self._shelf.part(left).unlink(missing_ok=True)
+            wanted -= size_bytes
+        idle = [home for home in homes if not home.held and home.digest not in spared]
+        idle.sort(key=lambda home: (home.digest in self.listed, home.used_seconds))
+        asides = []
+        for home in idle:
+            if wanted > 0 and (aside := self._shelf.evict(home.digest)):
+                wanted -= home.size_bytes
+                asides.append(aside)
+        return asides
+
+    def _check_fits(self, tar_bytes: int, stays_bytes: int) -> None:
+        if stays_bytes + 2 * tar_bytes > self._most_bytes:
             raise ModelError(
                 Reason.TOO_LARGE,
                 f"{tar_bytes} bytes, twice while it is unpacked, do not fit this host's disk beside the "
                 "models it serves",
             )
 
-    def _set_aside(self, digest: str) -> Path:
-        scratch = self._scratch()
-        self._home(digest).rename(scratch)
-        del self._sizes_bytes[digest]
+    def _is_known(self, digest: str, signers: Signers) -> bool:
+        """Whether this agent has looked through a model, and knows it to be signed by one of these."""
+        return digest in self._artifacts and (not signers or (digest, signers) in self._vouched)
+
+    def _forget(self, digest: str) -> None:
         self._artifacts.pop(digest, None)
         self._vouched = {vouched for vouched in self._vouched if vouched[0] != digest}
-        return scratch
-
-    def _scratch(self) -> Path:
-        """A fresh folder, which a thread that nobody waits for any more cannot be writing to."""
-        return Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
-
-    def _last_use(self, digest: str) -> float:
-        return self._home(digest).stat().st_mtime
-
-    def _home(self, digest: str) -> Path:
-        return self._folder / digest.removeprefix("sha256:")
-
-    def _part(self, digest: str) -> Path:
-        """What has come of a tar so far: a later fetch takes it up."""
-        return self._folder / f"{_PART}{digest.removeprefix('sha256:')}"
-
-    def _is_coming(self, part: Path) -> bool:
-        return f"sha256:{part.name.removeprefix(_PART)}" in self._reserved_bytes
 
 
-def _looked_through(home: Path, signers: Signers) -> Artifact | None:
-    """Verify a model's signature, then look at what it holds; nothing for a Triton model directory."""
+def _looked_through(home: Path) -> Artifact | None:
+    """Look at what a model holds; nothing for a Triton model directory."""
     found, root = detect(home)
-    if signers:
-        log.info("sha256:%s is signed by %s", home.name, verify(root, signers))
     return read_artifact(root) if found is Format.ARTIFACT else None
 
 
-def _unpack(scratch: Path, most_bytes: int) -> int:
-    """Unpack `tar`, which goes, into `model`; return how large that is."""
-    fresh = scratch / "model"
-    fresh.mkdir()
-    unpack(scratch / "tar", fresh, Bounds(total_bytes=most_bytes))
-    (scratch / "tar").unlink()
-    return _size_bytes(fresh)
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _unpack(tar: Path, fresh: Path, most_bytes: int) -> None:
+    """Unpack a tar into `fresh/model`."""
+    model = fresh / "model"
+    model.mkdir()
+    unpack(tar, model, Bounds(total_bytes=most_bytes))

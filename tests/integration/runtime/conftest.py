@@ -67,6 +67,7 @@ class Bench:
         sources = Sources(self.folder / "files", ["file:///"])
         store = Store(
             self.folder / "artifacts",
+            self.folder / "own",
             sources,
             allow_code=self.allow_code,
             most_bytes=1 << 30,

@@ -29,6 +29,8 @@ class Agent:
         self._cluster = cluster
         self._triton = triton
         folder = triton.folder
+        triton.environment["LULL_REPOSITORY"] = str(folder / "artifacts" / "hosts" / HOST / "repository")
+        Path(triton.environment["LULL_REPOSITORY"]).mkdir(parents=True)
         self._environment = triton.environment | {
             "KUBECONFIG": str(cluster.kubeconfig),
             "POD_NAME": HOST,

@@ -216,10 +216,22 @@ def test_models_are_on_one_bounded_volume_of_which_triton_reads_its_repository(t
         paths = {e["name"]: e["value"] for e in container["env"] if e.get("value", "").startswith("/")}
         for path in paths.values():
             assert any(Path(path).is_relative_to(mount) for mount in folders), path
-        path = paths["LULL_REPOSITORY"]
+        path = paths.get("LULL_REPOSITORY") or f"{paths['LULL_ARTIFACTS']}/hosts/h/repository"
         [mount] = [m for m in folders if Path(path).is_relative_to(m)]
         found.append(path.replace(mount, folders[mount]))
-    assert found == [str(tmp_path / "store" / "repository")] * 2
+    assert found == [str(tmp_path / "store" / "hosts" / "h" / "repository")] * 2
+
+
+def test_a_pool_that_stages_has_its_models_on_the_node_s_volume_of_which_triton_sees_its_own_host_s():
+    staging = {"claimName": "lull-staging", "size": "200Gi"}
+    spec = host_pod(HOST, pool(staging=staging), "image")["spec"]
+    (agent,), (triton,) = spec["initContainers"], spec["containers"]
+    [store] = [volume for volume in spec["volumes"] if volume["name"] == "store"]
+    assert store == {"name": "store", "persistentVolumeClaim": {"claimName": "lull-staging"}}
+    variables = {entry["name"]: entry.get("value") for entry in agent["env"]}
+    assert variables["LULL_ARTIFACTS_BYTES"] == str(200 << 30)
+    [mount] = [mount for mount in triton["volumeMounts"] if mount["name"] == "store"]
+    assert (mount["readOnly"], mount["subPath"]) == (True, "hosts/h/repository")
 
 
 def test_an_accelerator_pool_asks_for_accelerators_and_may_let_clocks_idle():

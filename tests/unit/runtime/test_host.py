@@ -112,6 +112,7 @@ class World:
             (folder / name).mkdir(exist_ok=True)
         self.store = Store(
             folder / "artifacts",
+            folder / "own",
             Sources(folder / "files", ["file:///"]),
             allow_code=False,
             most_bytes=1 << 30,

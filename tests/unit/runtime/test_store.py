@@ -34,6 +34,7 @@ class Kept:
     def opened(self) -> Store:
         return Store(
             self.folder / "artifacts",
+            self.folder / "own",
             Sources(self.folder / "files", ["file:///"]),
             allow_code=False,
             most_bytes=int(3.5 * SIZE_BYTES),
@@ -47,7 +48,9 @@ class Kept:
         (source / "1" / "model.onnx").write_bytes(name.encode() * SIZE_BYTES)
         digest = pack_repository(self.folder / "files" / name, source)
         await self.store.get(f"file:///{name}", digest, ())
-        os.utime(self.folder / "artifacts" / digest.removeprefix("sha256:"), (ord(name), ord(name)))
+        os.utime(
+            self.folder / "artifacts" / "sha256" / digest.removeprefix("sha256:"), (ord(name), ord(name))
+        )
         return digest
 
     def bytes_on_disk(self) -> int:
@@ -80,17 +83,17 @@ async def test_what_is_in_use_stays_and_what_does_not_fit_beside_it_is_refused_u
 async def test_an_agent_that_is_started_again_knows_what_is_there(kept: Kept):
     digest = await kept.get("a")
     await kept.get("b")
-    (kept.folder / "artifacts" / ".scratch-x").mkdir()
+    (kept.folder / "own" / "fresh" / "x").mkdir()
     kept.store = kept.opened()
     assert kept.store.has(digest)
     await kept.get("c")
     assert not kept.store.has(digest)
-    assert not (kept.folder / "artifacts" / ".scratch-x").exists()
+    assert not (kept.folder / "own" / "fresh" / "x").exists()
 
 
 async def test_what_has_come_of_a_fetch_that_broke_off_leaves_before_any_whole_model(kept: Kept):
     first = await kept.get("a")
-    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+    part = kept.folder / "artifacts" / "part" / ("0" * 64)
     part.write_bytes(bytes(SIZE_BYTES))
     await kept.get("b")
     assert (kept.store.has(first), part.exists()) == (True, False)
@@ -98,7 +101,7 @@ async def test_what_has_come_of_a_fetch_that_broke_off_leaves_before_any_whole_m
 
 async def test_nothing_leaves_for_what_would_not_fit_in_the_end(kept: Kept, monkeypatch):
     first = await kept.get("a")
-    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+    part = kept.folder / "artifacts" / "part" / ("0" * 64)
     part.write_bytes(bytes(SIZE_BYTES))
 
     async def large(uri, digest, out, sources, reserve):
@@ -114,7 +117,7 @@ async def test_nothing_leaves_for_what_would_not_fit_in_the_end(kept: Kept, monk
 async def test_what_a_fetch_takes_up_again_is_nobody_s_room(kept: Kept, monkeypatch):
     coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
     taken_up = f"sha256:{'0' * 64}"
-    part = kept.folder / "artifacts" / f".part-{'0' * 64}"
+    part = kept.folder / "artifacts" / "part" / ("0" * 64)
 
     async def waiting(uri, digest, *rest):
         if digest != taken_up:
@@ -188,6 +191,7 @@ class Trusting:
         )
         self.store = Store(
             self.artifacts,
+            folder / "own",
             Sources(self.files, ["file:///"]),
             allow_code=False,
             most_bytes=1 << 30,
@@ -215,15 +219,20 @@ def trusting(tmp_path: Path) -> Trusting:
     return Trusting(tmp_path)
 
 
-async def test_only_what_its_signer_signed_is_opened_and_what_is_refused_leaves_nothing(
+async def test_only_what_its_signer_signed_is_opened_and_what_is_refused_is_not_fetched_again(
     trusting: Trusting, caplog
 ):
     artifact_tar(trusting.files / "signed" / "none")
     artifact_tar(trusting.files / "signed" / "ben", key=trusting.other_key)
     assert (await trusting.refused("signed/none")).reason is Reason.UNSIGNED
+    refused_digest = digest_of(trusting.files / "signed" / "ben")
+    signers = trusting.store.check("file:///signed/ben", "demo")
     refused = await trusting.refused("signed/ben")
     assert (refused.reason, "ana" in refused.message) == (Reason.WRONGLY_SIGNED, True)
-    assert list(trusting.artifacts.iterdir()) == []
+    (trusting.files / "signed" / "ben").rename(trusting.files / "away")
+    with pytest.raises(ModelError) as caught:
+        await trusting.store.get("file:///signed/ben", refused_digest, signers)
+    assert caught.value.reason is Reason.WRONGLY_SIGNED
     artifact_tar(trusting.files / "signed" / "ana", key=trusting.key)
     with caplog.at_level("INFO"):
         model = await trusting.take("signed/ana")
