@@ -352,6 +352,11 @@ def candidate_key(key: str, revision: str) -> str:
     return f"{key}{CANDIDATE_MARK}{revision}"
 
 
+def replicas_of_share(percent: int, replicas: int) -> int:
+    """Return how many of so many replicas are a share of them, rounded up; at least one of any."""
+    return max(1, -(-percent * replicas // 100)) if replicas else 0
+
+
 def namespace_of(key: str) -> str:
     """Return the namespace of a `namespace/name`."""
     return key.partition("/")[0]
