@@ -4,18 +4,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from lull.cli import progress
 from lull.cli.simulate import inputs, options, runs
 from lull.cli.simulate.told import Told, document, show
 from lull.simulate.setting import GIB, Setting
 from lull.simulate.trace import Trace, TraceError, read_csv
 
-QUIET_SECONDS = 2.0
 PIPE_WIDTH = 100
 """Columns of the table where no terminal says how wide it is."""
 EXTRA = ("matplotlib", "numpy")
@@ -113,12 +111,11 @@ def _trace(of: options.TraceOptions, setting: Setting) -> Trace:
 
 def _told(trace: Trace, setting: Setting, gpu: str, wanted: list[runs.Run], *, curve: bool) -> Told:
     outcomes = []
-    with _progress() as progress:
-        task = progress.add_task("", total=None)
+    with progress.shown() as tell:
         for at, run in enumerate(wanted, start=1):
-            progress.update(task, description=f"simulating {run.name}, {at} of {len(wanted)}")
+            tell(f"simulating {run.name}, {at} of {len(wanted)}")
             outcomes.append(runs.outcome(trace, run))
-        progress.update(task, description="the bound at other shares")
+        tell("the bound at other shares")
         bound = runs.bound_curve(trace, setting) if curve else []
     return Told(trace, setting, gpu, wanted, outcomes, bound)
 
@@ -139,19 +136,3 @@ def _tell(told: Told, out: options.OutputOptions) -> None:
     for written in (out.json_file, out.html_file):
         if written:
             typer.echo(str(written))
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Say on stderr what is under way, once it has lasted for two seconds."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    starter = Timer(QUIET_SECONDS, progress.start)
-    starter.daemon = True
-    starter.start()
-    try:
-        yield progress
-    finally:
-        starter.cancel()
-        starter.join()
-        progress.stop()

@@ -1,0 +1,1 @@
+"""`lull explain`: why a network answers as it does."""

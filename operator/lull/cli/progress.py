@@ -1,0 +1,27 @@
+"""What is under way, on standard error, where it lasts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Timer
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+QUIET_SECONDS = 2.0
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str], None]]:
+    """Yield what is told what is under way; it is shown once this has lasted for two seconds."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+    starter = Timer(QUIET_SECONDS, progress.start)
+    starter.daemon = True
+    starter.start()
+    try:
+        yield lambda doing: progress.update(task, description=doing)
+    finally:
+        starter.cancel()
+        starter.join()
+        progress.stop()
