@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 import yaml
@@ -17,7 +16,8 @@ from rich.console import Console
 
 from lull.api.names import API_VERSION
 from lull_runtime.artifact.errors import ModelError
-from lull_runtime.publish.kinds import Change, Kind, Sample
+from lull_runtime.publish import options
+from lull_runtime.publish.options import Options, Output
 
 if TYPE_CHECKING:
     from lull_runtime.artifact.card import Card
@@ -26,34 +26,6 @@ if TYPE_CHECKING:
     from lull_runtime.publish.forms import Array
 
 Tell = Callable[[str], None]
-
-
-class Output(StrEnum):
-    """How the result is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What was said about a network and its artifact."""
-
-    what: str | None
-    sample: Sample | None
-    weights: Path | None
-    kind: Kind | None
-    trust_pickle: bool
-    example_shape: str | None
-    examples: Path | None
-    labelled: Path | None
-    optimise: list[Change]
-    training_energy: str | None
-    sign: Path | None
-    measure: bool
-    name: str | None
-    to: str | None
-    uri: str | None
 
 
 @dataclass(frozen=True)
@@ -70,94 +42,29 @@ class _Result:
 
 
 def publish(
-    network: Annotated[
-        str | None,
-        typer.Argument(
-            help="module:factory, a function that returns a torch, Keras or scikit-learn network; or a file: "
-            ".pt2, TorchScript, .keras, .h5, .onnx."
-        ),
-    ] = None,
-    sample: Annotated[Sample | None, typer.Option(help="Train and publish a sample.")] = None,
-    repository: Annotated[
-        Path | None, typer.Option(help="Publish a Triton model directory (config.pbtxt, 1/) unedited.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="For a factory: its state_dict, as torch.save wrote it, or .safetensors."),
-    ] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(help="What the file holds, where its name does not tell.")
-    ] = None,
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Open a scikit-learn pickle: it may run anything, here.")
-    ] = False,
-    example_shape: Annotated[
-        str | None, typer.Option(help="Shape of one input, batch axis first, such as 1,1,32,32.")
-    ] = None,
-    examples: Annotated[
-        Path | None, typer.Option(help="Real rows of inputs for the golden cases: .npy, or x of an .npz.")
-    ] = None,
-    labelled: Annotated[
-        Path | None, typer.Option(help="An .npz of rows x and their classes y: tells the accuracy.")
-    ] = None,
-    optimise: Annotated[
-        list[Change] | None,
-        typer.Option(help="Make it smaller or faster, if that costs no more than 1 % of the answers."),
-    ] = None,
-    training_energy: Annotated[
-        str | None, typer.Option(help="What training took: 1.2kWh, or CodeCarbon's emissions.csv.")
-    ] = None,
-    sign: Annotated[
-        Path | None, typer.Option(help="Sign with this private key (PEM, elliptic curve).")
-    ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option(help="Note how fast it loads and answers here; without, equal input is one digest."),
-    ] = True,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the model; default from what is published.")
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to put it: FILE.tar, a folder, oci://host/repository, s3://bucket/folder. "
-            "[default: build/NAME.tar]"
-        ),
-    ] = None,
-    uri: Annotated[
-        str | None, typer.Option(help="Where hosts will find a file or folder.  [default: file:///its name]")
-    ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Write the ModelService manifest here too.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="text or json.")] = Output.TEXT,
+    network: options.Network = None,
+    sample: options.Sampled = None,
+    repository: options.Repository = None,
+    weights: options.Weights = None,
+    kind: options.Held = None,
+    trust_pickle: options.TrustPickle = False,
+    example_shape: options.ExampleShape = None,
+    examples: options.Examples = None,
+    labelled: options.Labelled = None,
+    optimise: options.Optimise = None,
+    training_energy: options.TrainingEnergy = None,
+    no_measure: options.NoMeasure = False,
+    name: options.Name = None,
+    sign: options.Sign = None,
+    to: options.To = None,
+    uri: options.Uri = None,
+    manifest: options.Manifest = None,
+    output: options.Out = Output.TEXT,
 ) -> None:
     """Write a model's artifact; print its digest and a ready ModelService manifest."""
-    if sum(what is not None for what in (network, sample, repository)) != 1:
-        _refuse("say what to publish: module:factory, a file, --sample digits, or --repository DIR")
-    options = _Options(
-        what=network,
-        sample=sample,
-        weights=weights,
-        kind=kind,
-        trust_pickle=trust_pickle,
-        example_shape=example_shape,
-        examples=examples,
-        labelled=labelled,
-        optimise=optimise or [],
-        training_energy=training_energy,
-        sign=sign,
-        measure=measure,
-        name=name,
-        to=to,
-        uri=uri,
-    )
+    said = Options(**locals())
     try:
-        with _progress() as tell:
-            if repository is not None:
-                result, destination = _publish_repository(repository, options)
-            else:
-                result, destination = _publish_network(options, tell)
-            tell("putting it where it belongs")
-            where = destination.deliver(result.digest)
+        result, where = _published(said)
     except ModelError as error:
         _refuse(f"{error.reason}: {error.message}")
     except (ValueError, OSError, ImportError, AttributeError) as error:
@@ -170,32 +77,45 @@ def publish(
     _print(result, service, text, output)
 
 
-def _publish_network(options: _Options, tell: Tell) -> tuple[_Result, Destination]:
+def _published(said: Options) -> tuple[_Result, str]:
+    """What was published, and the URI under which hosts find it."""
+    if sum(what is not None for what in (said.network, said.sample, said.repository)) != 1:
+        raise ValueError("say what to publish: module:factory, a file, --sample digits, or --repository DIR")
+    with _progress() as tell:
+        if said.repository is not None:
+            result, destination = _publish_repository(said.repository, said)
+        else:
+            result, destination = _publish_network(said, tell)
+        tell("putting it where it belongs")
+        return result, destination.deliver(result.digest)
+
+
+def _publish_network(said: Options, tell: Tell) -> tuple[_Result, Destination]:
     tell("importing PyTorch")
     from lull_runtime.publish.destination import destination_of
     from lull_runtime.publish.export import publish_form
     from lull_runtime.publish.forms import example_of, open_form
     from lull_runtime.publish.samples import train
 
-    wishes = _wishes(options)
-    if options.sample is not None:
-        ready = train(options.sample, tell)
+    wishes = _wishes(said)
+    if said.sample is not None:
+        ready = train(said.sample, tell)
         form, example = ready.form, ready.example
         wishes = replace(wishes, labelled=wishes.labelled or ready.held_out)
-        name = options.name or options.sample.value
+        name = said.name or said.sample.value
     else:
-        rows = _example(options, wishes)
-        tell(f"opening {options.what}")
+        rows = _example(said, wishes)
+        tell(f"opening {said.network}")
         form = open_form(
-            str(options.what),
-            weights=options.weights,
-            kind=options.kind,
+            str(said.network),
+            weights=said.weights,
+            kind=said.kind,
             example=rows,
-            trust_pickle=options.trust_pickle,
+            trust_pickle=said.trust_pickle,
         )
         example = rows if rows is not None else example_of(form.inputs)
-        name = options.name or form.name
-    destination = destination_of(options.to, name, options.uri)
+        name = said.name or form.name
+    destination = destination_of(said.to, name, said.uri)
     made = publish_form(form, example, name, destination.tar, wishes, tell)
     return (
         _Result(name, made.digest, made.path, accuracy=made.accuracy, card=made.card, notes=made.notes),
@@ -203,57 +123,57 @@ def _publish_network(options: _Options, tell: Tell) -> tuple[_Result, Destinatio
     )
 
 
-def _wishes(options: _Options) -> Wishes:
+def _wishes(said: Options) -> Wishes:
     from lull_runtime.publish.export import Wishes
     from lull_runtime.publish.labelled import read_labelled
     from lull_runtime.publish.training import read_training
 
     return Wishes(
-        labelled=read_labelled(options.labelled) if options.labelled else None,
-        optimise=options.optimise,
-        training=read_training(options.training_energy) if options.training_energy else None,
-        key=options.sign,
-        measure=options.measure,
+        labelled=read_labelled(said.labelled) if said.labelled else None,
+        optimise=said.optimise or (),
+        training=read_training(said.training_energy) if said.training_energy else None,
+        key=said.sign,
+        measure=not said.no_measure,
     )
 
 
-def _example(options: _Options, wishes: Wishes) -> Array | None:
+def _example(said: Options, wishes: Wishes) -> Array | None:
     """Rows to ask the network with: real ones if there are any, else noise of the shape that was given."""
     from lull_runtime.publish.forms import ROWS, made_up
     from lull_runtime.publish.labelled import read_rows
 
-    if options.examples is not None:
-        return read_rows(options.examples)[:ROWS]
-    if options.example_shape is not None:
-        return made_up([ROWS, *_shape(options.example_shape)[1:]])
+    if said.examples is not None:
+        return read_rows(said.examples)[:ROWS]
+    if said.example_shape is not None:
+        return made_up([ROWS, *_shape(said.example_shape)[1:]])
     if wishes.labelled is not None:
         return wishes.labelled.rows[:ROWS]
     return None
 
 
-def _publish_repository(folder: Path, options: _Options) -> tuple[_Result, Destination]:
+def _publish_repository(folder: Path, said: Options) -> tuple[_Result, Destination]:
     from lull_runtime.artifact.format import detect, inspect_repository, is_partial, name_in
     from lull_runtime.artifact.pack import pack_repository
     from lull_runtime.publish.destination import destination_of
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory")
-    if options.optimise or options.labelled or options.weights or options.training_energy:
+    if said.optimise or said.labelled or said.weights or said.training_energy:
         raise ValueError(
             "a directory is published unedited, without a card: --optimise, --labelled, --weights and "
             "--training-energy go with a network"
         )
     detect(folder, "TritonRepository")
-    wire_name = name_in(folder) or options.name or folder.resolve().name
+    wire_name = name_in(folder) or said.name or folder.resolve().name
     code = inspect_repository(folder, wire_name, allow_code=True)
     notes = ["it is code: its pool needs allow.code"] if code else []
     if is_partial(folder):
         notes.append(
             "its config.pbtxt leaves inputs or outputs out: its pool needs LULL_TRITON_COMPLETE=true"
         )
-    name = options.name or wire_name
-    destination = destination_of(options.to, name, options.uri)
-    digest = pack_repository(destination.tar, folder, options.sign)
+    name = said.name or wire_name
+    destination = destination_of(said.to, name, said.uri)
+    digest = pack_repository(destination.tar, folder, said.sign)
     return _Result(name, digest, destination.tar, wire_name, notes=notes), destination
 
 
