@@ -19,6 +19,7 @@ from lull.gateway.hold import Bell, FullError, Ledger
 from lull.gateway.metrics import Metrics
 from lull.gateway.proto import Message
 from lull.gateway.routes import CLUSTER_HEADER, MODEL_HEADER
+from lull.gateway.settings import service_key
 from lull.gateway.view import GRPC, HTTP, Lease, Refusal, Service, View
 
 UNGUARDED = "*"
@@ -61,7 +62,6 @@ class Checker:
         self._bell = bell
         self._metrics = metrics
         self._domain = domain
-        self._suffix = "." + domain
 
     async def check(self, request: Message, _context: grpc.aio.ServicerContext) -> Message:
         """Serve `Authorization/Check`: an OK with the cluster to take, or the answer to give."""
@@ -75,7 +75,7 @@ class Checker:
         return verdict
 
     async def _judge(self, host: str, path: str, grpc_call: bool, revision: str | None) -> Message | Refused:
-        key = self._key(host)
+        key = service_key(host, self._domain)
         service = self._view.services.get(key)
         if service is None:
             return gate.unknown_service(host, self._domain)
@@ -146,12 +146,6 @@ class Checker:
         lease = random.choice(leases)  # noqa: S311  (spreads load; no secret)
         self._desk.sent(lease)
         return _pass({CLUSTER_HEADER: lease.cluster(GRPC if grpc_call else HTTP)}, service.model)
-
-    def _key(self, host: str) -> str:
-        """Return `namespace/name` of a host, or nothing that any service is called."""
-        host = host.lower().partition(":")[0].rstrip(".")
-        label, _, namespace = host.removesuffix(self._suffix).partition(".")
-        return f"{namespace}/{label}" if host.endswith(self._suffix) else ""
 
 
 def _pass(headers: dict[str, str], model: str) -> Message:

@@ -117,7 +117,8 @@ async def _steer(settings: Settings, kube: Kube, pilot: Pilot) -> None:
     services = Reflector(kube, MODELSERVICES, on_change=pilot.on_service)
     hosts = Reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, on_change=pilot.on_host)
     async with asyncio.TaskGroup() as tasks:
-        for part in (services.run(), hosts.run(), record.run()):
+        shadow = pilot.shadow.run(settings.shadow_socket)
+        for part in (services.run(), hosts.run(), record.run(), shadow):
             tasks.create_task(_must_not_end(part))
         await services.synced.wait()
         await hosts.synced.wait()

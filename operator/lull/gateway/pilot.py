@@ -17,6 +17,7 @@ from lull.gateway.hold import Bell, Ledger
 from lull.gateway.metrics import Metrics
 from lull.gateway.record import LINGER_SECONDS
 from lull.gateway.settings import HOLD_LIMIT_TOTAL
+from lull.gateway.shadow import Shadow
 from lull.gateway.view import PROTOCOLS, Lease, Object, Placement, Service, Targets, View, targets
 from lull.gateway.xds import ABSENT, CLUSTER_TYPE, ROUTE_TYPE, Ads
 
@@ -68,6 +69,13 @@ class Pilot:
         self._stale: set[str] = set()  # services whose virtual hosts are to be looked at
         self._routes_due = asyncio.Event()
         self._fence_due = asyncio.Event()
+        self.shadow = Shadow(
+            self._view,
+            self.metrics,
+            domain,
+            compared=lambda service, revision, differed: None,
+            released=self._fence_due.set,
+        )
         self.checker = Checker(self, self._view, self._ledger, self._bell, self.metrics, domain)
 
     # What comes in.
@@ -252,7 +260,7 @@ class Pilot:
         except AdminError as error:
             log.warning("the fence waits: %s", error)
             return
-        grown = self._fence.confirm(asked, alive)
+        grown = self._fence.confirm(asked, alive | self.shadow.in_use)
         if grown:
             self.metrics.drains.inc(grown)
             self.journal.urgent()

@@ -179,7 +179,7 @@ class Gateway:
         self.pilot = Pilot(self.settings.pod_name, DOMAIN, self.admin)
         self.pilot.journal = self.journal
         self.server = await server.serve(self.settings.xds_socket, self.pilot.ads, self.pilot.checker)
-        self.task = asyncio.create_task(self.pilot.run())
+        self.task = asyncio.gather(self.pilot.run(), self.pilot.shadow.run(self.settings.shadow_socket))
 
     async def start_envoy(self):
         self.log = (self.folder / "envoy.log").open("ab")
