@@ -3,7 +3,9 @@
 import typer
 
 from lull.cli import demo
+from lull.cli.explain.commands import explain
 from lull.cli.report.commands import report
+from lull.cli.rollout.commands import app as rollout
 from lull.cli.simulate.commands import simulate
 from lull.cli.top.commands import top
 from lull.local.commands import app as local
@@ -17,8 +19,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(local, name="local")
+app.add_typer(rollout, name="rollout")
 app.command()(publish)
 app.command()(demo.demo)
+app.command(
+    epilog="Examples:  lull explain lstm.keras --input digits.npz --index 3 --out three  |"
+    "  lull explain nets:build --weights w.pt --input cat.png --example-shape 1,3,224,224  |"
+    "  lull explain model.onnx --input rows.npy --method occlusion -o json | jq .prediction"
+)(explain)
 app.command(
     epilog="Examples:  lull top  |  lull top -n demo --once --sort watts  |"
     "  lull top -o json | jq '.services[] | select(.state == \"Asleep\") | .name'"

@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lull.cli.cluster import UnreadableError, connect
 from lull.cli.top import once as printed
 from lull.cli.top import tables
 from lull.cli.top.figures import Fleet
-from lull.cli.top.source import Source, UnreadableError, connect
+from lull.cli.top.source import Source
 
 PIPED_CELLS = 160
 """Width of the tables where no terminal says one: every column, and names in full as a rule."""

@@ -1,14 +1,11 @@
 """Where the figures come from: the API server's ModelServices, and hosts and pools where they may be read."""
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-
-from kubernetes.aio.config import ConfigException
 
 from lull.api.names import HOSTS_NAMESPACE
+from lull.cli.cluster import UnreadableError, advice
 from lull.cli.top.figures import Fleet, Object, fleet
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, ApiError, Kube, Reflector, Resource
 
@@ -16,10 +13,6 @@ MISSING = {
     MODELHOSTS: "hosts are not shown: you may not list modelhosts in lull-hosts",
     MODELPOOLS: "pools are not shown, and sums are of the services alone: you may not list modelpools",
 }
-
-
-class UnreadableError(Exception):
-    """The services cannot be read; the message says what to do."""
 
 
 class Source:
@@ -89,32 +82,7 @@ class Source:
         }
 
 
-async def connect() -> Kube:
-    """Return a client of the cluster that $KUBECONFIG names, else ~/.kube/config, else of the Pod's own.
-
-    Raises:
-        UnreadableError: there is no such cluster.
-    """
-    usual = Path.home() / ".kube" / "config"
-    if "KUBECONFIG" not in os.environ and usual.exists():
-        os.environ["KUBECONFIG"] = str(usual)
-    try:
-        return await Kube.connect()
-    except (ConfigException, OSError) as error:
-        raise UnreadableError(
-            f"no cluster to ask: {error}. Set KUBECONFIG to your cluster's file."
-        ) from error
-
-
 def _advice(error: ApiError, namespace: str | None) -> str:
-    if error.status == 0:
-        return f"the cluster is not reachable: {error.message}. Is it up, and is KUBECONFIG the right one?"
-    if error.status == 401:
-        return "the cluster does not know you: log in again, or set KUBECONFIG to credentials that are valid."
-    if error.status == 403 and namespace is None:
-        return "you may not list modelservices in all namespaces: name yours, lull top -n NAMESPACE."
-    if error.status == 403:
-        return f"you may not list modelservices in {namespace}: ask for that right, or try another namespace."
-    if error.status == 404:
-        return "this cluster knows no ModelService: install Lull there, or set KUBECONFIG to another cluster."
-    return f"the API server refused: {error}. Try again; if it stays so, look at the API server."
+    if namespace is None:
+        return advice(error, "list modelservices in all namespaces", "name yours, lull top -n NAMESPACE")
+    return advice(error, f"list modelservices in {namespace}", "ask for that right, or try another namespace")

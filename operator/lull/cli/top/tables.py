@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from rich.style import Style
 from rich.table import Table
@@ -11,7 +11,16 @@ from rich.text import Text
 from lull.cli import words
 from lull.cli.top.figures import HostRow, ServiceRow, Totals
 
-Row = TypeVar("Row", ServiceRow, HostRow)
+
+class Stated(Protocol):
+    """What a row is of: it has a state, which is coloured."""
+
+    @property
+    def state(self) -> str:
+        """One word, such as Serving."""
+
+
+Row = TypeVar("Row", bound=Stated)
 Sortable = str | float | int
 
 GAP = 2
@@ -27,6 +36,10 @@ STATES = {
     "Idle": "yellow",
     "Starting": "yellow",
     "Unready": "red",
+    "Candidate": "yellow",
+    "Superseded": "dim",
+    "Rejected": "red",
+    "Aborted": "cyan",
 }
 
 
