@@ -12,10 +12,21 @@ from typing import TypeVar
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE, LABEL_POOL, SYSTEM_NAMESPACE
 from lull.controller.hostpod import host_pod
 from lull.controller.view import View
-from lull.controller.wire import Object, gateway_from, placement_to, placements_of
+from lull.controller.wire import Object, artifact_to, gateway_from, placement_to, placements_of
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, PODS, ApiError, Kube
 from lull.kube.client import backoff
-from lull.policy import Change, CreateHost, CreatePod, DeleteHost, Host, Placement, Pod, SetModels, Vacate
+from lull.policy import (
+    Change,
+    CreateHost,
+    CreatePod,
+    DeleteHost,
+    Host,
+    Placement,
+    Pod,
+    SetModels,
+    Stage,
+    Vacate,
+)
 from lull.policy.fence import fenced
 
 log = logging.getLogger(__name__)
@@ -209,6 +220,8 @@ class Executor:
                 await self._delete_host(change)
             case Vacate():
                 await self._vacate(change)
+            case Stage():
+                await self._stage(change)
 
     async def _set_models(self, change: SetModels) -> None:
         generation = self._seen(change.host, change.before)["metadata"]["generation"]
@@ -232,6 +245,12 @@ class Executor:
         reason = change.reason[:LONGEST_REASON] or None
         answer = await self._set_spec(change.host, generation, "vacate", reason)
         self._on_written(change)
+        self._view.update(MODELHOSTS, answer)
+
+    async def _stage(self, change: Stage) -> None:
+        generation = self._seen(change.host)["metadata"]["generation"]
+        listed = [artifact_to(artifact) for artifact in change.artifacts]
+        answer = await self._set_spec(change.host, generation, "stage", listed)
         self._view.update(MODELHOSTS, answer)
 
     async def _set_spec(self, name: str, generation: int, field: str, value: object) -> Object:

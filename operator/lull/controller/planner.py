@@ -17,7 +17,8 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import Object
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import NOTHING_NOTED, Failure, Plan, Service, observe, over_again, plan, wake
+from lull.policy import NOTHING_NOTED, Failure, Fleet, Plan, Service, observe, over_again, plan, wake
+from lull.policy.staging import stages
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ SERVICES_AT_ONCE = 40
 """How many services a plan begins with at most: then the loop gets its turn, and wakes theirs."""
 LOOK_OVER_SECONDS = 300.0
 """So often everything is looked at again, bit by bit: nothing that a narrow look missed stays for long."""
+STAGE_SECONDS = 60.0
+"""So often it is looked whether hosts should stage something else: no host is written more often for it."""
 LONGEST_SILENCE_SECONDS = 30.0
 """A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 
@@ -64,6 +67,7 @@ class Planner:
         self._known: Mapping[str, Service] = {}
         self._addresses: list[str] = []
         self._looked_over_at = float("-inf")
+        self._staged_at = float("-inf")
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event of a watch."""
@@ -130,6 +134,7 @@ class Planner:
             self._wakes.began(decided.changes, served)
         for change in decided.changes:
             self._executor.submit(change)
+        self._stage(fleet, now)
         unseen_at = None if self._notes.seen is fleet else now
         times = [at for at in (decided.next_at, self._executor.rest_until(), unseen_at) if at is not None]
         self._next_at = min(times, default=None)
@@ -140,6 +145,13 @@ class Planner:
         if addresses != self._addresses or now >= self._looked_over_at + LOOK_OVER_SECONDS:
             self._addresses, self._looked_over_at = addresses, now
             self._last = over_again(self._last) if self._last else None
+
+    def _stage(self, fleet: Fleet, now: float) -> None:
+        """Tell hosts now and then what to keep ready, after all that somebody may wait for."""
+        if now >= self._staged_at + STAGE_SECONDS:
+            self._staged_at = now
+            for change in stages(fleet, self._notes, now):
+                self._executor.submit(change)
 
     @property
     def started(self) -> bool:

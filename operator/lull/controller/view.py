@@ -19,6 +19,7 @@ from lull.controller.wire import (
     pool_from,
     reported_from,
     service_from,
+    stage_of,
 )
 from lull.kube import (
     MODELGATEWAYS,
@@ -311,6 +312,7 @@ class View:
             cordoned=_drained(item) or _vacated(item) or node in self.cordons,
             vacated=_vacated(item) and not _drained(item) and node not in self.cordons,
             kept=name in self.kept,
+            stage=stage_of(item),
         )
 
     def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:

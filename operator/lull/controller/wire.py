@@ -6,7 +6,7 @@ from typing import Any
 from lull.api import ModelPoolSpec, ModelServiceSpec
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
-from lull.policy.fleet import Window
+from lull.policy.fleet import Artifact, Window
 from lull.policy.power import PowerProfile, PowerSetting, profile
 
 Object = dict[str, Any]
@@ -71,6 +71,7 @@ def pool_from(item: Object) -> Pool:
         namespaced=spec.sharing == "Namespace",
         allow_code=spec.allow.code,
         profile=power_profile(item),
+        staged_bytes=parse_bytes(spec.staging.size) if spec.staging else None,
     )
 
 
@@ -148,6 +149,17 @@ def placement_to(placement: Placement, service: Service | None) -> Object:
         "state": placement.state.value,
         **({} if objective is None else {"latency": exact_duration(objective)}),
     }
+
+
+def stage_of(host: Object) -> tuple[Artifact, ...]:
+    """Read `spec.stage` of a ModelHost."""
+    listed = host["spec"].get("stage", ())
+    return tuple(Artifact(entry["uri"], entry["digest"], entry["service"]) for entry in listed)
+
+
+def artifact_to(artifact: Artifact) -> Object:
+    """Write one entry of `ModelHost.spec.stage`."""
+    return {"uri": artifact.uri, "digest": artifact.digest, "service": artifact.service}
 
 
 def reported_from(entry: Object, name: str) -> Reported:

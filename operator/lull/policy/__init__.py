@@ -4,7 +4,7 @@
 frozen `Fleet`, notes and the time, and return changes.
 """
 
-from lull.policy.changes import Change, CreateHost, CreatePod, DeleteHost, SetModels, Vacate
+from lull.policy.changes import Change, CreateHost, CreatePod, DeleteHost, SetModels, Stage, Vacate
 from lull.policy.explain import Explanation, PoolExplanation
 from lull.policy.fleet import (
     Fleet,
@@ -45,6 +45,7 @@ __all__ = [
     "Reported",
     "Service",
     "SetModels",
+    "Stage",
     "State",
     "Vacate",
     "observe",

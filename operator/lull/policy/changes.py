@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
-from lull.policy.fleet import Fleet, Gateway, Host, Model, Placement, Service, State
+from lull.policy.fleet import Artifact, Fleet, Gateway, Host, Model, Placement, Service, State
 from lull.policy.notes import Notes, renewed
 from lull.policy.scope import Scope, Subject, whole
 
@@ -70,7 +70,15 @@ class Vacate:
     reason: str
 
 
-Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Have a host keep these artifacts ready, the most wanted first; no others."""
+
+    host: str
+    artifacts: tuple[Artifact, ...]
+
+
+Change = SetModels | CreateHost | CreatePod | DeleteHost | Vacate | Stage
 
 
 class Draft:

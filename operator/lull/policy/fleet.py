@@ -62,6 +62,15 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """One entry of `ModelHost.spec.stage`: what is fetched before it is needed, and for which service."""
+
+    uri: str
+    digest: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A time in which replicas are kept: it opens when `cron` says, in `time_zone`."""
 
@@ -134,6 +143,8 @@ class Pool:
     allow_code: bool = False
     profile: PowerProfile | None = None
     """What a host draws, where that is known."""
+    staged_bytes: int | None = None
+    """What the hosts of one node may keep of artifacts together; None: each keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +210,8 @@ class Host:
     """It is cordoned only as the policy itself asked for it, so that it may be used again."""
     kept: bool = False
     """It may not be let go by choice, as a PodDisruptionBudget forbids it."""
+    stage: tuple[Artifact, ...] = ()
+    """What it was told to keep ready."""
 
     def report(self, placement: Placement) -> Reported | None:
         """Return what the agent says of a placement; None where it said nothing, or is not believed."""
