@@ -3,6 +3,7 @@
 import typer
 
 from lull.cli import demo
+from lull.cli.evaluate.commands import evaluate
 from lull.cli.explain.commands import explain
 from lull.cli.report.commands import report
 from lull.cli.rollout.commands import app as rollout
@@ -27,6 +28,11 @@ app.command(
     "  lull explain nets:build --weights w.pt --input cat.png --example-shape 1,3,224,224  |"
     "  lull explain model.onnx --input rows.npy --method occlusion -o json | jq .prediction"
 )(explain)
+app.command(
+    epilog="Examples:  lull evaluate digits -n demo --data held-out.npz --plot digits.png  |"
+    "  lull evaluate digits -n demo --data held-out.npz --record  |"
+    "  lull evaluate digits --data held-out.npz --min-accuracy 97 -o json | jq .quality.f1"
+)(evaluate)
 app.command(
     epilog="Examples:  lull top  |  lull top -n demo --once --sort watts  |"
     "  lull top -o json | jq '.services[] | select(.state == \"Asleep\") | .name'"

@@ -145,7 +145,7 @@ def _example(said: Options, wishes: Wishes) -> Array | None:
     if said.examples is not None:
         return read_rows(said.examples)[:ROWS]
     if said.example_shape is not None:
-        return made_up([ROWS, *_shape(said.example_shape)[1:]])
+        return made_up([ROWS, *options.shape_of(said.example_shape)[1:]])
     if wishes.labelled is not None:
         return wishes.labelled.rows[:ROWS]
     return None
@@ -175,16 +175,6 @@ def _publish_repository(folder: Path, said: Options) -> tuple[_Result, Destinati
     destination = destination_of(said.to, name, said.uri)
     digest = pack_repository(destination.tar, folder, said.sign)
     return _Result(name, digest, destination.tar, wire_name, notes=notes), destination
-
-
-def _shape(text: str) -> list[int]:
-    try:
-        shape = [int(part) for part in text.split(",")]
-    except ValueError:
-        shape = []
-    if len(shape) < 2 or min(shape) < 1:
-        raise ValueError(f"{text!r} is no shape with a batch axis; write for example 1,1,32,32")
-    return shape
 
 
 def _service(result: _Result, uri: str) -> dict[str, Any]:

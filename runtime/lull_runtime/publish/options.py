@@ -178,3 +178,18 @@ class Options:
     uri: str | None
     manifest: Path | None
     output: Output
+
+
+def shape_of(text: str) -> list[int]:
+    """Return a shape as it is said, its batch axis first.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        shape = [int(part) for part in text.split(",")]
+    except ValueError:
+        shape = []
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"{text!r} is no shape with a batch axis; write for example 1,1,32,32")
+    return shape

@@ -30,6 +30,8 @@ _LENGTH = "Inference-Header-Content-Length"
 _KINDS_KEPT = 20
 _WORDS_KEPT = 300
 _BUSY = (429, 503)
+_NOT_FOUND = 404
+"""Which a revision that is not ready yet is, too."""
 _RETRY_SECONDS = (0.1, 5.0)
 """Least and most between two looks whether it answers yet, whatever Retry-After says."""
 
@@ -269,7 +271,7 @@ def _not_yet(endpoint: Endpoint, status: int, answered_by: str | None, text: str
             f"revision {answered_by or 'unknown'} answers and not {endpoint.revision}, which is not ready or "
             "in no rollout (kubectl lull rollout status)"
         )
-    if status in _BUSY:
+    if status in _BUSY or (status == _NOT_FOUND and endpoint.revision):
         return f"HTTP {status}: {_words(text)}"
     raise QualityError(f"{endpoint.base} is refused with HTTP {status}: {_words(text)}")
 

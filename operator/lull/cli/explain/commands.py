@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lull.cli import progress
-from lull_runtime.publish.kinds import Kind
+from lull_runtime.publish import options
 from lull_runtime.quality.errors import QualityError
 from lull_runtime.quality.kinds import Baseline, Methods
 
 if TYPE_CHECKING:
     from lull_runtime.publish.forms import Form
+    from lull_runtime.publish.kinds import Kind
     from lull_runtime.quality.explain import Explained
     from lull_runtime.quality.inputs import Rows
     from lull_runtime.quality.measures import Array
@@ -35,10 +36,10 @@ class Output(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Said:
     """What was said about the network and its input."""
 
-    what: str
+    network: str
     input: Path
     index: int
     target: int | None
@@ -51,11 +52,11 @@ class _Options:
 
 
 def explain(
-    what: Annotated[
+    network: Annotated[
         str,
         typer.Argument(
-            help="The network, as `lull publish` takes it: module:factory, or a file (.pt2, TorchScript, "
-            ".keras, .h5, .onnx).",
+            metavar="NETWORK",
+            help="As `lull publish` takes it: module:factory, or .pt2, TorchScript, .keras, .h5, .onnx.",
             show_default=False,
         ),
     ],
@@ -63,37 +64,40 @@ def explain(
         Path,
         typer.Option(
             "--input",
-            help="What it was asked: .npy, .npz (x; `names` may name its features), or a .png.",
+            metavar="FILE",
+            help="What it was asked: .npy, .npz (x; `names` may name its features), or .png.",
             show_default=False,
         ),
     ],
-    index: Annotated[int, typer.Option(help="Which row of the file.")] = 0,
+    index: Annotated[int, typer.Option(metavar="N", help="Which row of the file.")] = 0,
     target: Annotated[
-        int | None, typer.Option(help="The class to explain; the one that the network tells without it.")
+        int | None,
+        typer.Option(metavar="CLASS", help="The class to explain.  [default: the one that is told]"),
     ] = None,
     method: Annotated[
-        Methods, typer.Option(help="Integrated gradients need a network in PyTorch or Keras.")
+        Methods,
+        typer.Option(
+            metavar="HOW",
+            help=f"{', '.join(Methods)}; integrated gradients need a network in PyTorch or Keras.",
+        ),
     ] = Methods.ALL,
     baseline: Annotated[
         Baseline,
         typer.Option(
-            help="What the input is compared with: zeros, or the mean of the file's rows (for tables)."
+            metavar="WHAT",
+            help="What the input is compared with: zeros, or for tables the mean of the file's rows.",
         ),
     ] = Baseline.ZEROS,
-    weights: Annotated[Path | None, typer.Option(help="For a factory: its state_dict.")] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(help="What the file holds, where its name does not tell.")
-    ] = None,
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Open a scikit-learn pickle: it may run anything, here.")
-    ] = False,
-    example_shape: Annotated[
-        str | None,
-        typer.Option(help="For a .png where the network does not say what it takes, such as 1,3,224,224."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Writes OUT.png and OUT.json.")] = Path("explanation"),
+    weights: options.Weights = None,
+    kind: options.Held = None,
+    trust_pickle: options.TrustPickle = False,
+    example_shape: options.ExampleShape = None,
+    out: Annotated[Path, typer.Option(metavar="PREFIX", help="Writes PREFIX.png and PREFIX.json.")] = Path(
+        "explanation"
+    ),
     output: Annotated[
-        Output | None, typer.Option("--output", "-o", help="Print what OUT.json holds too.")
+        Output | None,
+        typer.Option("--output", "-o", metavar="FORMAT", help="json: print what PREFIX.json holds too."),
     ] = None,
 ) -> None:
     """Show which parts of an input speak for a classifier's answer, and which against: a picture, and JSON.
@@ -105,15 +109,15 @@ def explain(
 
     Exit codes: 0 fine, 1 it cannot be explained (the message says what to do), 2 wrong usage.
     """
-    options = _Options(
-        what, input_file, index, target, method, baseline, weights, kind, trust_pickle, example_shape
+    said = _Said(
+        network, input_file, index, target, method, baseline, weights, kind, trust_pickle, example_shape
     )
     if not out.parent.is_dir():
         _refuse(f"{out} cannot be written: {out.parent} is no folder")
     try:
         with progress.shown() as tell:
-            explained, names = _explained(options, tell)
-            told = _document(explained, options)
+            explained, names = _explained(said, tell)
+            told = _document(explained, said)
             _write(explained, names, told, out)
     except ModuleNotFoundError as error:
         _refuse(f"{NEEDS_EXTRA} ({error})" if (error.name or "").split(".")[0] in EXTRA else str(error))
@@ -122,64 +126,56 @@ def explain(
     _tell(explained, told, out, output)
 
 
-def _explained(options: _Options, tell: Callable[[str], None]) -> tuple[Explained, list[str]]:
+def _explained(said: _Said, tell: Callable[[str], None]) -> tuple[Explained, list[str]]:
     tell("importing PyTorch")
     from lull_runtime.publish.forms import open_form
     from lull_runtime.quality.explain import explain as explained
     from lull_runtime.quality.inputs import read_rows
 
-    rows = None if options.input.suffix.lower() == PICTURE else read_rows(options.input)
-    tell(f"opening {options.what}")
+    rows = None if said.input.suffix.lower() == PICTURE else read_rows(said.input)
+    tell(f"opening {said.network}")
     form = open_form(
-        options.what,
-        weights=options.weights,
-        kind=options.kind,
-        example=_example(options, rows),
-        trust_pickle=options.trust_pickle,
+        said.network,
+        weights=said.weights,
+        kind=said.kind,
+        example=_example(said, rows),
+        trust_pickle=said.trust_pickle,
     )
-    row, baseline = _compared(form, rows, options)
+    row, baseline = _compared(form, rows, said)
     names = rows.names if rows else []
-    return explained(form, row, baseline, options.target, options.methods, tell), names
+    return explained(form, row, baseline, said.target, said.methods, tell), names
 
 
-def _example(options: _Options, rows: Rows | None) -> Array | None:
+def _example(said: _Said, rows: Rows | None) -> Array | None:
     """Rows that say what a network takes that does not say it itself."""
-    if options.example_shape is None:
+    if said.example_shape is None:
         return rows.array if rows else None
     from lull_runtime.publish.forms import made_up
 
-    try:
-        shape = [int(part) for part in options.example_shape.split(",")]
-    except ValueError:
-        shape = []
-    if len(shape) < 2 or min(shape) < 1:
-        raise ValueError(
-            f"{options.example_shape!r} is no shape with a batch axis; write for example 1,3,224,224"
-        )
-    return made_up(shape)
+    return made_up(options.shape_of(said.example_shape))
 
 
-def _compared(form: Form, rows: Rows | None, options: _Options) -> tuple[Array, Array]:
+def _compared(form: Form, rows: Rows | None, said: _Said) -> tuple[Array, Array]:
     """Return the row, and what it is compared with."""
     import numpy as np
 
     from lull_runtime.quality.inputs import read_image, row_of
 
     (spec,) = form.inputs
-    row = read_image(options.input, spec) if rows is None else row_of(rows, spec, options.index)
-    if options.baseline is Baseline.ZEROS:
+    row = read_image(said.input, spec) if rows is None else row_of(rows, spec, said.index)
+    if said.baseline is Baseline.ZEROS:
         return row, np.zeros_like(row)
     if rows is None or rows.array.ndim != row.ndim or len(rows.array) < 2:
         raise ValueError("--baseline mean is of several rows, and the file has one: say --baseline zeros")
     return row, rows.array.mean(axis=0, keepdims=True).astype(row.dtype)
 
 
-def _document(explained: Explained, options: _Options) -> dict[str, Any]:
+def _document(explained: Explained, said: _Said) -> dict[str, Any]:
     from lull_runtime.quality.explain import document
 
     told = document(explained)
-    told["input"] |= {"file": str(options.input), "index": options.index}
-    return told | {"baseline": options.baseline.value}
+    told["input"] |= {"file": str(said.input), "index": said.index}
+    return told | {"baseline": said.baseline.value}
 
 
 def _write(explained: Explained, names: list[str], told: dict[str, Any], out: Path) -> None:

@@ -1,0 +1,1 @@
+"""`lull evaluate`: how good a served model is, as its clients see it."""
