@@ -189,7 +189,6 @@ def _failures(view: View, now: float) -> dict[str, Failure]:
             current = condition.get("observedGeneration") == service.generation
             failed = condition["status"] == "True" and condition["reason"] in LOAD_FAILURES
             if condition["type"] == "Stalled" and failed and current:
-                failures[key] = Failure(
-                    service.generation, condition["reason"], condition.get("message", ""), now
-                )
+                reason, message = condition["reason"], condition.get("message", "")
+                failures[key] = Failure(service.generation, service.model.revision, reason, message, now)
     return failures

@@ -109,7 +109,7 @@ def _ranked(draft: Draft, absent: Ranked) -> Ranked:
 
 def _may_come(draft: Draft, service: Service) -> bool:
     """Tell whether a service may be loaded unasked; what has failed is only tried again for who asks."""
-    failed = draft.notes.failure(service.key, service.generation)
+    failed = draft.notes.failure(service)
     return not (service.dedicated or refusal(draft, service) or failed)
 
 

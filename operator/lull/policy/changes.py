@@ -10,7 +10,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lull.api.names import GATEWAY_STALE_SECONDS
-from lull.policy.fleet import Artifact, Fleet, Gateway, Host, Model, Placement, Service, State
+from lull.policy.fleet import (
+    CANDIDATE_MARK,
+    Artifact,
+    Fleet,
+    Gateway,
+    Host,
+    Model,
+    Placement,
+    Service,
+    State,
+)
 from lull.policy.notes import Notes, renewed
 from lull.policy.scope import Scope, Subject, whole
 
@@ -183,6 +193,10 @@ class Draft:
         hosts = [self.hosts[name] for name in names if name in self.hosts]
         return [(host, p) for host in hosts for p in host.placements if p.service == service]
 
+    def of_pair(self, service: str) -> list[tuple[Host, Placement]]:
+        """Return the placements of a service and of its candidate, which is asked in its stead."""
+        return [entry for key in self.fleet.pair(service) for entry in self.of(key)]
+
     def put(self, host: Host, placements: Iterable[Placement]) -> None:
         """Change what a host should hold."""
         changed = replace(host, placements=tuple(placements))
@@ -226,7 +240,7 @@ class Draft:
         """Add a placement of a service to a host."""
         host = self.hosts[host.name]
         placement = Placement(
-            id=self._fresh(service.key.partition("/")[2]),
+            id=self._fresh(service.key.partition("/")[2].partition(CANDIDATE_MARK)[0]),
             service=service.key,
             model=service.model,
             memory_bytes=memory_bytes,
@@ -299,6 +313,7 @@ class Draft:
 
     def _stir(self, services: Iterable[str], host: str) -> None:
         """Bring in who hangs on a host that changes, and in the next plan too: the write may be refused."""
+        services = {key for service in services for key in self.fleet.pair(service)}
         self.restless.update(services, [host])
         self.scope.services.names.update(services)
         self.scope.hosts.names.add(host)

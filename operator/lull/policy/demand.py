@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lull.api.quantities import format_bytes, format_duration
 from lull.api.reasons import Reason
 from lull.policy.changes import Draft, same_model
-from lull.policy.fleet import Host, Placement, Pod, Report, Service, State
+from lull.policy.fleet import Host, Placement, Pod, Report, Service, State, replicas_of_share
 from lull.policy.load import in_words, more, telling
 from lull.policy.notes import placed, too_many, troubled, unready
 from lull.policy.packing import capacity_bytes
@@ -52,19 +52,37 @@ def opening_hours(draft: Draft, service: Service) -> Hours:
 
 
 def _wanted(draft: Draft, service: Service) -> int:
+    if service.follows:
+        return _wanted_beside(draft, service)
     if service.suspend:
         return 0
     open_now = opening_hours(draft, service)
     if open_now.changes_at is not None:
         draft.due(open_now.changes_at)
-    asked = service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key))
-    busy = max(1, *_by_load(draft, service)) if asked else 0
+    busy = max(1, *_by_load(draft, service)) if _asked(draft, service) else 0
     return min(service.max_replicas, max(service.min_replicas, open_now.replicas, busy))
+
+
+def _wanted_beside(draft: Draft, candidate: Service) -> int:
+    """Return the replicas that a candidate should have: its share of those of the service that it follows."""
+    stable = draft.fleet.services.get(candidate.follows)
+    if stable is None:
+        return 0
+    share = replicas_of_share(candidate.share_percent, wanted(draft, stable))
+    return min(candidate.max_replicas, share)
+
+
+def _asked(draft: Draft, service: Service) -> bool:
+    """Tell whether a service is used, or is on its way to be; its candidate only answers in its stead."""
+    if service.key in draft.held or any(active(draft, h, p) for h, p in draft.of(service.key)):
+        return True
+    answers = ((h, p) for h, p in draft.of_pair(service.key) if h.says(p, Report.READY))
+    return any(active(draft, h, p) for h, p in answers)
 
 
 def why_so_many(draft: Draft, service: Service, replicas: int) -> str:
     """Say why a service is to have so many replicas, with the figures of this moment."""
-    reports = telling(draft.of(service.key))
+    reports = telling(draft.of_pair(service.key))
     if replicas < draft.notes.replicas.get(service.key, 0):
         lasted = format_duration(SPARE_SECONDS)
         return f"{in_words(service, reports)}; fewer replicas have been enough for {lasted}"
@@ -86,7 +104,7 @@ def _by_load(draft: Draft, service: Service) -> tuple[int, int]:
     if service.max_replicas == 1:
         return 0, 0
     have = draft.notes.replicas.get(service.key, 0)
-    return more(service, telling(draft.of(service.key))), next(_had_enough(draft, service, have), have)
+    return more(service, telling(draft.of_pair(service.key))), next(_had_enough(draft, service, have), have)
 
 
 def _had_enough(draft: Draft, service: Service, have: int) -> Iterator[int]:
@@ -158,7 +176,7 @@ def refusal(draft: Draft, service: Service) -> tuple[str, str] | None:
 
 def backing_off(draft: Draft, service: Service) -> bool:
     """Tell whether a service failed so lately that it is not tried again yet."""
-    failure = draft.notes.failure(service.key, service.generation)
+    failure = draft.notes.failure(service)
     counted = failure.counted if failure else frozenset()
     failed = (p.id for h, p in draft.of(service.key) if _failed(h, p, service))
     if any(id_ not in counted for id_ in failed):

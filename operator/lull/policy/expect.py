@@ -70,7 +70,7 @@ def _trial(draft: Draft, service: Service) -> Draft:
         hosts,
         {"": Gateway("", held=frozenset([service.key]))},
     )
-    failure = draft.notes.failure(service.key, service.generation)
+    failure = draft.notes.failure(service)
     failures = {service.key: replace(failure, at=-inf)} if failure else {}  # as if it were tried again
     return Draft(fleet, replace(draft.notes, failures=failures), draft.now, Scope())
 

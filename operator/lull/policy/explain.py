@@ -105,7 +105,7 @@ def _stalled(
 ) -> tuple[str, str] | None:
     if why := refusal(draft, service):
         return why
-    failure = draft.notes.failure(service.key, service.generation)
+    failure = draft.notes.failure(service)
     if failure:
         return failure.reason, failure.message
     blocked = draft.blocked.get(service.key)
@@ -157,7 +157,7 @@ def _next_serving(draft: Draft, service: Service) -> tuple[str, str, float | Non
 
 
 def _next_of_stalled(draft: Draft, service: Service, message: str) -> tuple[str, str, float | None]:
-    failure = draft.notes.failure(service.key, service.generation)
+    failure = draft.notes.failure(service)
     if failure is None or refusal(draft, service):
         return "Wait", message, None
     return "Retry", "it failed; the next request after this time tries again", failure.retry_at

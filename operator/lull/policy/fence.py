@@ -65,5 +65,7 @@ def _advance(draft: Draft, host: Host, placement: Placement, service: Service | 
 
 def _went_to_sleep(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
     """Tell whether a drain was nobody's wish but idleness: nothing took its place."""
+    if service.follows:
+        return False  # it comes back with the service that it follows
     others = (p for _, p in draft.of(service.key) if p.state is State.LOADED)
     return welcome(draft, host, placement, service) and not host.tainted and not any(others)

@@ -303,10 +303,14 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The names of hosts, by the services that they should hold something of, and by pool."""
+    """The names of hosts, by the services that they should hold something of, and by pool.
+
+    And the keys of candidates, by the services that they follow.
+    """
 
     homes: Mapping[str, tuple[str, ...]]
     pools: Mapping[str, tuple[str, ...]]
+    candidates: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,7 @@ class Fleet:
         return Index(
             {key: tuple(names) for key, names in homes.items()},
             {key: tuple(names) for key, names in pools.items()},
+            candidates_of(self.services),
         )
 
     @cached_property
@@ -348,6 +353,19 @@ class Fleet:
                 told[host.pool] = max(told.get(host.pool, 0), host.capacity_bytes)
         return told
 
+    def pair(self, service: str) -> tuple[str, ...]:
+        """Return the key of a service with that of its candidate, or of the one that it follows, if any.
+
+        What is decided of either hangs on both.
+        """
+        known = self.services.get(service)
+        other = known.follows if known and known.follows else self.index.candidates.get(service)
+        return (service, other) if other else (service,)
+
+    def of_pair(self, service: str) -> list[tuple[Host, Placement]]:
+        """Return the placements of a service and of its candidate, which is asked in its stead."""
+        return [entry for key in self.pair(service) for entry in self.of(key)]
+
     def of(self, service: str) -> list[tuple[Host, Placement]]:
         """Return the placements of a service with their hosts."""
         hosts = [self.hosts[name] for name in self.index.homes.get(service, ())]
@@ -358,6 +376,11 @@ class Fleet:
         for host in self.hosts.values():
             for placement in host.placements:
                 yield host, placement
+
+
+def candidates_of(services: Mapping[str, Service]) -> dict[str, str]:
+    """Return the keys of the candidates among services, by the services that they follow."""
+    return {services[key].follows: key for key in services if CANDIDATE_MARK in key}
 
 
 def candidate_key(key: str, revision: str) -> str:

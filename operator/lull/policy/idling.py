@@ -139,15 +139,22 @@ def _swap_held(draft: Draft, host: Host, placement: Placement, service: Service)
     """Tell whether a placement has to make room for the next one, as no other host can be had for that.
 
     It is of an old revision, or its host ends anyway. Requests are held meanwhile. Nobody swaps for a
-    revision that has failed.
+    revision that has failed. Of several replicas one is swapped at a time, so that the others go on.
     """
     reason, _ = draft.blocked.get(service.key, ("", ""))
     if host.pod is Pod.TERMINATING:
         return reason not in ("", MAKING_ROOM)
-    failed = draft.notes.failure(service.key, service.generation)
     return (
         reason == Reason.NO_CAPACITY
-        and failed is None
+        and draft.notes.failure(service) is None
         and not same_model(placement, service.model)
         and sound(draft, host)
+        and not any(_moves(draft, h, p, service) for h, p in draft.of(service.key))
     )
+
+
+def _moves(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
+    """Tell whether a placement is on its way out, or on its way to be ready."""
+    if placement.state is State.DRAINING:
+        return True
+    return good(draft, host, placement, service) and not host.says(placement, Report.READY)

@@ -190,17 +190,13 @@ class _Student:
 
     def look_at(self, service: Service) -> None:
         key = service.key
+        if service.follows:
+            return  # its service is learned from
         habit = self._habits.get(key)
         count = self._fleet.counts.get(key)
         if habit is None:
             habit = Habit(count=count or Count())
-        placed = [
-            (host, p)
-            for name in self._fleet.index.homes.get(key, ())
-            for host in (self._fleet.hosts[name],)
-            for p in host.placements
-            if p.service == key
-        ]
+        placed = self._fleet.of(key)
         habit = self._timed(habit, placed)
         habit = self._counted(habit, service, count or habit.count)
         self._habits[key] = self._heard(habit, service, placed)
@@ -229,7 +225,7 @@ class _Student:
 
     def _heard(self, habit: Habit, service: Service, placed: list[tuple[Host, Placement]]) -> Habit:
         """Let a silence begin, go on or end."""
-        if used(self._fleet, service, placed):
+        if used(self._fleet, service, self._fleet.of_pair(service.key)):
             return habit if habit.asked and habit.silent_since is None else self._ended(habit, service)
         if habit.silent_since is not None:
             return habit

@@ -32,9 +32,10 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failures of one generation of a service, in a row."""
+    """The last failures of one generation and revision of a service, in a row."""
 
     generation: int
+    revision: str
     reason: str
     message: str
     at: float
@@ -64,10 +65,14 @@ class Notes:
     unseen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The services of it that are left to be looked at."""
 
-    def failure(self, service: str, generation: int) -> Failure | None:
-        """Return what failed of this generation of a service."""
-        failure = self.failures.get(service)
-        return failure if failure and failure.generation == generation else None
+    def failure(self, service: Service) -> Failure | None:
+        """Return what failed of a service as it is now.
+
+        It may go back to a former revision within one generation, as a rollout does.
+        """
+        failure = self.failures.get(service.key)
+        now = (service.generation, service.model.revision)
+        return failure if failure and (failure.generation, failure.revision) == now else None
 
 
 NOTHING_NOTED = Notes()
@@ -162,6 +167,7 @@ def _news(seen: Fleet | None, fleet: Fleet, unseen: frozenset[str]) -> tuple[set
     services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts) | unseen
     for of in (seen, fleet):
         services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
+        services.update(*(of.pair(key) for key in tuple(services)))
     return hosts, services | (_held(seen) ^ _held(fleet))
 
 
@@ -238,13 +244,13 @@ def _crowds(
     for key in services:
         service, placed = fleet.services.get(key), fleet.of(key)
         known = replicas.pop(key, 0)
-        if service is None or service.max_replicas == 1 or not placed:
+        if service is None or service.max_replicas == 1 or service.follows or not placed:
             continue
         count = settled(service, placed)
         count = known if count is None else count
         if count > 1:
             replicas[key] = count
-            facts += [too_many(key, fewer) for fewer in spare(service, placed, count)]
+            facts += [too_many(key, fewer) for fewer in spare(service, fleet.of_pair(key), count)]
     return replicas, facts
 
 
@@ -263,7 +269,7 @@ def _failures(notes: Notes, fleet: Fleet, services: Iterable[str], now: float) -
 def _failure(notes: Notes, fleet: Fleet, service: Service, now: float) -> Failure | None:
     """Return what failed of a service as it is now, and was not loaded since."""
     judged = list(_judged(fleet, service))
-    failure = notes.failure(service.key, service.generation)
+    failure = notes.failure(service)
     if failure:
         counted = failure.counted & {placement.id for placement, _ in judged}
         failure = failure if counted == failure.counted else replace(failure, counted=counted)
@@ -289,6 +295,7 @@ def _failed_again(
         return last
     return Failure(
         generation=service.generation,
+        revision=service.model.revision,
         reason=report.reason or Reason.LOAD_FAILED,
         message=report.message,
         at=now,

@@ -25,7 +25,7 @@ GATHER_SECONDS = 0.5
 
 
 def provide(draft: Draft) -> None:
-    """Give every service the replicas it wants: the highest priority chooses first."""
+    """Give every service the replicas it wants: the highest priority chooses first, candidates last."""
     classes = _short(draft)
     openings = _Openings(draft, chain(*classes))
     for number, services in enumerate(classes, 1):
@@ -59,12 +59,12 @@ class _Openings:
 
 def _short(draft: Draft) -> list[list[Service]]:
     """Return who lacks a replica, once for each: together those of one priority that may share hosts."""
-    classes: dict[tuple[int, str, str], list[Service]] = {}
+    classes: dict[tuple[bool, int, str, str], list[Service]] = {}
     for service in draft.services():
         target = wanted(draft, service)
         have = sum(good(draft, host, p, service) for host, p in draft.of(service.key)) if target else 0
         if target > have:
-            kind = (-service.priority, service.pool, circle(draft.fleet, service))
+            kind = (bool(service.follows), -service.priority, service.pool, circle(draft.fleet, service))
             classes.setdefault(kind, []).extend([service] * (target - have))
     return [classes[kind] for kind in sorted(classes)]
 

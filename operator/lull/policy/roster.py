@@ -4,7 +4,16 @@ from collections import UserDict
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from lull.policy.fleet import Count, Fleet, Gateway, Host, Index, Pool, Service
+from lull.policy.fleet import (
+    Count,
+    Fleet,
+    Gateway,
+    Host,
+    Index,
+    Pool,
+    Service,
+    candidates_of,
+)
 
 V = TypeVar("V")
 
@@ -45,6 +54,7 @@ class Roster:
         self._hosts = Entries[Host]()
         self._homes = Entries[tuple[str, ...]]()
         self._by_pool = Entries[tuple[str, ...]]()
+        self._candidates: tuple[Mapping[str, Service], Mapping[str, str]] = {}, {}
 
     @property
     def hosts(self) -> Mapping[str, Host]:
@@ -75,14 +85,17 @@ class Roster:
 
     def fleet(self, seed: str) -> Fleet:
         """Return the fleet as it is now; nothing changes it any more."""
+        services = self.services.shown()
+        if self._candidates[0] is not services:
+            self._candidates = services, candidates_of(services)
         return Fleet(
-            self.services.shown(),
+            services,
             self.pools.shown(),
             self._hosts.shown(),
             self.gateways.shown(),
             seed,
             self.counts.shown(),
-            Index(self._homes.shown(), self._by_pool.shown()),
+            Index(self._homes.shown(), self._by_pool.shown(), self._candidates[1]),
         )
 
 

@@ -1,8 +1,9 @@
 """Which services and hosts a plan looks at: all at first, then those whose answer may be another by now.
 
 A subject is a service, by its `namespace/name`, or a host, by its name, which has no slash. What is decided
-of a service follows from itself, its pool, and the hosts that it is on; of a host, from its services and all
-hosts that they are on. Who hangs on more than that is looked at in every plan.
+of a service follows from itself, its pool, and the hosts that it is on, and for a service with a candidate
+from both; of a host, from its services and all hosts that they are on. Who hangs on more than that is looked
+at in every plan.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -128,12 +129,14 @@ def first_of(subjects: list[Subject], fleet: Fleet, most: int) -> list[Subject]:
 
 
 def scope_of(subjects: Iterable[Subject], *fleets: Fleet) -> Scope:
-    """Return the scope of these subjects: hosts bring their services, services the hosts that they are on."""
+    """Return the scope of these subjects: hosts bring their services, services their candidates and hosts."""
     subjects = set(subjects)
     services = {subject for subject in subjects if "/" in subject}
     hosts = subjects - services
     for fleet in fleets:
         services.update(*(fleet.hosts[name].holds for name in hosts if name in fleet.hosts))
+    for fleet in fleets:
+        services.update(*(fleet.pair(key) for key in tuple(services)))
     for fleet in fleets:
         hosts.update(*(fleet.index.homes.get(key, ()) for key in services))
     return Scope(Subjects(services), Subjects(hosts))

@@ -13,6 +13,8 @@ from lull.policy.habits import EDGES_SECONDS, UNKNOWN_HAZARDS, Habit, bin_of
 from lull.policy.prices import first_price, market_of
 
 _NO_HABIT = Habit()
+_BELOW_ALL = -(2**31) - 1
+"""A priority below those of all PriorityClasses."""
 
 
 def worth(draft: Draft, service: Service, unknown_since: float | None = None) -> float:
@@ -23,10 +25,15 @@ def worth(draft: Draft, service: Service, unknown_since: float | None = None) ->
     learned = draft.notes.learned
     habit = learned.habits.get(service.key, _NO_HABIT)
     since = unknown_since if habit.silent_since is None else habit.silent_since
-    if since is None or service.suspend:
+    if since is None or _unasked(service):
         return 0.0
     rates = habit.hazards or UNKNOWN_HAZARDS
     return price_of(draft, service) * rates[bin_of(draft.now - since)]
+
+
+def _unasked(service: Service) -> bool:
+    """Tell whether no request waits for a service to be loaded: none ever does for a candidate."""
+    return service.suspend or bool(service.follows)
 
 
 def price_of(draft: Draft, service: Service) -> float:
@@ -74,7 +81,7 @@ def _steps(draft: Draft, placement: Placement, first: float) -> Iterator[tuple[f
     """Yield what a placement is worth at `first`, and from each moment on at which that is another."""
     service = draft.fleet.services.get(placement.service)
     habit = draft.notes.learned.habits.get(placement.service, _NO_HABIT)
-    if service is None or service.suspend or spare(draft, placement):
+    if service is None or _unasked(service) or spare(draft, placement):
         yield first, 0.0
         return
     price, rates = price_of(draft, service), habit.hazards or UNKNOWN_HAZARDS
@@ -113,7 +120,12 @@ def cheapest(draft: Draft, host: Host, missing_bytes: int) -> list[Placement] | 
 
 
 def standing(draft: Draft, placement: Placement) -> tuple[int, float]:
-    """Return by what a Resident is kept before others: its service's priority, then its worth per byte."""
+    """Return by what a Resident is kept before others: its service's priority, then its worth per byte.
+
+    Candidates go before all others.
+    """
     service = draft.fleet.services.get(placement.service)
+    if service and service.follows:
+        return _BELOW_ALL, 0.0
     priority = service.priority if service else 0
     return priority, placement_worth(draft, placement) / max(1, placement.memory_bytes)

@@ -117,8 +117,8 @@ def deleted(decided):
     return [change.host for change in decided.changes if isinstance(change, DeleteHost)]
 
 
-def failing(key="a/one", *, count=1, at=NOW - 1, reason="LoadFailed"):
-    return Notes(failures={key: Failure(1, reason, "it broke", at, count)})
+def failing(key="a/one", *, count=1, at=NOW - 1, reason="LoadFailed", revision="r1"):
+    return Notes(failures={key: Failure(1, revision, reason, "it broke", at, count)})
 
 
 __all__ = [

@@ -171,7 +171,9 @@ def test_a_load_that_hangs_and_was_counted_keeps_nobody_from_another_try():
     one = service("a/one")
     hung = placement(one)
     there = host("h1", hung, reports=[reported(hung, Report.FAILED, reason="LoadTimeout")])
-    again = Notes(failures={"a/one": Failure(1, "LoadTimeout", "it hung", NOW - 6, 1, frozenset({hung.id}))})
+    again = Notes(
+        failures={"a/one": Failure(1, "r1", "LoadTimeout", "it hung", NOW - 6, 1, frozenset({hung.id}))}
+    )
 
     (change,) = wake(fleet(one, there, held=["a/one"]), again, NOW)
 
@@ -228,7 +230,7 @@ def test_an_old_revision_in_memory_makes_no_wake_of_the_new_one_a_short_one():
 
 def test_of_a_failure_only_those_are_remembered_that_are_still_there():
     one = service()
-    counted = Failure(1, "LoadFailed", "it broke", NOW - 1, 1, frozenset({"gone"}))
+    counted = Failure(1, "r1", "LoadFailed", "it broke", NOW - 1, 1, frozenset({"gone"}))
 
     assert not observe(Notes(failures={"a/one": counted}), fleet(one), NOW).failures["a/one"].counted
 
@@ -522,7 +524,7 @@ def test_who_moved_to_another_pool_is_not_woken_in_the_old_one():
 
 
 def test_each_failure_doubles_the_wait_for_the_next_try():
-    waits = [Failure(1, "LoadFailed", "it broke", 0.0, count).retry_at for count in (1, 2, 3, 100)]
+    waits = [Failure(1, "r1", "LoadFailed", "it broke", 0.0, count).retry_at for count in (1, 2, 3, 100)]
 
     assert waits[1:3] == [2 * waits[0], 4 * waits[0]]
     assert waits[3] == LONGEST_RETRY_SECONDS

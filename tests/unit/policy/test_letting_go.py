@@ -233,7 +233,8 @@ def test_without_another_host_revisions_are_swapped_while_requests_wait():
     old, new = placement(ONE), service("a/one", revision="r2")
     of = fleet(new, host("h1", old), pools=[pool(max_hosts=1)])
     assert states(decide(of)) == [State.DRAINING]
-    assert not decide(of, notes=failing(at=NOW - 5)).changes, "nobody swaps for what has failed"
+    failed = failing(at=NOW - 5, revision="r2")
+    assert not decide(of, notes=failed).changes, "nobody swaps for what has failed"
 
 
 def test_an_old_revision_rides_nowhere():
