@@ -21,8 +21,8 @@ SHADOW_COPIES = 64
 """Most copies at once: being sent, waiting, or being asked. Those above it are dropped."""
 SHADOW_BODY_BYTES = 1024 * 1024
 """The largest request of which a copy is compared."""
-SHADOW_SEND_SECONDS = 5
-"""How long a copy may be on its way to the pilot: as long as its client takes to send the request."""
+SHADOW_SEND_SECONDS = 2
+"""How long a copy may be on its way to the pilot: if we hang, so long does a large request wait for us."""
 
 _LONGEST_SOCKET_PATH_BYTES = 107
 

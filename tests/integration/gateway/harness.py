@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from unit.gateway.objects import host_object, service_object
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 DOMAIN = "lull.localhost"
 DEADLINE_SECONDS = 15.0
+BINARY_HEADER = "Inference-Header-Content-Length"
 
 _numbers = itertools.count(random.randrange(2, 200))
 
@@ -67,6 +69,7 @@ class Upstream:
         self.models = set(models)
         self.fault = None  # "fails", "refuses", "resets" or "cuts off"; the last two over HTTP alone
         self.delay_seconds = 0.0
+        self.scores = (1.0, 2.0)  # what every model answers
         self.seen = []  # (protocol, model, bytes)
         self.headers = []
         self.sockets = []
@@ -74,7 +77,7 @@ class Upstream:
     async def start(self):
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._http)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.address, 8000).start()
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 * 2**20)])
@@ -102,7 +105,14 @@ class Upstream:
             return web.json_response({"error": "no"}, status=400 if self.fault == "refuses" else 500)
         if model and model not in self.models:
             return web.json_response({"error": f"unknown model {model}"}, status=400)
-        return web.json_response({"model": model, "path": request.path, "bytes": len(body)})
+        answer = {"model": model, "path": request.path, "bytes": len(body)}
+        output = {"name": "scores", "datatype": "FP32", "shape": [1, len(self.scores)]}
+        if BINARY_HEADER not in request.headers:
+            return web.json_response({**answer, "outputs": [{**output, "data": self.scores}]})
+        tensor = struct.pack(f"<{len(self.scores)}f", *self.scores)
+        output["parameters"] = {"binary_data_size": len(tensor)}
+        head = json.dumps({**answer, "outputs": [output]}).encode()
+        return web.Response(body=head + tensor, headers={BINARY_HEADER: str(len(head))})
 
 
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -124,7 +134,11 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request, context):  # noqa: N802
         self.upstream.seen.append(("grpc", request.model_name, request.ByteSize()))
         await self._known(request.model_name, context)
-        return service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+        scores = self.upstream.scores
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+        answer.outputs.add(name="scores", datatype="FP32", shape=[1, len(scores)])
+        answer.raw_output_contents.append(struct.pack(f"<{len(scores)}f", *scores))
+        return answer
 
     async def ModelStreamInfer(self, requests, context):  # noqa: N802
         async for request in requests:
@@ -235,7 +249,7 @@ class Gateway:
         if host:
             headers["Host"] = host
         async with self.session.request(method, self.url + path, headers=headers, data=data) as response:
-            text = await response.text()
+            text = await response.text(errors="replace")  # binary tensors
             try:
                 body = json.loads(text)
             except ValueError:
