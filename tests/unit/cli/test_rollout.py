@@ -296,6 +296,18 @@ def test_a_rejected_one_is_promoted_only_by_name(cluster):
     assert said(cluster) == f"promote {NEW}"
 
 
+def test_nobody_overrules_golden_cases(cluster):
+    why = {"reason": "GoldenMismatch", "message": "golden case 0: output[0, 0] is 1 here and was 2"}
+    put(
+        cluster,
+        service("Rejected", revisions=[revision("new", "Rejected", **why), revision("old", "Serving")]),
+    )
+    refused = run("promote", "digits", "--revision", NEW)
+    assert refused.exit_code == 1
+    assert "golden case 0" in refused.stderr
+    assert said(cluster) is None
+
+
 def test_what_serves_needs_no_promotion(cluster):
     put(
         cluster,

@@ -7,6 +7,7 @@ from typing import Any
 from lull.api.names import ANNOTATION_ROLLOUT
 from lull.cli.rollout.figures import STOPPED, Object, Revision, Rollout, rollout
 from lull.controller.wire import service_from
+from lull.policy.rollout import FINAL
 
 
 class RefusedError(Exception):
@@ -34,6 +35,11 @@ def promote(item: Object, revision: str | None) -> Deed:
         return Deed(None, f"{now.key}: {wanted} serves already; there is nothing to promote")
     if wanted != _spec_revision(item):
         raise RefusedError(_not_of_the_spec(now, wanted))
+    if known and known.reason in FINAL:
+        raise RefusedError(
+            f"{now.key}: {wanted} does not answer its golden cases, and nobody can overrule that: "
+            f"{known.message or known.reason}. Publish it anew, with what it should answer"
+        )
     skipped = "What is left of its steps is skipped; golden cases and signatures are not."
     if known and known.state in STOPPED:
         skipped = f"It was {known.state.lower()}: {known.message or known.reason or 'no reason was kept'}"
