@@ -29,6 +29,8 @@ class Reason(StrEnum):
     NO_CAPACITY = "NoCapacity"
     SUSPENDED = "Suspended"
     INVALID_SCHEDULE = "InvalidSchedule"
+    REJECTED = "Rejected"
+    ABORTED = "Aborted"
 
 
 LOAD_FAILURES = frozenset(
@@ -55,5 +57,5 @@ LOAD_FAILURES = frozenset(
 )
 """What agents report of a model. The others say where it could not be placed, which every plan finds anew."""
 
-SERVED_ALL_THE_SAME = frozenset({Reason.INVALID_SCHEDULE})
-"""What its user has to put right, and what keeps no request from being answered."""
+SERVED_ALL_THE_SAME = frozenset({Reason.INVALID_SCHEDULE, Reason.REJECTED, Reason.ABORTED})
+"""What its user has to put right, and what keeps no request from being answered: the old revision serves."""

@@ -1,10 +1,13 @@
 """Why models leave their places: moves, evictions and sleeps, counted and told as they are written."""
 
 from lull.controller.events import EventPoster
+from lull.controller.history import history_from
 from lull.controller.metrics import EVICTIONS, MOVES, SLEEPS
 from lull.controller.view import View
-from lull.kube import MODELHOSTS
+from lull.controller.wire import service_of
+from lull.kube import MODELHOSTS, MODELSERVICES
 from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State, Vacate
+from lull.policy.rollout import Phase
 
 _MOVES = {
     "NewRevision": "a new revision takes over",
@@ -52,7 +55,7 @@ class Deeds:
             reason = self._misplaced(host, before) if self._lives(before) else "NotWanted"
             EVICTIONS.labels(reason or "Room").inc()
             if not reason:
-                whose = change.room_for or "a model there that outgrew its reservation"
+                whose = service_of(change.room_for) or "a model there that outgrew its reservation"
                 self._events.evicted(before.service, change.host, f"to make room for {whose}")
         elif (
             before.state is State.DRAINING and state in (State.RESIDENT, None) and self._sleeps(host, before)
@@ -81,9 +84,15 @@ class Deeds:
         return str(self._view.raw[MODELHOSTS].get(host, {}).get("spec", {}).get("vacate") or "")
 
     def _lives(self, placement: Placement) -> bool:
-        """Tell whether its service is there, and not suspended."""
+        """Tell whether its service is there, not suspended, and has not taken this revision back."""
         service = self._view.services.get(placement.service)
-        return service is not None and not service.suspend
+        return service is not None and not service.suspend and not self._taken_back(placement)
+
+    def _taken_back(self, placement: Placement) -> bool:
+        """Tell whether a placement is of a revision that was to take over, and did not."""
+        item = self._view.raw[MODELSERVICES].get(service_of(placement.service), {})
+        known = history_from(item.get("status")).known(placement.model.revision)
+        return known is not None and known.state in (Phase.REJECTED, Phase.ABORTED)
 
     def _sleeps(self, host: Host | None, placement: Placement) -> bool:
         """Tell whether a service sleeps from now on: it lives, is not swapped, and is routed nowhere."""

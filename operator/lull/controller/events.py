@@ -10,9 +10,11 @@ from lull.api.quantities import format_duration
 from lull.controller.metrics import EVENTS_DROPPED
 from lull.controller.view import View
 from lull.controller.wakes import Woken
-from lull.controller.wire import Object
+from lull.controller.wire import Object, service_of
 from lull.kube import EVENTS, MODELHOSTS, MODELSERVICES, ApiError, Kube, Resource
 from lull.policy import Explanation, Plan, State
+from lull.policy.fleet import CANDIDATE_MARK
+from lull.policy.rollout import Phase, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ _ORIGINS = {
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event to post; `of` is a service's key, or a host's name where it is of that kind."""
+    """One event to post; `of` is the key of a service or its candidate, or a host's name if of that kind."""
 
     of: str
     type: str
@@ -59,6 +61,8 @@ class EventPoster:
     def tell(self, plan: Plan) -> None:
         """Queue an Event for every service whose state is another than in the last plan."""
         for key in plan.looked_at:
+            if CANDIDATE_MARK in key:
+                continue  # its rollout is told of
             if key in plan.services:
                 self._tell_one(key, plan.services[key])
             else:
@@ -79,6 +83,25 @@ class EventPoster:
         """Queue the Event of a sleeping model that lost its place in memory."""
         note = f"unloaded from {host} while asleep, {why}; the next request loads it again"
         self._put(Happening(service, "Normal", "Evicted", note))
+
+    def turned(self, service: str, before: Rollout | None, rollout: Rollout) -> None:
+        """Queue the Event of a rollout that began, gives its revision more, or is over."""
+        old, new = rollout.stable, rollout.candidate
+        if rollout.running and (before is None or not before.running or before.candidate != new):
+            note = f"revision {new} is rolled out, to take over from {old}"
+            self._put(Happening(service, "Normal", "RolloutStarted", note))
+        if rollout.phase is Phase.STEPPING and rollout.percent:
+            note = f"revision {new} gets {rollout.percent}% of the requests, {old} the rest"
+            self._put(Happening(service, "Normal", "RolloutStep", note))
+        elif rollout.phase is Phase.PROMOTED:
+            note = f"revision {new} has taken over from {old}"
+            self._put(Happening(service, "Normal", "Promoted", note))
+        elif rollout.phase is Phase.REJECTED:
+            note = f"revision {new} is taken back, {old} serves on: {rollout.reason}: {rollout.message}"
+            self._put(Happening(service, "Warning", "Rejected", note))
+        elif rollout.phase is Phase.ABORTED and (before is None or before.running):
+            note = f"revision {new} is taken back, {old} serves on: {rollout.message}"
+            self._put(Happening(service, "Normal", "RolloutAborted", note))
 
     def cut(self, service: str) -> None:
         """Queue the Event of a drain that ran into its deadline."""
@@ -102,7 +125,7 @@ class EventPoster:
         """Post until cancelled."""
         while True:
             happening = await self._queue.get()
-            item = self._view.raw[happening.kind].get(happening.of)
+            item = self._view.raw[happening.kind].get(service_of(happening.of))
             if item is None:
                 continue
             try:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from lull.api.names import API_VERSION, HOSTS_NAMESPACE, LABEL_POOL, SYSTEM_NAMESPACE
 from lull.controller.hostpod import host_pod
 from lull.controller.view import View
-from lull.controller.wire import Object, artifact_to, gateway_from, placement_to, placements_of
+from lull.controller.wire import Object, artifact_to, gateway_from, placement_to, placements_of, service_of
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, PODS, ApiError, Kube
 from lull.kube.client import backoff
 from lull.policy import (
@@ -233,7 +233,7 @@ class Executor:
         self._view.update(MODELHOSTS, answer)
 
     def _written(self, placements: Iterable[Placement]) -> list[Object]:
-        return [placement_to(p, self._view.services.get(p.service)) for p in placements]
+        return [placement_to(p, self._view.services.get(service_of(p.service))) for p in placements]
 
     async def _vacate(self, change: Vacate) -> None:
         generation = self._seen(change.host)["metadata"]["generation"]
@@ -403,7 +403,10 @@ class Executor:
         host = self._view.raw[MODELHOSTS].get(name)
         if host is None:
             raise StaleError("it is gone")
-        if before is not None and placements_of(host) != before:
+        # Whose they are may have changed, as when a candidate is promoted: what the host holds has not.
+        if before is not None and placements_of(host) != tuple(
+            replace(p, service=service_of(p.service)) for p in before
+        ):
             raise StaleError("it should hold other models by now")
         return host
 

@@ -44,7 +44,7 @@ from lull.policy.energy import (
     resize,
     set_rate,
 )
-from lull.policy.fleet import Count, changed
+from lull.policy.fleet import CANDIDATE_MARK, Count, changed
 from lull.policy.packing import capacity_bytes
 from lull.policy.power import PowerProfile
 
@@ -330,6 +330,8 @@ class Ledger:
         """Sum up the sizes of each pool's services, by what has changed since the last time."""
         before = {} if self._fleet is None else self._fleet.services
         for key in changed(before, fleet.services):
+            if CANDIDATE_MARK in key:
+                continue  # the baseline keeps one revision on
             if old := before.get(key):
                 self._mebibytes[old.pool] -= _mebibytes(old)
             if new := fleet.services.get(key):
@@ -352,6 +354,8 @@ class Ledger:
         """Return the keys of those whose account was opened now and never written."""
         gone, new = set(), []
         for key in plan.looked_at:
+            if CANDIDATE_MARK in key:
+                continue  # its requests and its energy are its service's
             found = self._services.get(key)
             if key in plan.services:
                 opened = self._opened(key, fleet.services[key], plan.services[key], now)

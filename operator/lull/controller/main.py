@@ -24,6 +24,7 @@ from lull.controller.ledger import Ledger
 from lull.controller.metrics import WRITES_PENDING, observe_call
 from lull.controller.nodes import Nodes, trimmed
 from lull.controller.planner import Planner
+from lull.controller.rollouts import Rollouts
 from lull.controller.shell import StoppedError, UserKinds
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
@@ -98,10 +99,13 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     view = View()
     carbon = Carbon(kube, view, clock)
     ledger = Ledger(view, clock, carbon)
-    statuses = StatusWriter(
-        kube, view, ledger, clock, lambda service: settings.url_of(service, view.gateway_addresses())
-    )
     events = EventPoster(kube, view, settings.identity)
+    rollouts = Rollouts(view, clock, lambda *turn: witness.turned(*turn))
+
+    def url(service: str) -> str | None:
+        return settings.url_of(service, view.gateway_addresses())
+
+    statuses = StatusWriter(kube, view, ledger, rollouts, clock, url)
 
     witness = Witness(view, clock, ledger, statuses, events)
     executor = Executor(
@@ -119,6 +123,7 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         statuses,
         events,
         witness.wakes,
+        rollouts,
         clock,
         on_planned=witness.planned,
     )

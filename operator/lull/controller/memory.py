@@ -52,12 +52,13 @@ def recalled(view: View) -> Learned:
             starts[name] = parse_duration_seconds(status["hostStart"])
         if status.get("delayWorth"):
             prices[name, DEFAULT_DELAYED_PERCENT] = parse_duration_seconds(status["delayWorth"])
-    return remembered(_habits(view, view.services), starts, prices)
+    return remembered(_habits(view, view.services.keys() & view.raw[MODELSERVICES].keys()), starts, prices)
 
 
 def completed(learned: Learned, view: View) -> Learned:
     """Return what is known, with what the statuses remember of services that could not be read before."""
-    unknown = view.services.keys() - learned.habits.keys()
+    known = view.services.keys() & view.raw[MODELSERVICES].keys()  # a candidate has none of its own
+    unknown = known - learned.habits.keys()
     return with_habits(learned, _habits(view, unknown)) if unknown else learned
 
 

@@ -10,6 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from lull.api.reasons import Reason
 from lull.policy import Plan
+from lull.policy.fleet import CANDIDATE_MARK
+from lull.policy.rollout import Rollout
 
 _STATES = ("Asleep", "Waking", "Serving", "Draining", "Suspended")
 _WAKE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 30, 60, 120, 300)
@@ -58,12 +60,15 @@ FENCE_OLDEST = Gauge("lull_fence_oldest_seconds", "Age of the oldest open fence;
 MOVES = Counter("lull_moves", "Placements left for another host's, or lost with their host.", ["reason"])
 EVICTIONS = Counter("lull_evictions", "Sleeping models that lost their place in memory.", ["reason"])
 SLEEPS = Counter("lull_sleeps", "Services that fell asleep.")
+ROLLOUTS = Counter("lull_rollouts", "Rollouts that are over, by how they ended.", ["outcome"])
 
 # A rate misses the first of a series that was not there at zero.
 for _source in ("Loaded", "Host", "NewHost"):
     WAKE_SECONDS.labels(_source)
 for _outcome in ("passed", "given_up", "cut"):
     FENCES.labels(_outcome)
+for _outcome in ("promoted", "rejected", "aborted"):
+    ROLLOUTS.labels(_outcome)
 for _reason in Reason:
     WAKE_FAILURES.labels(_reason)
 
@@ -81,6 +86,14 @@ def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
     API_SECONDS.labels(verb).observe(seconds)
 
 
+def observe_turn(before: Rollout | None, rollout: Rollout) -> None:
+    """Count a rollout that is over; one that another takes the place of was aborted."""
+    if before and before.running and before.candidate != rollout.candidate:
+        ROLLOUTS.labels("aborted").inc()
+    if not rollout.running and (before is None or before.running):
+        ROLLOUTS.labels(rollout.phase.value.lower()).inc()
+
+
 class PlanMetrics:
     """Says that the fleet was planned, and what its services are; each plan's news are counted alone."""
 
@@ -93,7 +106,8 @@ class PlanMetrics:
         PLAN_TIMESTAMP.set_to_current_time()
         for key in plan.looked_at:
             self._tally[self._states.pop(key, "")] -= 1
-            if told := plan.services.get(key):
+            told = plan.services.get(key)
+            if told and CANDIDATE_MARK not in key:
                 self._states[key] = told.state
                 self._tally[told.state] += 1
         for state in _STATES:

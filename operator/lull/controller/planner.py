@@ -12,6 +12,7 @@ from lull.controller.events import EventPoster
 from lull.controller.execute import Executor
 from lull.controller.memory import completed, recalled
 from lull.controller.metrics import PLAN_SECONDS
+from lull.controller.rollouts import Rollouts
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes
@@ -46,6 +47,7 @@ class Planner:
         statuses: StatusWriter,
         events: EventPoster,
         wakes: Wakes,
+        rollouts: Rollouts,
         clock: Clock,
         *,
         on_planned: Callable[[Plan], None] = lambda _plan: None,
@@ -56,6 +58,7 @@ class Planner:
         self._statuses = statuses
         self._events = events
         self._wakes = wakes
+        self._rollouts = rollouts
         self._clock = clock
         self._on_planned = on_planned
         self._seed = seed
@@ -84,6 +87,8 @@ class Planner:
             self._wakes.forget(key)
         if kind in (MODELHOSTS, PODS) and key in self._view.hosts:
             self._wakes.look(self._view.hosts[key], self._view.raw[MODELHOSTS].get(key, {}))
+        if self._rollouts.hear(kind, key):
+            self._changed.set()
         if matters:
             self.done()
 
@@ -127,7 +132,7 @@ class Planner:
             decided = self._last = plan(fleet, self._notes, now, self._last, SERVICES_AT_ONCE)
         self._on_planned(decided)
         self._statuses.learned = self._notes.learned
-        self._statuses.publish(fleet, decided)
+        self._statuses.publish(fleet, decided, self._rollouts.follow(fleet, decided))
         self._events.tell(decided)
         if decided.changes:
             served = {key for key, told in decided.services.items() if told.ready}
@@ -136,8 +141,8 @@ class Planner:
             self._executor.submit(change)
         self._stage(fleet, now)
         unseen_at = None if self._notes.seen is fleet else now
-        times = [at for at in (decided.next_at, self._executor.rest_until(), unseen_at) if at is not None]
-        self._next_at = min(times, default=None)
+        times = (decided.next_at, self._executor.rest_until(), unseen_at, self._rollouts.next_at())
+        self._next_at = min((at for at in times if at is not None), default=None)
 
     def _look_over(self, now: float) -> None:
         """Have everything looked at again where all statuses may say something else."""
@@ -184,7 +189,7 @@ def _failures(view: View, now: float) -> dict[str, Failure]:
     """Return the failed loads that the services' own statuses remember from before a restart."""
     failures = {}
     for key, service in view.services.items():
-        status = view.raw[MODELSERVICES][key].get("status") or {}
+        status = view.raw[MODELSERVICES].get(key, {}).get("status") or {}
         for condition in status.get("conditions") or ():
             current = condition.get("observedGeneration") == service.generation
             failed = condition["status"] == "True" and condition["reason"] in LOAD_FAILURES

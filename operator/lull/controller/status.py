@@ -6,7 +6,8 @@ sleeps only once more: when the last that its hosts said of it is known.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import chain
 from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
@@ -14,17 +15,21 @@ from lull.api.quantities import format_bytes, format_duration
 from lull.api.reasons import SERVED_ALL_THE_SAME
 from lull.controller.bill import pool_figures, service_figures
 from lull.controller.clock import Clock, rfc3339, seconds_of
+from lull.controller.history import history_from
 from lull.controller.ledger import Ledger
 from lull.controller.memory import LEARNED, pool_memory, service_memory
 from lull.controller.news import News
 from lull.controller.pace import Pace
+from lull.controller.rollouts import Rollouts
 from lull.controller.use import objective_met
 from lull.controller.view import View
 from lull.controller.wakes import Woken
-from lull.controller.wire import Object, two_digits
+from lull.controller.wire import Object, service_of, two_digits
 from lull.kube import MODELPOOLS, MODELSERVICES, ApiError, Kube, Resource
-from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service
+from lull.policy import Explanation, Fleet, Host, Placement, Plan, PoolExplanation, Report, Service, State
+from lull.policy.fleet import candidate_key
 from lull.policy.learning import Learned
+from lull.policy.rollout import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +59,18 @@ class StatusWriter:
     """Writes statuses in the background, the newest of each object, and each only once."""
 
     def __init__(
-        self, kube: Kube, view: View, ledger: Ledger, clock: Clock, url: Callable[[str], str | None]
+        self,
+        kube: Kube,
+        view: View,
+        ledger: Ledger,
+        rollouts: Rollouts,
+        clock: Clock,
+        url: Callable[[str], str | None],
     ) -> None:
         self._kube = kube
         self._view = view
         self._ledger = ledger
+        self._rollouts = rollouts
         self._clock = clock
         self._news = News(view, ledger)
         self._pace = Pace()
@@ -68,6 +80,7 @@ class StatusWriter:
         self._woken: dict[str, Woken] = {}
         self._written: dict[tuple[str, str], Object] = {}
         self._wanted: dict[tuple[Resource, str], Object] = {}
+        self._urgent: dict[tuple[Resource, str], None] = {}  # of those, what gateways go by
         self._poke = asyncio.Event()
         self._calm_at = 0.0  # of the loop's clock
         self._being_written: set[tuple[Resource, str]] = set()
@@ -85,8 +98,8 @@ class StatusWriter:
         """Leave the API server to a wake for a moment."""
         self._calm_at = asyncio.get_running_loop().time() + WAY_SECONDS
 
-    def publish(self, fleet: Fleet, plan: Plan) -> None:
-        """Write the states that a plan says, where they are not written yet.
+    def publish(self, fleet: Fleet, plan: Plan, turned: Collection[str] = ()) -> None:
+        """Write the states that a plan says, and of services whose rollout has `turned`, where they are new.
 
         Pools first: what services owe is by their pool's meters, and may not be ahead of them after a crash.
         """
@@ -94,13 +107,10 @@ class StatusWriter:
             item = self._view.raw[MODELPOOLS].get(name)
             if item:
                 self._want_state(MODELPOOLS, name, item, self._pool_state(item, explained))
-        for key in plan.looked_at & plan.services.keys():
+        for key in {service_of(key) for key in plan.looked_at}.union(turned) & plan.services.keys():
             item = self._view.raw[MODELSERVICES].get(key)
             if item:
-                service = fleet.services[key]
-                places = sorted(fleet.of(key), key=lambda place: place[1].id)
-                state = self._service_state(item, service, plan.services[key], places)
-                self._want_state(MODELSERVICES, key, item, state)
+                self._want_state(MODELSERVICES, key, item, self._service_state(item, fleet, plan, key))
         for kind in (MODELSERVICES, MODELPOOLS):
             for key, why in self._view.invalid[kind].items():
                 item = self._view.raw[kind][key]
@@ -159,10 +169,12 @@ class StatusWriter:
             await self._calm()
             # The one that waits longest: while writes are slow, others would overtake it for ever.
             # Of each object one at a time: of two under way the older may land last.
-            due = next((target for target in self._wanted if target not in self._being_written), None)
+            waiting = chain(self._urgent, self._wanted)
+            due = next((target for target in waiting if target not in self._being_written), None)
             if due is None:
                 self._poke.clear()
                 continue
+            self._urgent.pop(due, None)
             status = self._wanted.pop(due)
             self._being_written.add(due)
             try:
@@ -172,10 +184,10 @@ class StatusWriter:
                 self._poke.set()
 
     async def _calm(self) -> None:
-        """Wait while wakes have the way."""
+        """Wait while wakes have the way; what gateways go by does not."""
         loop = asyncio.get_running_loop()
         longest = loop.time() + LONGEST_WAY_SECONDS
-        while len(self._wanted) <= WAITING_AT_MOST:
+        while len(self._wanted) <= WAITING_AT_MOST and not self._urgent.keys() - self._being_written:
             wait_seconds = min(self._calm_at, longest) - loop.time()
             if wait_seconds <= 0:
                 return
@@ -230,6 +242,8 @@ class StatusWriter:
             return
         self._pace.wrote(item["metadata"]["uid"], self._clock())
         self._wanted[kind, key] = status
+        if _routing(said) != _routing(status):
+            self._urgent[kind, key] = None
         self._poke.set()
 
     def _figures(self, kind: Resource, key: str, told: Object) -> Object:
@@ -248,18 +262,25 @@ class StatusWriter:
         kept = {name: told[name] for name in LEARNED if name in told} | memory(self.learned, key)
         return {name: figures[name] for name in names if name in figures} | kept
 
-    def _service_state(
-        self, item: Object, service: Service, told: Explanation, places: list[tuple[Host, Placement]]
-    ) -> Object:
+    def _service_state(self, item: Object, fleet: Fleet, plan: Plan, key: str) -> Object:
+        service, told = fleet.services[key], plan.services[key]
+        before = self._told(item) or {}
+        rollout = self._rollouts.rollout(key, history_from(before), service.model)
+        beside = candidate_key(key, rollout.candidate) if rollout else ""
+        places = sorted((*fleet.of(key), *fleet.of(beside)), key=lambda place: place[1].id)
+        replicas = [found for found in (told, plan.services.get(beside)) if found]
+        desired, ready = sum(r.desired for r in replicas), sum(r.ready for r in replicas)
+        answering = {p.model.revision for host, p in places if ready and _answers(host, p)}
+        asked = self._view.rolling.get(key, service.model).revision
+        conditions = self._ranked(service_conditions(told), service)
+        conditions |= rollout_conditions(conditions, rollout, asked, awake=told.desired > 0)
+        conditions["ObjectiveMet"] = self._objective(item)
         status: Object = {
             "observedGeneration": service.generation,
-            "conditions": self._conditions(
-                item,
-                self._ranked(service_conditions(told), service) | {"ObjectiveMet": self._objective(item)},
-            ),
-            "revisions": [_revision(service, told)],
-            "replicas": {"desired": told.desired, "ready": told.ready},
-            "readyReplicas": f"{told.ready}/{told.desired}",
+            "conditions": self._conditions(item, conditions),
+            **self._rollouts.state(item, before, key, service.model, answering),
+            "replicas": {"desired": desired, "ready": ready},
+            "readyReplicas": f"{ready}/{desired}",
             "placements": [_placement_status(host, p) for host, p in places],
             "next": self._next(item, told),
         }
@@ -323,8 +344,8 @@ class StatusWriter:
     def _invalid_state(self, item: Object, why: str) -> Object:
         stalled = {"Ready": ("False", "Invalid", why), "Stalled": ("True", "Invalid", why)}
         told = self._told(item) or {}
-        # What was measured is still true when the spec can be read again.
-        return {name: told[name] for name in ("revisions",) if name in told} | {
+        # What was measured, and how far a rollout is, is still true when the spec can be read again.
+        return {name: told[name] for name in ("revisions", "rollout") if name in told} | {
             "observedGeneration": item["metadata"].get("generation", 1),
             "conditions": self._conditions(item, stalled),
         }
@@ -386,15 +407,36 @@ def service_conditions(told: Explanation) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _revision(service: Service, told: Explanation) -> Object:
-    revision = {
-        "name": service.model.revision,
-        "digest": service.model.digest,
-        "percent": 100,
-        "ready": told.ready > 0,
-    }
-    measured = service.measured_bytes
-    return revision | ({"memory": f"{measured // 2**20}Mi"} if measured else {})
+def rollout_conditions(
+    others: Mapping[str, tuple[str, str, str]], rollout: Rollout | None, asked: str, *, awake: bool
+) -> dict[str, tuple[str, str, str]]:
+    """Return what a rollout adds to the `others`; `asked` is the revision of the spec.
+
+    One that runs is awaited while its service is awake: asleep it waits for a request, and that may take
+    days. One that came to nothing stalls the service for its user, as other words than the spec's are true;
+    its gateways go on serving.
+    """
+    if rollout is None or (not rollout.running and rollout.serving == asked):
+        return {"RolledOut": ("True", "Serving", "")}
+    reason, message = rollout.phase.value, rollout.message
+    fresh = {"RolledOut": ("False", reason, message)}
+    if rollout.running and awake and others["Stalled"][0] == "False":
+        fresh["Reconciling"] = ("True", reason, message)
+    elif not rollout.running and others["Stalled"][0] == "False":
+        why = f"{rollout.reason}: {message}" if rollout.reason else message
+        what = f"revision {rollout.candidate} does not serve, {rollout.stable} does: {why}"
+        fresh |= {"RolledOut": ("False", reason, what), "Stalled": ("True", reason, what)}
+    return fresh
+
+
+def _answers(host: Host, placement: Placement) -> bool:
+    return placement.state is State.LOADED and host.says(placement, Report.READY)
+
+
+def _routing(status: Object | None) -> object:
+    """Return what of a status gateways go by."""
+    rollout = (status or {}).get("rollout") or {}
+    return [rollout.get(name) for name in ("candidate", "phase", "percent", "shadowPercent")]
 
 
 def _placement_status(host: Host, placement: Placement) -> Object:

@@ -4,12 +4,13 @@ Own writes are seen at once: what is being written is assumed, and the answer of
 An older state of an object, as a watch may still deliver, never replaces a newer one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lull.api.names import ANNOTATION_DRAIN, SYSTEM_NAMESPACE
 from lull.api.quantities import parse_bytes
+from lull.controller.history import history_from, over
 from lull.controller.pods import pod_ended, pod_state, pod_trouble
 from lull.controller.wire import (
     Object,
@@ -19,7 +20,9 @@ from lull.controller.wire import (
     pool_from,
     reported_from,
     service_from,
+    service_of,
     stage_of,
+    wish_from,
 )
 from lull.kube import (
     MODELGATEWAYS,
@@ -30,13 +33,13 @@ from lull.kube import (
     PRIORITYCLASSES,
     Resource,
 )
-from lull.policy import Fleet, Gateway, Host, Placement, Pod, Pool, Reported, Service
-from lull.policy.fleet import Count
+from lull.policy import Fleet, Gateway, Host, Model, Placement, Pod, Pool, Reported, Service
+from lull.policy.fleet import Count, candidate_key
 from lull.policy.roster import Roster
 
 T = TypeVar("T")
 
-Value = Service | Pool | Host | Gateway
+Value = Service | Pool | Host | Gateway | tuple[Service | None, ...]
 
 _GRAIN_BYTES = 16 * 2**20
 """Measured memory is rounded up to this, so that its jitter changes nothing."""
@@ -46,7 +49,6 @@ _GRAIN_BYTES = 16 * 2**20
 class Measured:
     """What hosts said of one revision of a service."""
 
-    revision: str
     memory_bytes: int | None = None
     code: bool | None = None
 
@@ -60,6 +62,7 @@ class View:
         on_news: called with kind and key after each change of `raw`, whoever brought it: a watch, or the
             answer of a call of ours. The third argument says whether a decision may hang on it.
         counts: requests by service, as its ledger says, which begins with what nobody saw while it was away.
+        rolling: what the specs ask for that serve something else, or roll something out; by service.
         cordons: why a Node is to be emptied, of those that are.
         kept: the hosts that may not be let go.
     """
@@ -76,14 +79,15 @@ class View:
         self.hosts = self._roster.hosts
         self.gateways = self._roster.gateways
         self.counts = self._roster.counts
+        self.rolling: dict[str, Model] = {}
         self.cordons: dict[str, str] = {}
         self.kept: set[str] = set()
         self._assumed: dict[str, Host | None] = {}
         self._refused: dict[str, str] = {}
-        self._measured: dict[str, Measured] = {}
+        self._measured: dict[str, dict[str, Measured]] = {}  # by service and revision
+        self._candidates: dict[str, str] = {}  # revisions, by service
         self._known: dict[str, dict[str, Placement]] = {}
         self._values: dict[Resource, Mapping[str, Value]] = {
-            MODELSERVICES: self.services,
             MODELPOOLS: self.pools,
             MODELHOSTS: self.hosts,
             MODELGATEWAYS: self.gateways,
@@ -179,6 +183,11 @@ class View:
             self._show_host(name)
         return bool(there)
 
+    def measured_bytes(self, key: str, revision: str) -> int | None:
+        """Return what a replica of a revision took, of those that serve or are rolled out."""
+        measured = self._measured.get(key, {}).get(revision)
+        return measured.memory_bytes if measured else None
+
     def unranked(self, key: str) -> str:
         """Return the PriorityClass that a service names and nobody has made; empty where all is well."""
         name = _priority_class(self.raw[MODELSERVICES].get(key))
@@ -192,16 +201,18 @@ class View:
         else:
             self.raw[kind][key] = item
         self._readers[kind](key)
-        other = kind not in self._values or not _alike(value, self._value(kind, key))
+        other = kind in (PODS, PRIORITYCLASSES) or not _alike(value, self._value(kind, key))
         self.on_news(kind, key, other or _generation(held) != _generation(item))
 
     def _value(self, kind: Resource, key: str) -> Value | None:
+        if kind is MODELSERVICES:
+            return self.services.get(key), self.services.get(self._candidate(key))
         return self._values[kind].get(key) if kind in self._values else None
 
     def _read_priority(self, name: str) -> None:
         """Give the services that a PriorityClass concerns another priority; who names it is news anyway."""
         for key, service in self.services.items():
-            item = self.raw[MODELSERVICES][key]
+            item = self.raw[MODELSERVICES][service_of(key)]
             priority = self._priority(item)
             if priority != service.priority or _priority_class(item) == name:
                 self.services[key] = replace(service, priority=priority)
@@ -218,30 +229,83 @@ class View:
         return min((int(c["value"]) for c in classes.values() if c.get("globalDefault")), default=0)
 
     def _read_service(self, key: str) -> None:
+        """Show a service, and its candidate while one is rolled out beside it."""
         item = self.raw[MODELSERVICES].get(key)
         service = self._read(MODELSERVICES, key, service_from)
         if item is None:
             self._measured.pop(key, None)
             self.counts.pop(key, None)
-        if service is None:
-            self.services.pop(key, None)
-            return
-        measured = self._measured.get(key)
-        if measured is None or measured.revision != service.model.revision:
-            measured = self._measured[key] = _remembered(item or {}, service.model.revision)
-        fresh = replace(
+        before, candidate_before = self.services.get(key), self._candidate(key)
+        self._candidates.pop(key, None)
+        self.rolling.pop(key, None)
+        shown = self._shown(service, item) if service and item else []
+        for fresh in shown:
+            if self.services.get(fresh.key) != fresh:  # the same object as before says that nothing is new
+                self.services[fresh.key] = fresh
+        for gone in {key, candidate_before} - {fresh.key for fresh in shown}:
+            self.services.pop(gone, None)
+        now, candidate = self.services.get(key), self._candidate(key)
+        alone = {s.max_replicas == 1 if s else None for s in (before, now)}
+        if candidate != candidate_before or (now and len(alone) > 1):
+            keys = {key, candidate_before, candidate}
+            for name in [host.name for host in self.hosts.values() if keys & host.tenants]:
+                self._show_host(
+                    name
+                )  # whose its models are, and what is read of their requests hangs on that
+
+    def _shown(self, service: Service, item: Object) -> list[Service]:
+        """Return a service with what serves, and its candidate."""
+        key, history = service.key, history_from(item.get("status"))
+        serving = history.serving(service.model)
+        candidate = history.candidate(serving)
+        rollout = history.rollout_of(serving)
+        if serving.revision != service.model.revision or (rollout and not over(rollout)):
+            self.rolling[key] = service.model
+        known = self._measured.get(key, {})
+        models = [serving, candidate] if candidate else [serving]
+        self._measured[key] = {
+            m.revision: known.get(m.revision) or _remembered(item, m.revision) for m in models
+        }
+        main = self._filled(replace(service, model=serving), item)
+        if not rollout or not candidate:
+            return [main]
+        self._candidates[key] = candidate.revision
+        steps = wish_from(item, service.model.revision).steps
+        beside = replace(
+            main,
+            key=candidate_key(key, candidate.revision),
+            model=candidate,
+            follows=key,
+            share_percent=rollout.share_percent(steps),
+            min_replicas=0,
+            schedule=(),
+            latency_seconds=None,
+            delayed_percent=None,
+        )
+        return [main, self._filled(beside, item)]
+
+    def _filled(self, service: Service, item: Object) -> Service:
+        """Return a service with what is known of it beside its spec."""
+        measured = self._measured[service_of(service.key)][service.model.revision]
+        return replace(
             service,
             measured_bytes=measured.memory_bytes,
             code=measured.code,
-            priority=self._priority(item or {}),
+            priority=self._priority(item),
         )
-        before = self.services.get(key)
-        if before == fresh:
-            return  # the same object as before says that nothing is new
-        self.services[key] = fresh
-        if before is None or (before.max_replicas == 1) != (fresh.max_replicas == 1):
-            for name in [host.name for host in self.hosts.values() if key in host.tenants]:
-                self._show_host(name)  # what is read of its requests hangs on that
+
+    def _candidate(self, key: str) -> str:
+        """Return the key of a service's candidate; that of none where it has none."""
+        return candidate_key(key, self._candidates.get(key, ""))
+
+    def _key_of(self, service: str, revision: str) -> str:
+        """Return what a revision of a service is in the fleet: the service's candidate, or its own."""
+        return candidate_key(service, revision) if self._candidates.get(service) == revision else service
+
+    def _keyed(self, placements: Iterable[Placement]) -> tuple[Placement, ...]:
+        """Return placements as those of whom they are now."""
+        keys = ((p, self._key_of(service_of(p.service), p.model.revision)) for p in placements)
+        return tuple(p if p.service == key else replace(p, service=key) for p, key in keys)
 
     def _read_pool(self, key: str) -> None:
         pool = self._read(MODELPOOLS, key, pool_from)
@@ -279,6 +343,8 @@ class View:
             cordoned = actual.cordoned or assumed.cordoned
             vacated = actual.vacated or (assumed.vacated and not actual.cordoned)
             assumed = replace(actual, placements=assumed.placements, cordoned=cordoned, vacated=vacated)
+        if assumed is not None and assumed is not actual:
+            assumed = replace(assumed, placements=self._keyed(assumed.placements))
         if assumed is None:
             self._roster.hide(name)
         else:
@@ -288,7 +354,7 @@ class View:
     def _host_from(self, item: Object) -> Host:
         name = item["metadata"]["name"]
         status = item.get("status") or {}
-        placements = placements_of(item)
+        placements = self._keyed(placements_of(item))
         known = {p.id: p for p in placements}
         reports = {entry["id"]: self._reported(name, entry, known) for entry in status.get("models", ())}
         self._known[name] = {
@@ -318,9 +384,10 @@ class View:
     def _reported(self, host: str, entry: Object, known: dict[str, Placement]) -> Reported:
         """Read a report; what is unloaded keeps the name and the reservation of its last placement."""
         last = known.get(entry["id"]) or self._known.get(host, {}).get(entry["id"])
-        service = self.services.get(entry["service"])
+        key = self._key_of(entry["service"], entry.get("revision", ""))
+        service = self.services.get(key)
         name = last.model.name if last else service.model.name if service else ""
-        report = reported_from(entry, name)
+        report = replace(reported_from(entry, name), service=key)
         if service is None or service.max_replicas == 1:  # nothing follows from how long its requests took
             report = replace(report, queue_seconds=0.0, latency_seconds=None)
         if entry["id"] in known or last is None:
@@ -331,15 +398,16 @@ class View:
         """Remember what a host measured of the revisions that it holds."""
         for placement in host.placements:
             report = host.report(placement)
-            last = self._measured.get(placement.service)
-            if report is None or last is None or last.revision != placement.model.revision:
+            key, revision = service_of(placement.service), placement.model.revision
+            last = self._measured.get(key, {}).get(revision)
+            if report is None or last is None:
                 continue
             size = -(-report.memory_bytes // _GRAIN_BYTES) * _GRAIN_BYTES
             code = last.code if report.code is None else report.code
-            fresh = Measured(last.revision, max(last.memory_bytes or 0, size) or None, code)
+            fresh = Measured(max(last.memory_bytes or 0, size) or None, code)
             if fresh != last:
-                self._measured[placement.service] = fresh
-                self._read_service(placement.service)
+                self._measured[key][revision] = fresh
+                self._read_service(key)
 
     def _read(self, kind: Resource, key: str, reader: Callable[[Object], T]) -> T | None:
         """Return the object as a value, or None where there is none that can be read."""
@@ -392,12 +460,12 @@ def _alike(before: Value | None, now: Value | None) -> bool:
     """
     if isinstance(before, Gateway) and isinstance(now, Gateway):
         return before.drained == now.drained and not before.held and not now.held
+    if isinstance(before, tuple):
+        return before == now
     return before is now
 
 
 def _remembered(item: Object, revision: str) -> Measured:
-    """Return what the status of a service remembers of a revision from before a restart."""
-    last = ((item.get("status") or {}).get("revisions") or [{}])[0]
-    if last.get("name") != revision or not last.get("memory"):
-        return Measured(revision)
-    return Measured(revision, parse_bytes(last["memory"]))
+    """Return what the status of a service remembers of a revision from before."""
+    known = history_from(item.get("status")).known(revision)
+    return Measured(known.memory_bytes if known else None)

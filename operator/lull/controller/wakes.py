@@ -7,6 +7,7 @@ from lull.api.reasons import Reason
 from lull.controller.metrics import WAKE_FAILURES
 from lull.controller.wire import Object
 from lull.policy import Change, CreateHost, Explanation, Host, Placement, Plan, Pod, Report, SetModels, State
+from lull.policy.fleet import CANDIDATE_MARK
 
 Placements = tuple[Placement, ...]
 
@@ -98,6 +99,8 @@ class Wakes:
     def settle(self, plan: Plan) -> None:
         """Stop following what is not to wake any more, and count what cannot be placed, once each."""
         for key in plan.looked_at:
+            if CANDIDATE_MARK in key:
+                continue  # nobody waits for it
             told = plan.services.get(key)
             self._judge(key, told)
             if told is None or told.state in ("Asleep", "Suspended"):
@@ -122,7 +125,7 @@ class Wakes:
         states = {p.id: p.state for p in before}
         for placement in after:
             loaded = placement.state is State.LOADED and states.get(placement.id) is not State.LOADED
-            if loaded and placement.service not in served:
+            if loaded and placement.service not in served and CANDIDATE_MARK not in placement.service:
                 start = "Loaded" if placement.id in states else source
                 self._started.setdefault(placement.service, _Wake(self._clock(), start))
 

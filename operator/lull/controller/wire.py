@@ -4,17 +4,27 @@ import hashlib
 from typing import Any
 
 from lull.api import ModelPoolSpec, ModelServiceSpec
+from lull.api.names import ANNOTATION_EVALUATED, ANNOTATION_ROLLOUT
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
-from lull.policy.fleet import Artifact, Window
+from lull.policy.fleet import CANDIDATE_MARK, Artifact, Window
 from lull.policy.power import PowerProfile, PowerSetting, profile
+from lull.policy.rollout import Wish
+from lull.policy.verdict import Bar
 
 Object = dict[str, Any]
+
+_COMMANDS = ("promote", "abort")
 
 
 def key_of(item: Object) -> str:
     """Return `namespace/name`."""
     return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def service_of(key: str) -> str:
+    """Return the ModelService, as `namespace/name`, that a key of the fleet belongs to: a candidate's too."""
+    return key.partition(CANDIDATE_MARK)[0]
 
 
 def service_from(item: Object) -> Service:
@@ -51,6 +61,42 @@ def service_from(item: Object) -> Service:
         percentile=objective.percentile if objective else 99,
         delayed_percent=objective.delayed_percent if objective else None,
     )
+
+
+def wish_from(item: Object, revision: str) -> Wish:
+    """Read how a ModelService wants the `revision` of its spec to take over.
+
+    Raises:
+        ValueError: it breaks the schema.
+    """
+    rollout = ModelServiceSpec.model_validate(item["spec"]).rollout
+    analysis = rollout.analysis
+    return Wish(
+        revision=revision,
+        steps=tuple(rollout.steps),
+        pause_seconds=parse_duration_seconds(rollout.pause),
+        shadow_percent=rollout.shadow_percent,
+        bar=Bar(
+            analysis.min_requests,
+            analysis.error_percent,
+            analysis.latency_percent,
+            analysis.disagree_percent,
+            analysis.min_accuracy_percent,
+        ),
+        command=_command(item),
+    )
+
+
+def accuracy_percent(item: Object, revision: str) -> float | None:
+    """Return what `lull evaluate` found of a revision; None where it found nothing, or writes no number."""
+    words = _annotation(item, ANNOTATION_EVALUATED)
+    if len(words) != 2 or words[0] != revision:
+        return None
+    try:
+        accuracy = float(words[1])
+    except ValueError:
+        return None
+    return accuracy if 0 <= accuracy <= 100 else None
 
 
 def pool_from(item: Object) -> Pool:
@@ -133,11 +179,14 @@ def placement_from(entry: Object) -> Placement:
 
 
 def placement_to(placement: Placement, service: Service | None) -> Object:
-    """Write one entry of `ModelHost.spec.models`; with its service's objective, where there is still one."""
+    """Write one entry of `ModelHost.spec.models`; with its service's objective, where there is still one.
+
+    A candidate's is its service's, and its own is the revision.
+    """
     objective = service.latency_seconds if service else None
     return {
         "id": placement.id,
-        "service": placement.service,
+        "service": service_of(placement.service),
         "name": placement.model.name,
         "revision": placement.model.revision,
         "uri": placement.model.uri,
@@ -194,6 +243,15 @@ def exact_duration(seconds: float) -> str:
 def two_digits(figure: float) -> float:
     """Return a figure rounded to two significant digits."""
     return float(f"{figure:.2g}")
+
+
+def _command(item: Object) -> tuple[str, str] | None:
+    words = _annotation(item, ANNOTATION_ROLLOUT)
+    return (words[0], words[1]) if len(words) == 2 and words[0] in _COMMANDS else None
+
+
+def _annotation(item: Object, name: str) -> list[str]:
+    return str((item["metadata"].get("annotations") or {}).get(name) or "").split()
 
 
 def _seconds(duration: str | None) -> float | None:

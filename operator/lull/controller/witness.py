@@ -5,11 +5,12 @@ from lull.controller.deeds import Deeds
 from lull.controller.events import EventPoster
 from lull.controller.fences import Fences
 from lull.controller.ledger import Ledger
-from lull.controller.metrics import PlanMetrics, observe_wake
+from lull.controller.metrics import PlanMetrics, observe_turn, observe_wake
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.controller.wakes import Wakes, Woken
 from lull.policy import Change, Plan, SetModels
+from lull.policy.rollout import Rollout
 
 
 class Witness:
@@ -53,3 +54,8 @@ class Witness:
         self._statuses.woken(service, wake)
         self._ledger.woken(service, wake.seconds)
         self._events.woken(service, wake)
+
+    def turned(self, service: str, before: Rollout | None, rollout: Rollout) -> None:
+        """Take note of a rollout's next state, as it is written."""
+        observe_turn(before, rollout)
+        self._events.turned(service, before, rollout)

@@ -207,6 +207,13 @@ class FakeApi:
             self._store(key, item, "ADDED")
         return self.objects[key]
 
+    def annotate(self, kind, name, namespace, annotations):
+        """Change an object's annotations, which leaves its generation as it is."""
+        key = (kind.plural, namespace or "", name)
+        item = copy.deepcopy(self.objects[key])
+        item["metadata"]["annotations"] = annotations
+        self._update(key, self.objects[key], item)
+
     def set_status(self, kind, name, namespace, status):
         key = (kind.plural, namespace or "", name)
         item = copy.deepcopy(self.objects[key])

@@ -1,7 +1,6 @@
 """The controller's parts one by one."""
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,6 +18,7 @@ from lull.controller.lease import Lease, LeaseLostError
 from lull.controller.main import Settings
 from lull.controller.planner import Planner
 from lull.controller.pods import pod_state, pod_trouble
+from lull.controller.rollouts import Rollouts
 from lull.controller.shell import UserKinds
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
@@ -168,11 +168,9 @@ def test_nothing_that_triton_writes_is_where_the_agent_reads():
     assert written | read == {volume["name"] for volume in built["volumes"]}
 
 
-def test_whom_a_pool_trusts_is_told_to_its_agents_where_it_says():
-    rules = [{"prefix": "oci://r/", "signedBy": [{"name": "me", "publicKey": "PEM"}]}]
-    told = {e["name"]: e.get("value") for e in _agent_of(pool(trust=rules))["env"]}
-    assert json.loads(told["LULL_TRUST"]) == rules
-    assert "LULL_TRUST" not in {entry["name"] for entry in _agent_of(pool())["env"]}
+def test_an_agent_is_told_which_pool_says_what_it_may_run():
+    told = {entry["name"]: entry.get("value") for entry in _agent_of(pool())["env"]}
+    assert told["LULL_POOL"] == pool()["metadata"]["name"]
 
 
 def _agent_of(item):
@@ -403,7 +401,8 @@ async def test_a_wake_is_issued_in_the_event_of_its_held_request_and_statuses_gi
         metadata = {"name": f"h{number}", "namespace": "lull-hosts", "uid": "u"}
         _offer(view, MODELHOSTS, {"metadata": metadata, "spec": {"pool": "default", "models": entries}})
     statuses = Mock(StatusWriter)
-    planner = Planner(view, submitted, statuses, None, Wakes(time.time, print), time.time)
+    rollouts = Rollouts(view, time.time, print)
+    planner = Planner(view, submitted, statuses, None, Wakes(time.time, print), rollouts, time.time)
     view.on_news = planner.hear
     planner._started = True
     for number in range(10):

@@ -9,6 +9,7 @@ import pytest
 from lull.controller import status as status_module
 from lull.controller.carbon import Carbon
 from lull.controller.ledger import Ledger
+from lull.controller.rollouts import Rollouts
 from lull.controller.status import StatusWriter
 from lull.controller.view import View
 from lull.kube import MODELPOOLS, MODELSERVICES
@@ -47,7 +48,8 @@ async def writer():
         return 1_000_000.0
 
     ledger = Ledger(view, clock, Carbon(kube, view, clock))
-    statuses = StatusWriter(kube, view, ledger, clock, lambda _: None)
+    rollouts = Rollouts(view, clock, lambda *_: None)
+    statuses = StatusWriter(kube, view, ledger, rollouts, clock, lambda _: None)
     running = asyncio.create_task(statuses.run())
     yield statuses, view, kube
     running.cancel()

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 
+from lull.api.latency import BINS
 from lull.controller.main import Settings, build
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Reflector
 
@@ -61,6 +63,9 @@ class World:
         self.host_joules = {}
         self.controller = None
         self._heartbeat = 0
+        self.habits = {}  # what is wrong with a model, by URI: `fails`, `slow`, `differs`
+        self.answered = Counter()  # requests that a revision's answer was given to a client of, by URI
+        self.traffic = {name: {} for name in self.held}
         for name in self.held:
             self.api.put(MODELGATEWAYS, {"metadata": {"name": name, "namespace": "lull-system"}, "spec": {}})
 
@@ -247,6 +252,51 @@ class World:
             await self.until(self.heard, "word of all agents")
         await self.advance(seconds)
 
+    def ask(self, requests, key="demo/digits", gateway="gw-a"):
+        """Ask a service through a gateway, which routes and counts by what the statuses say."""
+        namespace, name = key.split("/")
+        rollout = self.status(name, namespace).get("rollout") or {"phase": "Promoted"}
+        routed = {entry["revision"]: entry["uri"] for entry in self.models(key) if self._routed(entry)}
+        new, old = rollout.get("candidate"), rollout.get("stable")
+        running = rollout["phase"] in ("Validating", "Shadowing", "Stepping", "Promoting")
+        if not running:
+            served = next(
+                (r for r in (new, *routed) if r in routed and not self._taken_back(rollout, r)), None
+            )
+            assert served, "nothing answers"
+            self.answered[routed[served]] += requests
+            return
+        assert old in routed, "a rollout took the old revision away"
+        share = requests * rollout["percent"] // 100 if new in routed else 0
+        told = self.traffic[gateway]
+        self._count(told, f"{key}@{old}", requests - share, routed[old])
+        self.answered[routed[old]] += requests - share
+        if share:
+            failed = self._count(told, f"{key}@{new}", share, routed[new])
+            self.answered[routed[new]] += share - failed
+            self.answered[routed[old]] += failed  # asked again of the old one
+        if rollout["shadowPercent"] and new in routed:
+            counts = told.setdefault(f"{key}@{new}", _no_traffic())
+            counts["compared"] += requests
+            counts["differed"] += requests * ("differs" in self.habits.get(routed[new], ()))
+
+    def _count(self, told, name, requests, uri):
+        habits = self.habits.get(uri, ())
+        counts = told.setdefault(name, _no_traffic())
+        failed = requests if "fails" in habits else 0
+        counts["requests"] += requests
+        counts["failures"] += failed
+        counts["latency"][24 if "slow" in habits else 12] += requests
+        return failed
+
+    def _routed(self, entry):
+        host = next(h for h in self.hosts() if any(m["id"] == entry["id"] for m in h["spec"]["models"]))
+        reports = {r["id"]: r["state"] for r in (host.get("status") or {}).get("models", [])}
+        return entry["state"] == "Loaded" and reports.get(entry["id"]) == "Ready"
+
+    def _taken_back(self, rollout, revision):
+        return rollout["phase"] in ("Rejected", "Aborted") and revision == rollout["candidate"]
+
     def _pilot(self, name):
         drained = [
             f"{entry['id']}.{entry['epoch']}"
@@ -258,7 +308,12 @@ class World:
             MODELGATEWAYS,
             name,
             "lull-system",
-            {"renewTime": f"beat-{self._heartbeat}", "held": sorted(self.held[name]), "drained": drained},
+            {
+                "renewTime": f"beat-{self._heartbeat}",
+                "held": sorted(self.held[name]),
+                "drained": drained,
+                **({"traffic": self.traffic[name]} if self.traffic[name] else {}),
+            },
         )
 
     # What tests ask.
@@ -315,6 +370,10 @@ class World:
             "pods": [(p["metadata"]["name"], p.get("status")) for p in self.api.all(PODS)],
             "gateways": [(g["metadata"]["name"], g.get("status")) for g in self.api.all(MODELGATEWAYS)],
         }
+
+
+def _no_traffic():
+    return {"requests": 0, "failures": 0, "latency": [0] * BINS, "compared": 0, "differed": 0}
 
 
 def _ready(pod):
