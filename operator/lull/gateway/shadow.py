@@ -6,12 +6,12 @@ come of real requests alone and grow old within a second, so no model wakes or i
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +29,18 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 10.0
 """How long a model may take to answer a copy; a drain may be delayed by so much."""
 
+_PLACES = SHADOW_COPIES // 2
+"""Most copies here: being read, waiting, or being asked."""
 _AT_ONCE = 4
+_REST_SECONDS = 0.02
+"""After each comparison: some 200 a second are plenty, and this process has sleepers to wake."""
+_DROPPED_SECONDS = 0.1
+"""Until Envoy is told so: what is above its own bound meanwhile, it drops itself, which costs us nothing."""
 _LONGEST_ANSWER_BYTES = 1024 * 1024  # of the stable revision; one that is twice as long says something else
 _OLD_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 1.0
 _HOST_SUFFIX = "-shadow"  # Envoy's mark on a copy
-_KEPT_HEADERS = ("Content-Type", "Content-Encoding", HEADER_BYTES)
+_KEPT_HEADERS = ("Content-Type", HEADER_BYTES)
 # Asked again, a request of a sequence would count twice in the model's state. As a parameter of JSON and of a
 # gRPC map it stands there as it is.
 _STATEFUL = b"sequence_id"
@@ -48,13 +55,6 @@ class _Pair(NamedTuple):
 
 class _DroppedError(Exception):
     """A copy is not compared; the message is why, as the metric's label."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    service: str
-    question: Question
-    taken_at: float
 
 
 class Shadow:
@@ -79,8 +79,8 @@ class Shadow:
         self._domain = domain
         self._compared = compared
         self._released = released
-        self._copies: asyncio.Queue[_Copy] = asyncio.Queue()
         self._taken = 0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._in_use: Counter[Lease] = Counter()
 
     @property
@@ -90,60 +90,57 @@ class Shadow:
 
     async def run(self, socket: Path) -> None:
         """Take copies on a Unix socket, and compare, until cancelled."""
-        async with session() as asking, _serve(socket, self._receive), asyncio.TaskGroup() as tasks:
-            for _ in range(_AT_ONCE):
-                tasks.create_task(self._work(asking))
+        async with session() as asking, _serve(socket, functools.partial(self._receive, asking)):
+            await asyncio.Event().wait()
 
-    async def _receive(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _receive(self, asking: aiohttp.ClientSession, request: web.BaseRequest) -> web.Response:
+        """Answer once a copy has been compared, so that Envoy's bound on copies is one on our work too."""
         try:
-            await self._take(request)
+            with self._place():
+                await self._compare(asking, request)
         except _DroppedError as reason:
             self._metrics.shadow_dropped(str(reason))
-            return web.Response(status=503)
-        return web.Response(status=202)
+            await _discard(request)
+            await asyncio.sleep(_DROPPED_SECONDS)
+        except Exception:
+            # Whatever a stranger's answer does to the comparison: this gateway has requests to steer.
+            log.exception("two answers could not be compared: a fault of Lull, please report it")
+        return web.Response(status=204)
 
-    async def _take(self, request: web.BaseRequest) -> None:
-        if self._taken >= SHADOW_COPIES:
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._taken >= _PLACES:
             raise _DroppedError("Full")
         self._taken += 1
         try:
-            service = service_key(request.host.removesuffix(_HOST_SUFFIX), self._domain)
-            model = self._pair(service).stable.model
-            question = _question(request, await _read(request), model)
-            self._copies.put_nowait(_Copy(service, question, time.monotonic()))
-        except BaseException:
+            yield
+        finally:
             self._taken -= 1
-            raise
 
-    async def _work(self, asking: aiohttp.ClientSession) -> None:
-        while True:
-            copy = await self._copies.get()
-            try:
-                await self._compare(asking, copy)
-            except _DroppedError as reason:
-                self._metrics.shadow_dropped(str(reason))
-            except Exception:
-                # Whatever a stranger's answer does to the comparison: this gateway has requests to steer.
-                log.exception("two answers could not be compared: a fault of Lull, please report it")
-            finally:
-                self._taken -= 1
+    async def _compare(self, asking: aiohttp.ClientSession, request: web.BaseRequest) -> None:
+        service = service_key(request.host.removesuffix(_HOST_SUFFIX), self._domain)
+        question = _question(request, await _read(request), self._pair(service).stable.model)
+        taken_at = time.monotonic()
+        async with self._turns:
+            if time.monotonic() - taken_at > _OLD_SECONDS:
+                raise _DroppedError("Late")
+            pair = self._pair(service)
+            differed = await self._ask_both(asking, pair, question)
+            if self._rollout(service).candidate != pair.candidate.revision:
+                raise _DroppedError("NotInShadow")  # one that is taken back has a right to fail
+            self._metrics.shadow_compared(differed=differed)
+            self._compared(service, pair.candidate.revision, differed)
+            await asyncio.sleep(_REST_SECONDS)
 
-    async def _compare(self, asking: aiohttp.ClientSession, copy: _Copy) -> None:
-        if time.monotonic() - copy.taken_at > _OLD_SECONDS:
-            raise _DroppedError("Late")
-        pair = self._pair(copy.service)
+    async def _ask_both(self, asking: aiohttp.ClientSession, pair: _Pair, question: Question) -> bool:
         with self._using(pair):
             ours, theirs = await asyncio.gather(
-                _answer(asking, pair.stable, copy.question, _LONGEST_ANSWER_BYTES),
-                _answer(asking, pair.candidate, copy.question, 2 * _LONGEST_ANSWER_BYTES),
+                _answer(asking, pair.stable, question, _LONGEST_ANSWER_BYTES),
+                _answer(asking, pair.candidate, question, 2 * _LONGEST_ANSWER_BYTES),
             )
         if ours is None:
             raise _DroppedError("StableFailed")
-        differed = await asyncio.to_thread(_differ, copy.question.protocol, ours, theirs)
-        if self._rollout(copy.service).candidate != pair.candidate.revision:
-            raise _DroppedError("NotInShadow")  # one that is taken back has a right to fail
-        self._metrics.shadow_compared(differed=differed)
-        self._compared(copy.service, pair.candidate.revision, differed)
+        return await asyncio.to_thread(_differ, question.protocol, ours, theirs)
 
     def _rollout(self, service: str) -> Split:
         known = self._view.services.get(service)
@@ -174,10 +171,9 @@ class Shadow:
 
 @contextlib.asynccontextmanager
 async def _serve(
-    socket: Path, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    socket: Path, handler: Callable[[web.BaseRequest], Awaitable[web.Response]]
 ) -> AsyncIterator[None]:
-    # Bodies go on as they came: one that is compressed is the models' to unpack.
-    runner = web.ServerRunner(web.Server(handler, auto_decompress=False, access_log=None))
+    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         await web.UnixSite(runner, socket).start()
@@ -206,8 +202,18 @@ async def _read(request: web.BaseRequest) -> bytes:
     return bytes(body)
 
 
+async def _discard(request: web.BaseRequest) -> None:
+    """Read on: Envoy slows a client down to the pace at which its copy is taken."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(SHADOW_SEND_SECONDS):
+            async for _ in request.content.iter_any():
+                pass
+
+
 def _question(request: web.BaseRequest, body: bytes, model: str) -> Question:
     """Return what the copy asks, without anything that says who asked."""
+    if "Content-Encoding" in request.headers:
+        raise _DroppedError("Unreadable")
     if _STATEFUL in body:
         raise _DroppedError("Stateful")
     if is_grpc(request.headers.get("Content-Type", "")):
