@@ -209,8 +209,8 @@ class ModelPoolSpec(Model):
     allow: Allow = Field(default=Allow(), description="What may be loaded, and from where.")
     trust: Annotated[list[Trust], Field(min_length=1, max_length=16)] | None = Field(
         None,
-        description="What must be signed by whom, as of the next host that is made. If set, what meets no "
-        "rule is refused; if unset, no signature is asked for.",
+        description="What must be signed by whom, as of the next load. If set, what meets no rule is "
+        "refused; if unset, no signature is asked for.",
     )
     credentials: Credentials | None = Field(
         None, description="How hosts show stores who they are; if unset, they say nothing."

@@ -121,16 +121,14 @@ def _near_other_hosts(pool: str) -> Object:
 
 def _agent(pool: Object, image: str) -> Object:
     spec = pool["spec"]
-    allow = spec.get("allow") or {}
     memory_bytes = host_memory_bytes("accelerator" in spec, spec)
     env = {
-        "LULL_ALLOW_URIS": json.dumps(allow.get("uris", [])),
-        "LULL_ALLOW_CODE": "true" if allow.get("code") else "false",
+        "LULL_POOL": pool["metadata"]["name"],
         "LULL_MEMORY_BYTES": str(memory_bytes),
         "LULL_ARTIFACTS_BYTES": str(_store_bytes(spec)),
         **_PATHS,
         **_power(pool),
-        **_trust(spec),
+        **_places(spec),
     }
     return {
         "name": "agent",
@@ -157,9 +155,9 @@ def _agent(pool: Object, image: str) -> Object:
     }
 
 
-def _trust(spec: Object) -> dict[str, str]:
-    """Return what the agent is told of whom the pool trusts, and what its stores ask for."""
-    told = {"LULL_TRUST": json.dumps(spec["trust"])} if spec.get("trust") else {}
+def _places(spec: Object) -> dict[str, str]:
+    """Return where the agent finds what the pool's stores ask for, and its claims."""
+    told: dict[str, str] = {}
     if spec.get("credentials"):
         told["LULL_CREDENTIALS"] = _CREDENTIALS_PATH
     if _claims(spec):

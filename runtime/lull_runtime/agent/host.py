@@ -233,6 +233,7 @@ class Host:
         """Open the model if it is here (no detour on a wake), else fetch it."""
         want = placement.want
         digest = placement.digest
+        placement.rules = self._store.rules
         try:
             if digest is None:
                 raise ModelError(
@@ -266,6 +267,10 @@ class Host:
         self._become_ready(placement)
 
     def _start_load(self, placement: Placement) -> None:
+        if placement.rules != self._store.rules:  # whoever withdraws trust means the next load already
+            placement.phase = Phase.FETCHING
+            self._start_fetch(placement)
+            return
         placement.phase = Phase.LOADING
         placement.held = True
         if placement.model is None:

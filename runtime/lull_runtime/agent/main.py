@@ -15,7 +15,7 @@ from lull.api.host import ModelHost, ModelHostStatus
 from lull.api.meta import Condition
 from lull.api.names import TRITON_GRPC_PORT, TRITON_METRICS_PORT
 from lull.exposition import Exposition
-from lull.kube import MODELHOSTS, Kube, Reflector
+from lull.kube import MODELHOSTS, MODELPOOLS, Kube, Reflector
 from lull_runtime.agent.figures import Made, with_figures
 from lull_runtime.agent.host import FETCHES, LOADS, Host
 from lull_runtime.agent.journal import Journal
@@ -24,6 +24,7 @@ from lull_runtime.agent.metrics import Exposed, MeterCollector
 from lull_runtime.agent.probes import serve
 from lull_runtime.agent.readings import Readings
 from lull_runtime.agent.repository import Repository
+from lull_runtime.agent.rules import NOTHING, rules_of
 from lull_runtime.agent.settings import Settings, control_key
 from lull_runtime.agent.shelf import clear_deserted, lodge
 from lull_runtime.agent.staging import Stager
@@ -73,7 +74,6 @@ class Agent:
     def __init__(self, settings: Settings, key: str, kube: Kube) -> None:
         self._settings = settings
         own, self._lodged = lodge(settings.hosts, settings.pod_name)
-        self._pool = ""
         self._condition: Condition | None = None
         self._made: Made = {}
         self._triton = Triton(f"{settings.pod_ip}:{TRITON_GRPC_PORT}", key)
@@ -91,20 +91,19 @@ class Agent:
             partial(self.meter.keep, flush=True),
             lambda: self.meter.active,
         )
-        store = Store(
+        self._store = Store(
             settings.artifacts,
             own,
             settings.sources,
-            allow_code=settings.allow_code,
+            NOTHING,
             most_bytes=settings.artifacts_bytes,
             in_use=lambda: self.host.digests(),
-            trust=settings.trust,
         )
         clear_deserted(settings.hosts, own)
-        self._stager = Stager(store, lambda: self._writer.notify(urgent=False))
+        self._stager = Stager(self._store, lambda: self._writer.notify(urgent=False))
         self.host = Host(
             self._triton,
-            store,
+            self._store,
             Repository(own / "repository", settings.backends),
             Journal(own / "journal.json"),
             settings.limits,
@@ -112,6 +111,12 @@ class Agent:
             self._writer,
         )
         self._collector = MeterCollector(self.exposed)
+        self._pool_reflector = Reflector(
+            kube,
+            MODELPOOLS,
+            on_change=lambda _, item: self.follow_rules(item),
+            field_selector=f"metadata.name={settings.pool}",
+        )
         self._reflector = Reflector(
             kube,
             MODELHOSTS,
@@ -129,16 +134,28 @@ class Agent:
         probes = await serve(self._settings.pod_ip, lambda: bool(self._reflector.objects), exposition)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._reflector.run())
                 group.create_task(self._writer.run())
                 group.create_task(self.host.run())
                 group.create_task(self._readings.run())
                 group.create_task(self._stager.run())
+                group.create_task(self._pool_reflector.run())
+                await self._pool_reflector.synced.wait()  # before that nothing may run
+                group.create_task(self._reflector.run())
         finally:
             await self.host.metering.look_last()
             await self._writer.close()
             await probes.cleanup()
             await self._triton.close()
+
+    def follow_rules(self, item: dict[str, Any] | None) -> None:
+        """Have what the pool says now hold from the next load on; one that is deleted said it last."""
+        if item is None:
+            return
+        try:
+            self._store.rules = rules_of(item["spec"])
+        except ValueError as error:
+            log.error("nothing more is loaded, as this pool's rules are not understood: %s", error)
+            self._store.rules = NOTHING
 
     def take_in(self, item: dict[str, Any] | None) -> None:
         """Follow a change of the ModelHost. Without one nothing is unloaded: the Pod goes with it anyway."""
@@ -154,7 +171,6 @@ class Agent:
         # One that is being deleted routes nothing: it only waits for this Pod to end.
         going = "deletionTimestamp" in item["metadata"]
         self._mark_routed(not going and any(model.state != "Resident" for model in host.spec.models))
-        self._pool = host.spec.pool
         self.meter.take_up(host.status)
         self.host.set_desired(host.spec.models, host.status.models if host.status else [])
         self._stager.set_list(host.spec.stage)
@@ -186,7 +202,7 @@ class Agent:
         """What the metrics say now."""
         return Exposed(
             self._settings.pod_name,
-            self._pool,
+            self._settings.pool,
             self.host.status(),
             self.host.names(),
             self.meter,

@@ -10,6 +10,7 @@ from lull.api.quantities import parse_duration_seconds
 from lull_runtime.agent.activity import Activity
 from lull_runtime.agent.pulse import Pulse
 from lull_runtime.agent.reconcile import Phase
+from lull_runtime.agent.rules import Rules
 from lull_runtime.agent.store import Model
 
 IDLE_AFTER_SECONDS = 300.0
@@ -25,6 +26,8 @@ class Placement:
     phase: Phase = Phase.FETCHING
     held: bool = False
     model: Model | None = None
+    rules: Rules | None = None
+    """By which it was asked whether it may run."""
     code: bool | None = None
     reason: str | None = None
     message: str | None = None

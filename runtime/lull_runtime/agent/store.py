@@ -4,14 +4,15 @@ import asyncio
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from lull.api.reasons import Reason
 from lull_runtime.agent.fetch import Sources, fetch, unkept
+from lull_runtime.agent.rules import Rules
 from lull_runtime.agent.shelf import Lock, Shelf
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.format import (
@@ -24,7 +25,7 @@ from lull_runtime.artifact.format import (
 )
 from lull_runtime.artifact.sign import verify
 from lull_runtime.artifact.tar import Bounds, unpack
-from lull_runtime.artifact.trust import Rule, Signer, signers_for
+from lull_runtime.artifact.trust import Signer, signers_for
 from lull_runtime.artifact.uris import check_uri, plain
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,10 @@ class Store:
     Args:
         folder: where; the agents of a node may share it.
         own: this host's part of it.
-        sources: where models may come from.
-        allow_code: whether models that are code are taken.
+        sources: how models are fetched.
+        rules: what may be fetched and run; may be others later.
         most_bytes: bound of what is there, shared or not.
         in_use: the digests that this host needs.
-        trust: who must have signed what.
     """
 
     def __init__(
@@ -78,16 +78,14 @@ class Store:
         folder: Path,
         own: Path,
         sources: Sources,
+        rules: Rules,
         *,
-        allow_code: bool,
         most_bytes: int,
         in_use: Callable[[], Iterable[str]],
-        trust: Sequence[Rule] = (),
     ) -> None:
         self._shelf = Shelf(folder, own)
         self._sources = sources
-        self._allow_code = allow_code
-        self._trust = trust
+        self.rules = rules
         self._most_bytes = most_bytes
         self._in_use = in_use
         self._artifacts: dict[str, Artifact | None] = {}
@@ -124,8 +122,8 @@ class Store:
         Raises:
             ModelError: it does not.
         """
-        check_uri(uri.partition("@sha256:")[0], self._sources.allowed)
-        signers = signers_for(self._trust, uri, namespace)
+        check_uri(uri.partition("@sha256:")[0], self.rules.allowed)
+        signers = signers_for(self.rules.trust, uri, namespace)
         if signers is None:
             raise ModelError(
                 Reason.URI_NOT_ALLOWED,
@@ -187,7 +185,7 @@ class Store:
         found, root = detect(self._shelf.model(digest), declared_format)
         if artifact := self._artifacts[digest]:
             return Model(digest, root, found, artifact, code=False)
-        code = inspect_repository(root, name, allow_code=self._allow_code)
+        code = inspect_repository(root, name, allow_code=self.rules.code)
         if signers:
             raise ModelError(
                 Reason.NO_GOLDEN_CASES,
@@ -237,7 +235,8 @@ class Store:
         alone.reserve(part.stat().st_size if part.exists() else 0)
         try:
             reserve = partial(self._reserve, digest, alone, spared)
-            await fetch(uri, digest, part, self._sources, reserve)
+            sources = replace(self._sources, allowed=self.rules.allowed)
+            await fetch(uri, digest, part, sources, reserve)
             try:
                 await asyncio.to_thread(_unpack, part, fresh, self._sources.most_bytes)
                 await asyncio.to_thread(self._shelf.place, digest, fresh)

@@ -19,7 +19,7 @@ class Sources:
     """
 
     files: Path
-    allowed: Sequence[str]
+    allowed: Sequence[str] = ()
     most_bytes: int = 64 << 30
     deadline_seconds: float = 600.0
     claims: Path | None = None

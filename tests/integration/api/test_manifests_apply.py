@@ -46,6 +46,8 @@ def can(cluster: Cluster, account: str, verb: str, resource: str, namespace: str
     [
         ("lull-hosts:lull-agent", "patch", "modelhosts/status", "lull-hosts", True),
         ("lull-hosts:lull-agent", "patch", "modelhosts", "lull-hosts", False),
+        ("lull-hosts:lull-agent", "watch", "modelpools", "", True),
+        ("lull-hosts:lull-agent", "patch", "modelpools", "", False),
         ("lull-hosts:lull-agent", "list", "pods", "lull-hosts", False),
         ("lull-hosts:lull-agent", "get", "secrets", "lull-hosts", False),
         ("lull-hosts:lull-agent", "list", "modelservices", "demo", False),

@@ -17,6 +17,7 @@ from lull_runtime.agent.host import Host, Limits
 from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.repository import Repository
+from lull_runtime.agent.rules import Rules
 from lull_runtime.agent.settings import control_key
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import Triton
@@ -64,12 +65,11 @@ class Bench:
 
     def start_agent(self) -> None:
         self.driver = Triton(f"{self.triton.address}:8001", control_key(self.folder / "control"))
-        sources = Sources(self.folder / "files", ["file:///"])
         store = Store(
             self.folder / "artifacts",
             self.folder / "own",
-            sources,
-            allow_code=self.allow_code,
+            Sources(self.folder / "files"),
+            Rules(("file:///",), self.allow_code),
             most_bytes=1 << 30,
             in_use=lambda: self.host.digests(),
         )

@@ -19,7 +19,8 @@ from lull_runtime.triton import ROUTED
 from .conftest import IDENTITY, TritonProcess, as_array, eventually, model
 from .test_a_published_network_is_served import infer
 
-HOST = "default-1"
+HOST, POOL = "agents-1", "agents"
+ALLOW = {"uris": ["file:///"], "code": True}
 
 
 class Agent:
@@ -37,8 +38,7 @@ class Agent:
             "POD_NAMESPACE": HOSTS_NAMESPACE,
             "LULL_FILES": str(folder / "files"),
             "LULL_ARTIFACTS": str(folder / "artifacts"),
-            "LULL_ALLOW_URIS": json.dumps(["file:///"]),
-            "LULL_ALLOW_CODE": "true",
+            "LULL_POOL": POOL,
             "LULL_MEMORY_BYTES": str(1 << 30),
             "LULL_POWER": json.dumps({"idle": 10.0, "context": 20.0, "max": 70.0, "node": 30.0}),
         }
@@ -54,6 +54,10 @@ class Agent:
         self._cluster.kubectl(
             "patch", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--type=merge", "-p", json.dumps(patch)
         )
+
+    def allow(self, **allow) -> None:
+        patch = json.dumps({"spec": {"allow": allow}})
+        self._cluster.kubectl("patch", "modelpool", POOL, "--type=merge", "-p", patch)
 
     def host(self) -> dict:
         return self._cluster.get("modelhost", HOST, "-n", HOSTS_NAMESPACE)
@@ -79,9 +83,16 @@ async def agent(api_server, triton: TritonProcess):
         "apiVersion": API_VERSION,
         "kind": "ModelHost",
         "metadata": {"name": HOST, "namespace": HOSTS_NAMESPACE},
-        "spec": {"pool": "default", "podName": HOST, "models": []},
+        "spec": {"pool": POOL, "podName": HOST, "models": []},
     }
-    api_server.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    pool = {
+        "apiVersion": API_VERSION,
+        "kind": "ModelPool",
+        "metadata": {"name": POOL},
+        "spec": {"hosts": {"max": 1}, "memory": "1Gi", "allow": ALLOW},
+    }
+    for each in (pool, body):
+        api_server.kubectl("create", "-f", "-", stdin=json.dumps(each))
     agent = Agent(api_server, triton)
     triton.start()
     agent.start()
@@ -91,6 +102,7 @@ async def agent(api_server, triton: TritonProcess):
     api_server.kubectl(
         "delete", "modelhost", HOST, "-n", HOSTS_NAMESPACE, "--wait=true", "--ignore-not-found"
     )
+    api_server.kubectl("delete", "modelpool", POOL)
 
 
 async def test_a_model_host_is_followed_through_the_death_of_the_agent_and_of_triton(
@@ -118,6 +130,26 @@ async def test_a_model_host_is_followed_through_the_death_of_the_agent_and_of_tr
     agent.want()
     await agent.until("identity-1", None)
     assert await agent.until("missing-1", None) is None
+
+
+async def test_what_a_pool_does_not_allow_any_more_is_refused_at_the_next_load(
+    agent: Agent, triton: TritonProcess
+):
+    digest = pack_repository(triton.folder / "files" / "identity.tar", IDENTITY)
+    first, second = model("identity", digest), model("identity", digest, placement="identity-2")
+    agent.want(first)
+    await agent.until("identity-1", "Ready")
+    agent.allow(uris=["file:///elsewhere/"])
+    agent.want()
+    await agent.until("identity-1", None)
+    agent.want(second)
+    failed = await agent.until("identity-2", "Failed")
+    assert failed["reason"] == "UriNotAllowed"
+    agent.want()
+    await agent.until("identity-2", None)
+    agent.allow(**ALLOW)
+    agent.want(first)
+    await agent.until("identity-1", "Ready")
 
 
 async def test_a_host_that_is_let_go_ends_at_once_and_says_its_last_totals(
@@ -180,7 +212,7 @@ async def test_probes_answer_and_sigterm_ends_it_cleanly(agent: Agent, triton: T
     await agent.until("identity-1", "Ready")
     metrics = (await answer("/metrics"))[1]
     assert (
-        'lull_placement_state{modelhost="default-1",modelpool="default",modelservice="identity",'
+        f'lull_placement_state{{modelhost="{HOST}",modelpool="{POOL}",modelservice="identity",'
         'modelservice_namespace="demo",placement="identity-1",state="Ready"} 1.0' in metrics
     )
 

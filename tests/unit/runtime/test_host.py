@@ -20,6 +20,7 @@ from lull_runtime.agent.journal import Journal
 from lull_runtime.agent.meter import Meter
 from lull_runtime.agent.reconcile import Phase
 from lull_runtime.agent.repository import Repository
+from lull_runtime.agent.rules import NOTHING, Rules
 from lull_runtime.agent.store import Store
 from lull_runtime.agent.triton import (
     Signature,
@@ -113,8 +114,8 @@ class World:
         self.store = Store(
             folder / "artifacts",
             folder / "own",
-            Sources(folder / "files", ["file:///"]),
-            allow_code=False,
+            Sources(folder / "files"),
+            Rules(("file:///",)),
             most_bytes=1 << 30,
             in_use=lambda: self.host.digests(),
         )
@@ -574,3 +575,17 @@ async def test_a_model_that_is_fetched_while_triton_is_down_is_told_to_wait_for_
     assert told[-1] == "Loading", "nothing else happens until Triton is back"
     world.triton.up = True
     await eventually(lambda: told[-1] == "Ready")
+
+
+async def test_a_rule_that_is_withdrawn_while_a_model_waits_holds_at_its_load(world: World):
+    world.triton.up = False
+    world.host.set_desired([world.model("a")])
+    await eventually(lambda: world.host.placements["a-1"].phase is Phase.WAITING)
+    world.store.rules = NOTHING
+    world.triton.up = True
+    await world.until("a-1", "Failed")
+    assert world.host.status()[0].reason == "UriNotAllowed"
+    assert world.triton.calls == []
+    world.store.rules = Rules(("file:///",))
+    world.host.set_desired([world.model("b")])
+    await world.until("b-1", "Ready")

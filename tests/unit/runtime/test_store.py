@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from crafted import artifact_tar, signing_key
 from lull.api.reasons import Reason
 from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
-from lull_runtime.agent.settings import rules
+from lull_runtime.agent.rules import Rules, rules_of
 from lull_runtime.agent.store import Model, Store
 from lull_runtime.artifact import ModelError
 from lull_runtime.artifact.pack import pack_repository
@@ -35,8 +34,8 @@ class Kept:
         return Store(
             self.folder / "artifacts",
             self.folder / "own",
-            Sources(self.folder / "files", ["file:///"]),
-            allow_code=False,
+            Sources(self.folder / "files"),
+            Rules(("file:///",)),
             most_bytes=int(3.5 * SIZE_BYTES),
             in_use=lambda: self.used,
         )
@@ -181,22 +180,22 @@ class Trusting:
         (self.files / "signed").mkdir()
         self.key, public = signing_key(folder, "ana")
         self.other_key, _ = signing_key(folder, "ben")
-        trust = rules(
-            json.dumps(
-                [
+        rules = rules_of(
+            {
+                "allow": {"uris": ["file:///"]},
+                "trust": [
                     {"prefix": "file:///signed/", "signedBy": [{"name": "ana", "publicKey": public}]},
                     {"prefix": "file:///open/", "namespaces": ["demo"]},
-                ]
-            )
+                ],
+            }
         )
         self.store = Store(
             self.artifacts,
             folder / "own",
-            Sources(self.files, ["file:///"]),
-            allow_code=False,
+            Sources(self.files),
+            rules,
             most_bytes=1 << 30,
             in_use=tuple,
-            trust=trust,
         )
 
     async def take(self, name: str, namespace: str = "demo") -> Model:
@@ -276,4 +275,4 @@ async def test_a_signed_directory_without_golden_cases_is_not_enough_where_signa
 )
 def test_rules_of_trust_that_cannot_be_read_or_met_let_nothing_run(rule: dict[str, object]):
     with pytest.raises(ValueError):
-        rules(json.dumps([rule]))
+        rules_of({"trust": [rule]})
