@@ -173,7 +173,9 @@ class Shadow:
 async def _serve(
     socket: Path, handler: Callable[[web.BaseRequest], Awaitable[web.Response]]
 ) -> AsyncIterator[None]:
-    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=_SHUTDOWN_SECONDS)
+    runner = web.ServerRunner(
+        web.Server(handler, auto_decompress=False, access_log=None), shutdown_timeout=_SHUTDOWN_SECONDS
+    )
     await runner.setup()
     try:
         await web.UnixSite(runner, socket).start()
