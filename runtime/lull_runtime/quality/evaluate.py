@@ -104,6 +104,8 @@ async def evaluate(
             concurrency=asked.concurrency,
             on_rows=lambda rows: watch.on_rows(rows, len(truth)),
         )
+    if not answers.outputs:
+        raise QualityError(f"no request was answered: {'; '.join(answers.failures)}")
     revision = the_revision(answers.revisions, endpoint.revision)
     found, answered = _joined(answers, truth, asked.batch)
     measured = quality(found, answered)
@@ -125,10 +127,8 @@ def the_revision(answered: Counter[str], pinned: str | None) -> str | None:
     """Return the one revision that answered, or None where no answer said.
 
     Raises:
-        QualityError: more than one did, or another than was asked for, or none.
+        QualityError: more than one did, or another than was asked for.
     """
-    if not answered:
-        raise QualityError("no request was answered")
     others = {name: count for name, count in answered.items() if name != pinned} if pinned else {}
     if others or len(answered) > 1:
         parts = ", ".join(f"{count} by {name or 'one unnamed'}" for name, count in answered.most_common())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -272,5 +271,5 @@ def document(found: Evaluation) -> dict[str, Any]:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"lull evaluate: {message}", file=sys.stderr)
+    typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -203,5 +202,5 @@ def _tell(explained: Explained, told: dict[str, Any], out: Path, output: Output 
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"lull explain: {message}", file=sys.stderr)
+    typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(1)
