@@ -122,6 +122,8 @@ class Service:
     """The key of the service whose candidate this is; empty for a service of its own."""
     share_percent: int = 100
     """Of the replicas of the service that it follows."""
+    unfit: frozenset[str] = frozenset()
+    """Revisions that no gateway routes to any more, as they were rejected or aborted."""
 
     @property
     def namespace(self) -> str:

@@ -115,9 +115,10 @@ def _refreshed(draft: Draft, host: Host, placement: Placement) -> Placement:
 def _dispensable(draft: Draft, host: Host, placement: Placement, service: Service, target: int) -> bool:
     """Tell whether a loaded placement may go: never the last ready one of a service that is wanted.
 
-    From a host that ails it goes at once: requests wait for its replacement rather than for that host.
+    From a host that ails it goes at once: requests wait for its replacement rather than for that host. So
+    does an unfit one, as no request reaches it.
     """
-    if target == 0 or ailing(draft, host):
+    if target == 0 or ailing(draft, host) or placement.model.revision in service.unfit:
         return True
     peers = [(h, p) for h, p in draft.of(service.key) if good(draft, h, p, service)]
     if good(draft, host, placement, service):

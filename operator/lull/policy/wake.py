@@ -61,7 +61,8 @@ def _turn(draft: Draft, key: str) -> tuple[int, float, str]:
 
 def serves(draft: Draft, host: Host, placement: Placement, service: Service) -> bool:
     """Tell whether a placement is, or will be, routed to: then there is nothing to wake."""
-    current = same_model(placement, service.model) or host.says(placement, Report.READY)
+    fit = placement.model.revision not in service.unfit
+    current = same_model(placement, service.model) or (fit and host.says(placement, Report.READY))
     return (
         placement.state is State.LOADED
         and current
