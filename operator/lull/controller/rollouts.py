@@ -18,7 +18,7 @@ from lull.controller.wire import Object, accuracy_percent, service_of, two_digit
 from lull.kube import MODELGATEWAYS, MODELSERVICES, Resource
 from lull.policy import Explanation, Fleet, Model, Plan, Report, State
 from lull.policy.fleet import candidate_key
-from lull.policy.rollout import Rollout, Signs, Wish, advance, begin
+from lull.policy.rollout import Phase, Rollout, Signs, Wish, advance, begin
 
 AT_ONCE = 100
 """How many rollouts are looked at with one plan at most: then the loop gets its turn, and wakes theirs."""
@@ -92,9 +92,12 @@ class Rollouts:
         decided = self._decided.get(key)
         return decided.now if decided and key in self._view.rolling else history.rollout_of(serving)
 
-    def decided(self, key: str) -> bool:
-        """Tell whether a rollout's next state is not written yet: what a plan said was of the one before."""
-        return key in self._decided
+    def swaps(self, key: str, rollout: Rollout | None) -> bool:
+        """Tell whether what fails of a service now is not its end, as what serves is just being swapped."""
+        decided = self._decided.get(key)
+        before = decided.before if decided else None
+        phases = {known.phase for known in (rollout, before) if known}
+        return Phase.SWAPPING in phases
 
     def state(self, item: Object, told: Object, key: str, serving: Model, ready: Collection[str]) -> Object:
         """Return `revisions` and `rollout` of a service's status; `told` is the status up to now."""
@@ -161,10 +164,8 @@ class Rollouts:
         rollout = history.rollout_of(serving)
         wish = wish_from(item, spec.revision)
         signs = self._signs(key, rollout, wish, fleet, plan, now)
-        if rollout is None:
-            fresh, at = begin(serving.revision, wish, signs, now), None
-        else:
-            fresh, at = advance(rollout, wish, signs, now)
+        begun = rollout or begin(serving.revision, wish, signs, now)
+        fresh, at = advance(begun, wish, signs, now)
         self._due.pop(key, None)
         if at is not None:
             self._due[key] = at
@@ -177,12 +178,11 @@ class Rollouts:
     def _decide(self, key: str, item: Object, rollout: Rollout | None, fresh: Rollout, now: float) -> None:
         self._decided[key] = _Decided(item["metadata"]["uid"], rollout, fresh)
         self._no_room.pop(key, None)
-        self._told[key] = now, self._figures(key, fresh)
         if fresh.running and (
             rollout is None or rollout.since != fresh.since or rollout.phase is not fresh.phase
         ):
             self._traffic.restart(key)
-            self._told[key] = now, []
+        self._told[key] = now, self._figures(key, fresh)
 
     def _tell(self, key: str, item: Object, rollout: Rollout, fresh: Rollout, now: float) -> bool:
         """Tell what a running rollout was asked and waits for, but not too often."""

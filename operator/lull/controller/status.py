@@ -7,6 +7,7 @@ sleeps only once more: when the last that its hosts said of it is known.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -266,6 +267,8 @@ class StatusWriter:
         service, told = fleet.services[key], plan.services[key]
         before = self._told(item) or {}
         rollout = self._rollouts.rollout(key, history_from(before), service.model)
+        if self._rollouts.swaps(key, rollout):
+            told = replace(told, stalled=None)  # else gateways would turn away what the old one will answer
         beside = candidate_key(key, rollout.candidate) if rollout else ""
         places = sorted((*fleet.of(key), *fleet.of(beside)), key=lambda place: place[1].id)
         replicas = [found for found in (told, plan.services.get(beside)) if found]
