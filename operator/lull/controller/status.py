@@ -40,6 +40,8 @@ WAY_SECONDS = 0.1
 """How long statuses wait after a wake began; one that is over by then is written as one change, not two …"""
 LONGEST_WAY_SECONDS = 0.5
 """… how long at most, where wake follows wake …"""
+GLANCE_SECONDS = 0.02
+"""… how often it is looked meanwhile whether one has come that gateways go by, which does not wait …"""
 WAITING_AT_MOST = 64
 """… and how many may wait: beyond that they would only grow older."""
 RETRY_SECONDS = 5.0
@@ -192,7 +194,7 @@ class StatusWriter:
             wait_seconds = min(self._calm_at, longest) - loop.time()
             if wait_seconds <= 0:
                 return
-            await asyncio.sleep(wait_seconds)
+            await asyncio.sleep(min(wait_seconds, GLANCE_SECONDS))
 
     async def _write(self, kind: Resource, key: str, status: Object) -> None:
         item = self._view.raw[kind].get(key)
