@@ -32,8 +32,8 @@ ASK_SECONDS = 10.0
 _PLACES = SHADOW_COPIES // 2
 """Most copies here: being read, waiting, or being asked."""
 _AT_ONCE = 4
-_REST_SECONDS = 0.02
-"""After each comparison: some 200 a second are plenty, and this process has sleepers to wake."""
+_REST_SECONDS = 0.04
+"""After each comparison: some 100 a second are plenty, and this process has sleepers to wake."""
 _DROPPED_SECONDS = 0.1
 """Until Envoy is told so: what is above its own bound meanwhile, it drops itself, which costs us nothing."""
 _LONGEST_ANSWER_BYTES = 1024 * 1024  # of the stable revision; one that is twice as long says something else
