@@ -62,6 +62,11 @@ class History:
         """Return the rollout, if it is about what serves; not what a direct change has left of one."""
         return self.rollout if self.rollout and self.rollout.serving == serving.revision else None
 
+    def unfit(self, serving: Model) -> frozenset[str]:
+        """Return the revisions that no gateway routes to any more."""
+        ended = {r.name for r in self.revisions if r.state in (Phase.REJECTED.value, Phase.ABORTED.value)}
+        return frozenset(ended - {serving.revision})
+
     def candidate(self, serving: Model) -> Model | None:
         """Return what is rolled out beside what serves."""
         rollout = self.rollout_of(serving)

@@ -266,7 +266,7 @@ class View:
         self._measured[key] = {
             m.revision: known.get(m.revision) or _remembered(item, m.revision) for m in models
         }
-        main = self._filled(replace(service, model=serving), item)
+        main = self._filled(replace(service, model=serving, unfit=history.unfit(serving)), item)
         if not rollout or not candidate:
             return [main]
         self._candidates[key] = candidate.revision
