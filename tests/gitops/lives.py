@@ -33,6 +33,7 @@ async def service_states() -> dict[str, Object]:
         states["Suspended"] = await _in_state(world, "Suspended")
     states["Resident"] = await _resident()
     states |= await _refused()
+    states |= await _rolled_out()
     return states
 
 
@@ -81,6 +82,35 @@ async def _refused() -> dict[str, Object]:
         await world.until(lambda: world.condition("Stalled").get("reason") == "Invalid", "it is invalid")
         states["Invalid"] = _copy(world)
     return states
+
+
+async def _rolled_out() -> dict[str, Object]:
+    states = {}
+    async with _world(service(replicas={"min": 1, "max": 1})) as world:
+        await _in_state(world, "Serving")
+        world.api.put(MODELSERVICES, service(uri="file:///new.tar", rollout={"steps": [20]}))
+        await world.until(lambda: _phase(world) == "Stepping", "it gets its share")
+        states["RollingOut"] = _copy(world)
+        world.outcome["file:///bad.tar"] = ("Failed", "GoldenMismatch", "golden case 1: 0.2, not 0.9")
+        world.api.put(MODELSERVICES, service(uri="file:///bad.tar"))
+        await world.until(lambda: _phase(world) == "Rejected", "it is rejected")
+        states["Rejected"] = await _in_state(world, "Serving")
+    async with _world(service()) as world:
+        world.hold()
+        await _in_state(world, "Serving")
+        world.release()
+        world.idle.add(KEY)
+        await world.rest()
+        await world.advance(400)
+        await _in_state(world, "Asleep")
+        world.api.put(MODELSERVICES, service(uri="file:///new.tar"))
+        await world.until(lambda: _phase(world) == "Swapping", "it wakes as the new one")
+        states["RolledOutAsleep"] = await _in_state(world, "Asleep")
+    return states
+
+
+def _phase(world: World) -> str:
+    return (world.status().get("rollout") or {}).get("phase", "")
 
 
 @asynccontextmanager

@@ -17,6 +17,9 @@ KSTATUS = {
     "Failed": "Failed",
     "NoSuchPool": "Failed",
     "Invalid": "Failed",
+    "RollingOut": "InProgress",
+    "Rejected": "Failed",
+    "RolledOutAsleep": "Current",
 }
 
 

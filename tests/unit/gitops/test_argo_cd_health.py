@@ -22,6 +22,9 @@ SERVICE = {
     "Failed": ("Degraded", "DigestMismatch: the digest is another; publish it again"),
     "NoSuchPool": ("Degraded", "NoSuchPool: there is no ModelPool nowhere"),
     "Invalid": ("Degraded", "Invalid: it cannot be read"),
+    "RollingOut": ("Progressing", "Stepping: "),
+    "Rejected": ("Degraded", "Rejected: revision "),
+    "RolledOutAsleep": ("Healthy", "Asleep: "),
 }
 POOL = {
     "Unseen": ("Progressing", "not looked at this generation"),

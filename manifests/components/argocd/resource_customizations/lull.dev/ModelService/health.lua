@@ -23,7 +23,7 @@ end
 if conditions.Active ~= nil and conditions.Active.reason == "Suspended" then
   return health("Suspended", conditions.Active)
 end
-if is("Stalled", "True") then  -- also by InvalidSchedule: it serves, but not as its spec says
+if is("Stalled", "True") then  -- also where it serves, but not as its spec says: InvalidSchedule, Rejected
   return health("Degraded", conditions.Stalled)
 end
 if is("Reconciling", "True") then
