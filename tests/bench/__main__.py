@@ -18,6 +18,7 @@ from bench import (
     packing,
     plan_speed,
     publish_time,
+    staged_wake,
     status_cost,
     triton_direct,
     wake,
@@ -43,6 +44,8 @@ def main() -> int:
         figures += publish_time.measure(_within(folder, "publish"))
         step("loads and answers of ONNX beside PyTorch's programs, on one Triton")
         figures += load_time.measure(_within(folder, "load"))
+        step("wakes of a large artifact, staged and downloaded")
+        figures += staged_wake.measure(_within(folder, "staged"))
         step("hot path: the gateway's Envoy beside a bare one, in interleaved pairs")
         figures += hot_path.measure(Path(folder))
         step("the start of a local cluster")
