@@ -1,6 +1,7 @@
-"""Trained, published and signed, put into a real registry and a real S3 server, and served from there.
+"""Trained, published and signed, put into a real registry and a real S3 server, served from there, evaluated.
 
-Of the three networks the dense one goes by way of both stores. What is answered is what the original answers.
+Of the three networks the dense one goes by way of both stores. What is answered is what the original answers,
+and `lull evaluate` finds of each what the original is worth.
 """
 
 import asyncio
@@ -19,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 import networks
-from e2e.world import Published, World
+from e2e.world import Published, Service, World
 from lull.api.names import HOSTS_NAMESPACE
 from lull.cli import app
 from lull.local import servers
 from lull_runtime.publish.forms import Array, open_form
+from lull_runtime.publish.labelled import Labelled
 
 POOL, SECRET = "stores", "stores"
 ANSWER_SECONDS = 90.0
@@ -113,6 +115,18 @@ def published(stores: Stores, to: str, *what: object, signed: bool = True) -> di
     return model
 
 
+def evaluated(service: Service, held_out: Labelled, folder: Path) -> dict[str, Any]:
+    """What `lull evaluate` finds through the gateway."""
+    data = folder / "held-out.npz"
+    np.savez(data, x=held_out.rows, y=held_out.classes)
+    url = service.targets()[0].url.partition("/v2/")[0]
+    command = ["evaluate", service.name, "-n", service.namespace, "--data", str(data), "--url", url]
+    done = CliRunner().invoke(app, [*command, "-o", "json"])
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 async def ask(url: str, rows: Array) -> Array:
     """Rows in, the first output out, as any client of the Open Inference Protocol asks."""
     tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
@@ -153,6 +167,12 @@ async def test_three_networks_go_the_whole_way(lull: World, stores: Stores, pool
             have = await ask(service.targets()[0].url, rows)
             np.testing.assert_allclose(have, wanted, rtol=1e-3, atol=1e-3)
             assert (await service.conditions())["Ready"]["status"] == "True"
+            found = await asyncio.to_thread(evaluated, service, held_out, stores.home)
+            original_accuracy = held_out.accuracy(original.predict(held_out.rows))
+            assert abs(found["quality"]["accuracy"] - original_accuracy) <= 0.001
+            assert (found["quality"]["rows"], found["failures"]) == (len(held_out.classes), {})
+            (revision,) = (await service.get())["status"]["revisions"]
+            assert found["revision"] == revision["name"]
 
 
 async def test_what_nobody_signed_is_not_served(lull: World, stores: Stores, pool: str) -> None:
