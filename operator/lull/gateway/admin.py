@@ -2,11 +2,14 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from lull.api.latency import BINS
+from lull.gateway.traffic import Statistics, pattern
 from lull.gateway.view import Lease
 
 _TIMEOUT_SECONDS = 5.0
@@ -66,13 +69,32 @@ class Admin:
         """
         await self._ask("POST", "/drain_listeners", {"graceful": "", "skip_exit": ""})
 
-    async def _statistics(self, pattern: str) -> dict[str, int]:
-        answer = await self._ask("GET", "/stats", {"filter": pattern, "format": "json"})
+    async def traffic(self, services: Iterable[str]) -> Statistics:
+        """Return what the routes of these services' rollouts were asked, histograms by bin.
+
+        Raises:
+            AdminError: Envoy gave no answer.
+        """
+        entries = await self._entries(pattern(services), histogram_buckets="disjoint")
+        histograms = {
+            histogram["name"]: tuple(bin_["cumulative"] for bin_ in histogram["buckets"])
+            for entry in entries
+            for histogram in entry.get("histograms", ())
+        }
+        if any(len(bins) != BINS for bins in histograms.values()):
+            raise AdminError("Envoy's histograms have other bins than ours; it has an older bootstrap")
+        return Statistics(_values(entries), histograms)
+
+    async def _statistics(self, names: str) -> dict[str, int]:
+        return _values(await self._entries(names))
+
+    async def _entries(self, names: str, **more: str) -> list[dict[str, Any]]:
+        answer = await self._ask("GET", "/stats", {"filter": names, "format": "json", **more})
         try:
-            statistics = json.loads(answer)["stats"]
+            entries: list[dict[str, Any]] = json.loads(answer)["stats"]
         except (ValueError, KeyError) as error:
             raise AdminError(f"unexpected statistics: {answer[:200]!r}") from error
-        return {entry["name"]: entry.get("value", 0) for entry in statistics if "name" in entry}
+        return entries
 
     async def _ask(self, method: str, path: str, params: dict[str, str]) -> bytes:
         try:
@@ -83,3 +105,7 @@ class Admin:
         if response.status != 200:
             raise AdminError(f"Envoy answered {response.status} to {path}: {body[:200]!r}")
         return body
+
+
+def _values(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", 0) for entry in entries if "name" in entry}

@@ -6,12 +6,15 @@ from typing import Any
 from lull.api.names import REVISION_HEADER
 from lull.gateway import statistics
 from lull.gateway.routes import (
+    AGAIN_CLUSTERS,
+    AGAIN_HEADER,
     CHECK_FILTER,
     GUARD_FILTER,
     INTERNAL_HEADERS,
     OUTCOME_FILTER,
     PATH_STYLE_FILTER,
     ROUTE_TABLE,
+    UPSTREAM_PROTOCOL,
 )
 from lull.gateway.settings import (
     HOLD_LIMIT_SECONDS,
@@ -24,6 +27,7 @@ from lull.gateway.settings import (
     STREAMS_PER_CONNECTION,
     Settings,
 )
+from lull.gateway.view import PROTOCOLS
 
 PILOT_CLUSTER = "pilot"
 
@@ -60,10 +64,12 @@ def bootstrap(settings: Settings) -> Config:
             "clusters": [
                 _pilot_cluster(settings),
                 _shadow_cluster(settings),
+                *(_again_cluster(settings, protocol) for protocol in PROTOCOLS),
                 statistics.admin_cluster(settings),
             ],
         },
         "stats_config": statistics.kept(),
+        "stats_flush_interval": statistics.FLUSH,
         "overload_manager": _overload(),
     }
 
@@ -102,7 +108,6 @@ def _overload() -> Config:
 
 
 def _pilot_cluster(settings: Settings) -> Config:
-    limit = 4 * HOLD_LIMIT_TOTAL
     return {
         "name": PILOT_CLUSTER,
         "type": "STATIC",
@@ -113,22 +118,57 @@ def _pilot_cluster(settings: Settings) -> Config:
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
         },
-        # The default of 1,024 fails held requests above it.
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": limit,
-                    "max_pending_requests": limit,
-                    "max_requests": limit,
-                    "max_retries": limit,
-                }
-            ]
-        },
+        "circuit_breakers": _unbroken(),
         "load_assignment": {
             "cluster_name": PILOT_CLUSTER,
             "endpoints": [
                 {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.xds_socket)}}}}]}
             ],
+        },
+    }
+
+
+def _unbroken() -> Config:
+    # The default of 1,024 fails held requests above it.
+    bounds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [dict.fromkeys(bounds, 4 * HOLD_LIMIT_TOTAL)]}
+
+
+def _again_cluster(settings: Settings, protocol: str) -> Config:
+    """Return the cluster by which a request comes in again that a candidate failed."""
+    endpoint = {
+        "address": {"socket_address": {"address": settings.address, "port_value": settings.inference_port}}
+    }
+    mark = {"header": {"key": AGAIN_HEADER, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "name": AGAIN_CLUSTERS[protocol],
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": UPSTREAM_PROTOCOL[protocol],
+                "http_filters": [
+                    {
+                        "name": "lull.again",
+                        "typed_config": {
+                            "@type": _TYPE + "extensions.filters.http.header_mutation.v3.HeaderMutation",
+                            "mutations": {"request_mutations": [{"append": mark}]},
+                        },
+                    },
+                    {
+                        "name": "envoy.filters.http.upstream_codec",
+                        "typed_config": {
+                            "@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+                        },
+                    },
+                ],
+            }
+        },
+        "circuit_breakers": _unbroken(),
+        "load_assignment": {
+            "cluster_name": AGAIN_CLUSTERS[protocol],
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
     }
 

@@ -7,6 +7,9 @@ pays for loads and hosts that are spared, not for the milliseconds in which a fr
 import time
 from collections.abc import Callable, Mapping
 from itertools import takewhile
+from typing import TypeVar
+
+Total = TypeVar("Total")
 
 REMEMBERED_SECONDS = 600.0
 """How long after its last delayed request a service's count is kept; its next one starts anew."""
@@ -47,9 +50,9 @@ class Delays:
         return {service: total for service, (total, _) in self._counts.items()}
 
 
-def news(written: Mapping[str, int], totals: Mapping[str, int]) -> dict[str, int | None]:
+def news(written: Mapping[str, Total], totals: Mapping[str, Total]) -> dict[str, Total | None]:
     """Return the merge patch (RFC 7386) from what is written to the totals: None removes."""
-    changed: dict[str, int | None] = {
+    changed: dict[str, Total | None] = {
         service: total for service, total in totals.items() if written.get(service) != total
     }
     return changed | dict.fromkeys(written.keys() - totals.keys())

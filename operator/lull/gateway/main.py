@@ -111,6 +111,7 @@ async def _steer(settings: Settings, kube: Kube, pilot: Pilot) -> None:
         held=pilot.held,
         drained=pilot.drained,
         delays=pilot.delays,
+        traffic=pilot.traffic,
     )
     pilot.journal = record
     await _until_made(record)

@@ -18,6 +18,7 @@ from lull.gateway.metrics import Metrics
 from lull.gateway.record import LINGER_SECONDS
 from lull.gateway.settings import HOLD_LIMIT_TOTAL
 from lull.gateway.shadow import Shadow
+from lull.gateway.traffic import Rollout, Traffic
 from lull.gateway.view import PROTOCOLS, Lease, Object, Placement, Service, Targets, View, targets
 from lull.gateway.xds import ABSENT, CLUSTER_TYPE, ROUTE_TYPE, Ads
 
@@ -27,6 +28,8 @@ _ROUTES_SECONDS = 0.02
 """Least time between two route tables: a burst of wakes is one table."""
 _FENCE_SECONDS = 0.01
 """Least time between two looks at the fence."""
+_TRAFFIC_SECONDS = 1.0
+"""Longest pause between two looks at what the revisions of rollouts were asked; each step begins with one."""
 _ASK_SECONDS = (0.02, 1.0)
 """First and longest pause between two questions for Envoy's statistics."""
 
@@ -47,6 +50,7 @@ class Pilot:
     Attributes:
         journal: told when `held` or `drained` changed; set before anything comes in.
         delays: counts the requests that waited.
+        traffic: counts what the revisions of rollouts were asked.
     """
 
     journal: Journal
@@ -54,6 +58,7 @@ class Pilot:
     def __init__(self, node_id: str, domain: str, admin: Admin) -> None:
         self.metrics = Metrics()
         self.delays = Delays()
+        self.traffic = Traffic()
         self.ads = Ads(node_id, self._envoy_changed, self.metrics.rejections.inc)
         self._admin = admin
         self._domain = domain
@@ -69,11 +74,12 @@ class Pilot:
         self._stale: set[str] = set()  # services whose virtual hosts are to be looked at
         self._routes_due = asyncio.Event()
         self._fence_due = asyncio.Event()
+        self._traffic_due = asyncio.Event()
         self.shadow = Shadow(
             self._view,
             self.metrics,
             domain,
-            compared=lambda service, revision, differed: None,
+            compared=self.traffic.compared,
             released=self._fence_due.set,
         )
         self.checker = Checker(self, self._view, self._ledger, self._bell, self.metrics, domain)
@@ -88,8 +94,12 @@ class Pilot:
         except (KeyError, TypeError, ValueError):
             log.exception("ModelService %s is not understood, and left as it was", service)
             return
-        if changed:
-            self._service_changed(service)
+        if not changed:
+            return
+        self._service_changed(service)
+        known = self._view.services.get(service)
+        if known and known.rollout and known.rollout.running:
+            self._traffic_due.set()
 
     def on_host(self, key: tuple[str, str], item: Object | None) -> None:
         """Take a ModelHost's newest state; None: deleted."""
@@ -205,6 +215,7 @@ class Pilot:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._run_routes())
             tasks.create_task(self._run_fence())
+            tasks.create_task(self._run_traffic())
 
     async def _run_routes(self) -> None:
         while True:
@@ -274,6 +285,31 @@ class Pilot:
             async with asyncio.timeout(min(waits, default=None)):
                 await self._fence_due.wait()
         await asyncio.sleep(_FENCE_SECONDS)
+
+    async def _run_traffic(self) -> None:
+        written: object = {}
+        while True:
+            rollouts = self.traffic.follow(self._rollouts())
+            if rollouts and self.ads.connected:
+                try:
+                    self.traffic.take(rollouts, await self._admin.traffic(rollouts))
+                except AdminError as error:
+                    log.warning("rollouts are not counted now: %s", error)
+            totals = self.traffic.totals()
+            if totals != written:
+                written = totals
+                self.journal.changed()
+            self._traffic_due.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TRAFFIC_SECONDS):
+                    await self._traffic_due.wait()
+
+    def _rollouts(self) -> dict[str, Rollout]:
+        return {
+            key: Rollout(service.rollout, self.targets(key).own)
+            for key, service in self._view.services.items()
+            if service.rollout and service.rollout.running
+        }
 
     def _wanted(self) -> Iterator[Placement]:
         return (placement for service in self._view.services for placement in self._view.routed(service))

@@ -9,6 +9,7 @@ from typing import Any
 
 from lull.api.names import GATEWAY_HEARTBEAT_SECONDS
 from lull.gateway.delays import Delays, news
+from lull.gateway.traffic import Traffic
 from lull.kube import MODELGATEWAYS, PODS, ApiError, Kube
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ class Record:
         held: returns the services that the next write names.
         drained: returns the claims that the next write makes.
 
-    `delays` travel with whatever is written anyway, and only what changed of them: a demand carries nothing
-    more on a gateway where nobody has just waited.
+    `delays` and `traffic` travel with whatever is written anyway, and only what changed of them: a demand
+    carries nothing more on a gateway where nobody has just waited.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Record:
         held: Callable[[], Iterable[str]],
         drained: Callable[[], Iterable[str]],
         delays: Delays,
+        traffic: Traffic,
     ) -> None:
         self._kube = kube
         self._name = name
@@ -57,6 +59,8 @@ class Record:
         self.drained = drained
         self._delays = delays
         self._delayed: Mapping[str, int] = {}  # as it is written
+        self._traffic = traffic
+        self._trafficked: Mapping[str, Any] = {}  # as it is written
         self._uid = ""
         self._wake = asyncio.Event()
         self._write_at = 0.0  # of the loop's clock
@@ -83,8 +87,11 @@ class Record:
             current = await self._kube.create(MODELGATEWAYS, self._body(pod_uid))
             self._delays.clear()  # a new object's counts are all news, and the old one's were counted
         self._uid = current["metadata"]["uid"]
-        self._delayed = (current.get("status") or {}).get("delayed") or {}
+        status = current.get("status") or {}
+        self._delayed = status.get("delayed") or {}
         self._delays.restore(self._delayed)
+        self._trafficked = status.get("traffic") or {}
+        self._traffic.restore(self._trafficked)
 
     def urgent(self) -> None:
         """Have the status written now."""
@@ -133,18 +140,21 @@ class Record:
             "drained": sorted(self.drained())[:_LONGEST_LIST],
         }
         for _ in range(2):
-            delayed = self._delays.totals()
-            changed = news(self._delayed, delayed)
+            delayed, traffic = self._delays.totals(), self._traffic.totals()
+            changed = {
+                "delayed": news(self._delayed, delayed),
+                "traffic": news(self._trafficked, traffic),
+            }
             # The UID: a namesake that somebody else made must not be taken for ours.
             body = {
                 "metadata": {"uid": self._uid},
-                "status": status | ({"delayed": changed} if changed else {}),
+                "status": status | {name: entries for name, entries in changed.items() if entries},
             }
             try:
                 await self._kube.merge_patch(
                     MODELGATEWAYS, self._name, self._namespace, body, subresource="status"
                 )
-                self._delayed = delayed
+                self._delayed, self._trafficked = delayed, traffic
                 return
             except ApiError as error:
                 if error.status not in (404, 409):

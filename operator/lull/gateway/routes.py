@@ -20,6 +20,7 @@ from lull.api.names import REVISION_HEADER, TRITON_GRPC_PORT, TRITON_HTTP_PORT
 from lull.gateway import gate
 from lull.gateway.proto import Message
 from lull.gateway.settings import HOLD_LIMIT_TOTAL, SHADOW_CLUSTER
+from lull.gateway.traffic import CANDIDATE_ROUTES, OWN_ROUTES
 from lull.gateway.view import GRPC, HTTP, Lease, Placement, Service, Targets
 
 ROUTE_TABLE = "lull"
@@ -33,6 +34,13 @@ CLUSTER_HEADER = "x-lull-cluster"
 MODEL_HEADER = "x-lull-model"
 """Tells the pilot's own health service which model it answers for; dropped likewise."""
 INTERNAL_HEADERS = (CLUSTER_HEADER, MODEL_HEADER)
+AGAIN_CLUSTERS = {HTTP: "lull.again|http", GRPC: "lull.again|grpc"}
+"""This very gateway: what a candidate failed comes in anew, and goes where such a request goes by then.
+
+A placement that the route named would be fenced and gone while the candidate still thinks about its answer.
+"""
+AGAIN_HEADER = "x-lull-again"
+"""Set on the way there. It keeps a request from the candidate, and so does a client's own."""
 
 _PORTS = {HTTP: TRITON_HTTP_PORT, GRPC: TRITON_GRPC_PORT}
 _CONNECT_SECONDS = "2s"
@@ -45,8 +53,8 @@ _RETRY = {
     "num_retries": 2,
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
 }
-# A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked, once. What is the
-# client's own fault is then refused twice, and so counted against both alike.
+# A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked. What is a client's
+# own fault is then refused twice, and so counted against both alike.
 _RETRY_ELSEWHERE = {
     **_RETRY,
     "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-headers",
@@ -65,10 +73,12 @@ _PRIORITY_GROUPS = (
 RETRIED_BODY_BYTES = 4 * 2**20
 """The largest request that is asked again of the other revision; a larger one's failure its client sees."""
 _MILLIONTHS_A_PERCENT = 10_000
-_UNPINNED = {"name": REVISION_HEADER, "present_match": True, "invert_match": True}
+_UNPINNED, _FIRST_TRY = (
+    {"name": name, "present_match": True, "invert_match": True} for name in (REVISION_HEADER, AGAIN_HEADER)
+)
 _REVISION_METADATA = "lull"
 _NO_LIMIT = 4 * HOLD_LIMIT_TOTAL
-_UPSTREAM_PROTOCOL = {
+UPSTREAM_PROTOCOL = {
     HTTP: {"http_protocol_options": {}},
     GRPC: {
         "http2_protocol_options": {
@@ -83,7 +93,7 @@ def cluster(placement: Placement, protocol: str) -> bytes:
     """Return the cluster that carries `protocol` to one placement; a new epoch is a new cluster."""
     lease = placement.lease
     options = json_format.ParseDict(
-        {"explicit_http_config": _UPSTREAM_PROTOCOL[protocol]},
+        {"explicit_http_config": UPSTREAM_PROTOCOL[protocol]},
         http_protocol_options_pb2.HttpProtocolOptions(),
     )
     message = json_format.ParseDict(
@@ -159,7 +169,7 @@ def route_table(virtual_hosts: Iterable[bytes]) -> bytes:
     catch_all = route_components_pb2.VirtualHost(name="asleep", domains=["*"], routes=[_asking_route()])
     head = route_pb2.RouteConfiguration(
         name=ROUTE_TABLE,
-        request_headers_to_remove=[CLUSTER_HEADER],
+        request_headers_to_remove=[CLUSTER_HEADER, AGAIN_HEADER],
         response_headers_to_add=[
             base_pb2.HeaderValueOption(
                 header=base_pb2.HeaderValue(
@@ -229,6 +239,8 @@ def _own_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_
         share = {"default_value": _millionths(targets.shadow_percent)}
         action["request_mirror_policies"] = [{"cluster": SHADOW_CLUSTER, "runtime_fraction": share}]
     route = _route({**match, "headers": [_UNPINNED]}, action)
+    if targets.percent:
+        route.stat_prefix = OWN_ROUTES
     if targets.percent and protocol == GRPC:
         _set(route, OUTCOME_FILTER, route_components_pb2.FilterConfig(config=any_pb2.Any()))
     return route
@@ -237,25 +249,26 @@ def _own_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_
 def _candidate_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_components_pb2.Route:
     """Return the route of the candidate's share: by a number that Envoy draws for each request.
 
-    Its clusters are looked up anew for a retry, which takes the next group.
+    A retry looks its cluster up anew, in the next group.
     """
     share = {"default_value": _millionths(targets.percent), "runtime_key": "lull.candidate"}
     route = _route(
-        {**match, "headers": [_UNPINNED], "runtime_fraction": share},
+        {**match, "headers": [_UNPINNED, _FIRST_TRY], "runtime_fraction": share},
         {"retry_policy": _RETRY_ELSEWHERE},
         request_body_buffer_limit=RETRIED_BODY_BYTES,
     )
+    route.stat_prefix = CANDIDATE_ROUTES
     route.route.retry_policy.MergeFromString(_REFRESH_CLUSTER_ON_RETRY)
-    groups = {"candidate": targets.candidate, "own": targets.own}
+    groups = {
+        "candidate": [lease.cluster(protocol) for lease in targets.candidate],
+        "again": [AGAIN_CLUSTERS[protocol]],
+    }
     specifier = typed_struct_pb2.TypedStruct(type_url=_PRIORITY_GROUPS)
     specifier.value.update(
         {
             "priority_groups": [
-                {
-                    "name": name,
-                    "clusters": [{"cluster_name": lease.cluster(protocol), "weight": 1} for lease in leases],
-                }
-                for name, leases in groups.items()
+                {"name": name, "clusters": [{"cluster_name": cluster, "weight": 1} for cluster in clusters]}
+                for name, clusters in groups.items()
             ]
         }
     )

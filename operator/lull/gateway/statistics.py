@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from lull.api.latency import EDGES_SECONDS
 from lull.gateway.settings import Settings
+from lull.gateway.traffic import CANDIDATE_ROUTES, GRPC_FAILED, OWN_ROUTES
+from lull.gateway.view import GRPC
 
 ADMIN_CLUSTER = "admin"
 STATISTICS_PATH = "/stats/prometheus"
+FLUSH = "1s"
+"""How often the workers' histograms are put together: until then nobody sees what is new in them."""
 
 Config = dict[str, Any]
 
@@ -13,16 +18,26 @@ _PREFIXES = ("server.", "http.inference.", "overload.")
 _SCRAPES = 4
 """Most scrapes at once; one more gets 503."""
 _TYPE = "type.googleapis.com/envoy.extensions."
+_EDGES_MILLISECONDS = [round(1000 * edge, 3) for edge in EDGES_SECONDS]
+_FOR_EVER_MILLISECONDS = 1e9  # the upper edge of the last bin
 
 
 def kept() -> Config:
     """Keep the few statistics that something reads: thousands of clusters have hundreds each otherwise.
 
     `upstream_rq_active` is what the fence watches: it exists until the last request of its cluster is gone.
+    Of rollouts only routes have statistics, and only those that are given a name for it.
     """
     suffixes = ["upstream_rq_active", "upstream_rq_total", "upstream_cx_active", "downstream_rq_active"]
+    suffixes += [f"|{GRPC}.{GRPC_FAILED}"]
+    rollouts = [{"contains": f".route.{routes}."} for routes in (OWN_ROUTES, CANDIDATE_ROUTES)]
     patterns = [{"suffix": suffix} for suffix in suffixes] + [{"prefix": prefix} for prefix in _PREFIXES]
-    return {"stats_matcher": {"inclusion_list": {"patterns": patterns}}}
+    return {
+        "stats_matcher": {"inclusion_list": {"patterns": patterns + rollouts}},
+        "histogram_bucket_settings": [
+            {"match": match, "buckets": [*_EDGES_MILLISECONDS, _FOR_EVER_MILLISECONDS]} for match in rollouts
+        ],
+    }
 
 
 def listener(settings: Settings) -> Config:

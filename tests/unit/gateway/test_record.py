@@ -8,6 +8,8 @@ import pytest
 from lull.gateway import record as record_module
 from lull.gateway.delays import LONGEST, REMEMBERED_SECONDS, Delays, news
 from lull.gateway.record import PodGoneError, Record
+from lull.gateway.traffic import Rollout, Traffic
+from lull.gateway.view import Split
 from lull.kube import MODELGATEWAYS, PODS, ApiError
 
 
@@ -60,7 +62,7 @@ def api():
 
 @pytest.fixture
 def wanted():
-    return {"held": [], "drained": [], "delays": Delays()}
+    return {"held": [], "drained": [], "delays": Delays(), "traffic": Traffic()}
 
 
 @pytest.fixture
@@ -73,6 +75,7 @@ async def record(api, wanted):
         held=lambda: wanted["held"],
         drained=lambda: wanted["drained"],
         delays=wanted["delays"],
+        traffic=wanted["traffic"],
     )
     await ours.ensure()
     running = asyncio.create_task(ours.run())
@@ -105,7 +108,14 @@ async def test_an_earlier_pods_is_replaced_and_its_own_kept(api, record):
 async def test_without_its_pod_it_is_not_made(api):
     api.pod = None
     ours = Record(
-        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=Delays()
+        api,
+        "gateway-1",
+        "lull-system",
+        address="10.0.0.9",
+        held=list,
+        drained=list,
+        delays=Delays(),
+        traffic=Traffic(),
     )
     with pytest.raises(PodGoneError, match="POD_NAME"):
         await ours.ensure()
@@ -134,7 +144,14 @@ async def test_what_can_wait_is_one_write(api, record, wanted):
 async def test_the_heartbeat_goes_on_by_itself(api, wanted, monkeypatch):
     monkeypatch.setattr(record_module, "GATEWAY_HEARTBEAT_SECONDS", 0.02)
     ours = Record(
-        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=Delays()
+        api,
+        "gateway-1",
+        "lull-system",
+        address="10.0.0.9",
+        held=list,
+        drained=list,
+        delays=Delays(),
+        traffic=Traffic(),
     )
     await ours.ensure()
     running = asyncio.create_task(ours.run())
@@ -182,7 +199,14 @@ async def test_who_waited_is_told_with_the_next_write_once_and_never_by_a_write_
 
 async def test_a_restarted_pilot_goes_on_counting_and_a_new_record_is_told_nothing_twice(api, wanted):
     ours = Record(
-        api, "gateway-1", "lull-system", address="10.0.0.9", held=list, drained=list, delays=wanted["delays"]
+        api,
+        "gateway-1",
+        "lull-system",
+        address="10.0.0.9",
+        held=list,
+        drained=list,
+        delays=wanted["delays"],
+        traffic=wanted["traffic"],
     )
     await ours.ensure()
     api.gateway["status"] = {"delayed": {"demo/a": 7}}
@@ -196,6 +220,46 @@ async def test_a_restarted_pilot_goes_on_counting_and_a_new_record_is_told_nothi
     wanted["delays"].count("demo/a")
     await ours._write()
     assert api.writes[-1][1]["delayed"] == {"demo/a": 1}
+
+
+async def test_what_a_rollouts_revisions_were_asked_travels_likewise_and_goes_when_it_is_over(
+    api, record, wanted
+):
+    traffic = wanted["traffic"]
+    traffic.follow({"demo/a": Rollout(Split("r1", "r2", "Shadowing"), ())})
+    traffic.compared("demo/a", "r2", True)
+    record.changed()
+    await until(lambda: len(api.writes) == 2)
+    entry = {"requests": 0, "failures": 0, "latency": [], "compared": 1, "differed": 1}
+    assert api.writes[-1][1]["traffic"] == {"demo/a@r2": entry}
+    record.changed()
+    await until(lambda: len(api.writes) == 3)
+    assert "traffic" not in api.writes[-1][1]
+    traffic.follow({})
+    record.changed()
+    await until(lambda: len(api.writes) == 4)
+    assert api.writes[-1][1]["traffic"] == {"demo/a@r2": None}
+
+
+async def test_a_restarted_pilot_goes_on_counting_the_rollouts_that_still_run(api, wanted):
+    ours = Record(
+        api,
+        "gateway-1",
+        "lull-system",
+        address="10.0.0.9",
+        held=list,
+        drained=list,
+        delays=Delays(),
+        traffic=wanted["traffic"],
+    )
+    await ours.ensure()
+    entry = {"requests": 9, "failures": 1, "latency": [3, 5], "compared": 2, "differed": 0}
+    api.gateway["status"] = {"traffic": {"demo/a@r2": entry, "demo/b@r2": entry}}
+    await ours.ensure()
+    wanted["traffic"].follow({"demo/a": Rollout(Split("r1", "r2", "Stepping"), ())})
+    await ours._write()
+    assert api.writes[-1][1]["traffic"] == {"demo/b@r2": None}
+    assert wanted["traffic"].totals() == {"demo/a@r2": entry}
 
 
 def test_a_service_that_nobody_waits_for_is_taken_out_and_starts_anew():
