@@ -42,6 +42,8 @@ class History:
 
     revisions: tuple[Revision, ...] = ()
     rollout: Rollout | None = None
+    traffic: tuple[Object, ...] = ()
+    """What is told of what it was asked."""
 
     def known(self, name: str) -> Revision | None:
         """Return a revision by its name."""
@@ -83,7 +85,8 @@ def history_from(status: Object | None) -> History:
     """Read `status.revisions` and `status.rollout`."""
     status = status or {}
     revisions = tuple(_revision_from(entry) for entry in status.get("revisions") or ())
-    return History(revisions, _rollout_from(status.get("rollout"), revisions))
+    told = status.get("rollout") or {}
+    return History(revisions, _rollout_from(told, revisions), tuple(told.get("traffic") or ()))
 
 
 def settled(rollout: Rollout) -> Rollout:

@@ -52,19 +52,19 @@ def recalled(view: View) -> Learned:
             starts[name] = parse_duration_seconds(status["hostStart"])
         if status.get("delayWorth"):
             prices[name, DEFAULT_DELAYED_PERCENT] = parse_duration_seconds(status["delayWorth"])
-    return remembered(_habits(view, view.services.keys() & view.raw[MODELSERVICES].keys()), starts, prices)
+    return remembered(_habits(view, view.services), starts, prices)
 
 
 def completed(learned: Learned, view: View) -> Learned:
     """Return what is known, with what the statuses remember of services that could not be read before."""
-    known = view.services.keys() & view.raw[MODELSERVICES].keys()  # a candidate has none of its own
-    unknown = known - learned.habits.keys()
+    unknown = view.services.keys() - learned.habits.keys()
     return with_habits(learned, _habits(view, unknown)) if unknown else learned
 
 
 def _habits(view: View, keys: Iterable[str]) -> dict[str, tuple[str, Habit]]:
-    """Return the pools and habits of services."""
-    return {key: (view.services[key].pool, _habit(view.raw[MODELSERVICES][key])) for key in keys}
+    """Return the pools and habits of services; a candidate has none of its own."""
+    raw = view.raw[MODELSERVICES]
+    return {key: (view.services[key].pool, _habit(raw[key])) for key in keys if key in raw}
 
 
 def _habit(item: Object) -> Habit:

@@ -5,7 +5,7 @@ gateways could not know. Services without a rollout cost nothing here.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from lull.api.quantities import format_duration
@@ -14,7 +14,7 @@ from lull.controller.clock import Clock
 from lull.controller.history import History, history_from, next_revisions, revision_to, rollout_to, settled
 from lull.controller.traffic import Traffic
 from lull.controller.view import View
-from lull.controller.wire import Object, accuracy_percent, service_of, two_digits, wish_from
+from lull.controller.wire import Object, accuracy_percent, key_of, service_of, two_digits, wish_from
 from lull.kube import MODELGATEWAYS, MODELSERVICES, Resource
 from lull.policy import Explanation, Fleet, Model, Plan, Report, State
 from lull.policy.fleet import candidate_key
@@ -51,7 +51,7 @@ class Rollouts:
         self._due: dict[str, float] = {}
         self._decided: dict[str, _Decided] = {}
         self._no_room: dict[str, float] = {}  # since when
-        self._told: dict[str, tuple[float, list[Object]]] = {}  # of traffic: when, and what
+        self._told: dict[str, tuple[float, Sequence[Object]]] = {}  # of traffic: when, and what
 
     # What others tell it.
 
@@ -59,7 +59,7 @@ class Rollouts:
         """Take note of an object's news. Returns whether a rollout may go on by that."""
         concerned = set[str]()
         if kind is MODELGATEWAYS:
-            concerned = self._see_gateway(key) & self._view.rolling.keys()
+            concerned = self._see_gateway(key)
         elif kind is MODELSERVICES:
             self._see_service(key)
             concerned = {key} & self._view.rolling.keys()
@@ -99,10 +99,11 @@ class Rollouts:
         phases = {known.phase for known in (rollout, before) if known}
         return Phase.SWAPPING in phases
 
-    def state(self, item: Object, told: Object, key: str, serving: Model, ready: Collection[str]) -> Object:
-        """Return `revisions` and `rollout` of a service's status; `told` is the status up to now."""
-        history = history_from(told)
-        rollout = self.rollout(key, history, serving)
+    def state(
+        self, item: Object, history: History, rollout: Rollout | None, serving: Model, ready: Collection[str]
+    ) -> Object:
+        """Return `revisions` and `rollout` of a service's status, by its `history` up to now."""
+        key = key_of(item)
         revisions = next_revisions(
             history,
             rollout,
@@ -120,10 +121,8 @@ class Rollouts:
             entries.append(revision_to(known, shares.get(revision.name, 0), ready=revision.name in ready))
         if rollout is None:
             return {"revisions": entries}
-        _, figures = self._told.get(key, (0.0, None))
-        if figures is None:
-            figures = (told.get("rollout") or {}).get("traffic") or []
-        return {"revisions": entries, "rollout": rollout_to(rollout, figures)}
+        _, traffic = self._told.get(key, (0.0, history.traffic))
+        return {"revisions": entries, "rollout": rollout_to(rollout, traffic)}
 
     # Within.
 
@@ -132,7 +131,7 @@ class Rollouts:
         if key not in gateways:
             self._traffic.forget_gateways({item["metadata"]["uid"] for item in gateways.values()})
         elif self._started:
-            return self._traffic.see(gateways[key])
+            return self._traffic.see(gateways[key], self._view.rolling)
         else:
             self._traffic.meet(gateways[key])
         return set()
@@ -171,7 +170,7 @@ class Rollouts:
             self._due[key] = at
         fresh = settled(fresh)
         if rollout and replace(fresh, message=rollout.message) == rollout:
-            return self._tell(key, item, rollout, fresh, now)
+            return self._tell(key, history, rollout, fresh, now)
         self._decide(key, item, rollout, fresh, now)
         return True
 
@@ -184,19 +183,19 @@ class Rollouts:
             self._traffic.restart(key)
         self._told[key] = now, self._figures(key, fresh)
 
-    def _tell(self, key: str, item: Object, rollout: Rollout, fresh: Rollout, now: float) -> bool:
+    def _tell(self, key: str, history: History, rollout: Rollout, fresh: Rollout, now: float) -> bool:
         """Tell what a running rollout was asked and waits for, but not too often."""
-        told = item["status"]["rollout"].get("traffic") or []
-        figures = self._figures(key, rollout) if rollout.running else told
-        if fresh == rollout and figures == told:
+        figures = self._figures(key, rollout) if rollout.running else history.traffic
+        if fresh == rollout and figures == history.traffic:
             return False
-        at = self._told.get(key, (-math.inf, []))[0] + TELLING_SECONDS
+        at = self._told.get(key, (-math.inf, ()))[0] + TELLING_SECONDS
         if now < at:
             self._due[key] = min(at, self._due.get(key, math.inf))
             return False
         self._told[key] = now, figures
         if fresh != rollout:
-            self._decided[key] = _Decided(item["metadata"]["uid"], rollout, fresh)
+            uid = self._view.raw[MODELSERVICES][key]["metadata"]["uid"]
+            self._decided[key] = _Decided(uid, rollout, fresh)
         return True
 
     def _signs(
@@ -224,9 +223,9 @@ class Rollouts:
             return None
         return now - self._no_room.setdefault(key, now)
 
-    def _figures(self, key: str, rollout: Rollout) -> list[Object]:
+    def _figures(self, key: str, rollout: Rollout) -> tuple[Object, ...]:
         """Return `status.rollout.traffic`."""
-        return [self._figure(key, revision) for revision in (rollout.stable, rollout.candidate)]
+        return self._figure(key, rollout.stable), self._figure(key, rollout.candidate)
 
     def _figure(self, key: str, revision: str) -> Object:
         sample = self._traffic.sample(key, revision)

@@ -267,8 +267,8 @@ class StatusWriter:
 
     def _service_state(self, item: Object, fleet: Fleet, plan: Plan, key: str) -> Object:
         service, told = fleet.services[key], plan.services[key]
-        before = self._told(item) or {}
-        rollout = self._rollouts.rollout(key, history_from(before), service.model)
+        history = history_from(self._told(item))
+        rollout = self._rollouts.rollout(key, history, service.model)
         if self._rollouts.swaps(key, rollout):
             told = replace(told, stalled=None)  # else gateways would turn away what the old one will answer
         beside = candidate_key(key, rollout.candidate) if rollout else ""
@@ -283,7 +283,7 @@ class StatusWriter:
         status: Object = {
             "observedGeneration": service.generation,
             "conditions": self._conditions(item, conditions),
-            **self._rollouts.state(item, before, key, service.model, answering),
+            **self._rollouts.state(item, history, rollout, service.model, answering),
             "replicas": {"desired": desired, "ready": ready},
             "readyReplicas": f"{ready}/{desired}",
             "placements": [_placement_status(host, p) for host, p in places],

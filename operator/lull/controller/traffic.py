@@ -1,5 +1,7 @@
 """What the revisions of services in a rollout were asked, summed up over the gateways' own totals."""
 
+from collections.abc import Container
+
 from lull.controller.wire import Object
 from lull.policy.verdict import Sample
 
@@ -9,7 +11,7 @@ NOTHING = Sample()
 class Traffic:
     """Sums since this controller started, or since `restart`; the gateways' totals go on over both.
 
-    Bounded by what gateways tell: services in a rollout, and two revisions of each.
+    Bounded by the services in a rollout, and by what gateways tell.
     """
 
     def __init__(self) -> None:
@@ -20,20 +22,23 @@ class Traffic:
         """Take a gateway that was here before this controller: what it counted so far is not news."""
         self._seen[gateway["metadata"]["uid"]] = _told(gateway)
 
-    def see(self, gateway: Object) -> set[str]:
-        """Count what a gateway tells since it was last seen. Returns the services that this concerns.
+    def see(self, gateway: Object, rolling: Container[str]) -> set[str]:
+        """Count what a gateway tells since it was last seen of services that are `rolling`.
 
         A total that fell began anew, as its gateway did, or its counting of that revision.
+
+        Returns:
+            The services that this concerns.
         """
         uid = gateway["metadata"]["uid"]
         seen, told = self._seen.get(uid, {}), _told(gateway)
         self._seen[uid] = told
         news = set()
         for name, total in told.items():
-            grown = total - seen.get(name, NOTHING)
-            if total != seen.get(name):
-                self._sums[name] = self._sums.get(name, NOTHING) + grown
-                news.add(name.partition("@")[0])
+            service = name.partition("@")[0]
+            if service in rolling and total != seen.get(name):
+                self._sums[name] = self._sums.get(name, NOTHING) + (total - seen.get(name, NOTHING))
+                news.add(service)
         return news
 
     def forget_gateways(self, alive: set[str]) -> None:

@@ -14,6 +14,7 @@ from .world import World, pool, service
 
 OLD, NEW, THIRD = "file:///digits.tar", "file:///second.tar", "file:///third.tar"
 WRONG = ("Failed", "GoldenMismatch", "golden case 1: output[0] is 0.2 here and was 0.9")
+ROLLING = {"demo/digits"}
 CANARY = {"steps": [20, 50], "pause": "10s", "analysis": {"minRequests": 20}}
 
 
@@ -590,29 +591,30 @@ def gateway(uid="u1", **traffic):
 def test_traffic_sums_up_what_gateways_count_since_they_were_met():
     traffic = Traffic()
     traffic.meet(gateway(a={"requests": 100}))
-    assert traffic.see(gateway(a={"requests": 100})) == set()
-    assert traffic.see(gateway(a={"requests": 130, "latency": [0, 30]})) == {"demo/digits"}
-    traffic.see(gateway("u2", a={"requests": 5, "failures": 1}))
+    assert traffic.see(gateway(a={"requests": 100}), ROLLING) == set()
+    assert traffic.see(gateway(a={"requests": 130, "latency": [0, 30]}), ROLLING) == {"demo/digits"}
+    traffic.see(gateway("u2", a={"requests": 5, "failures": 1}), ROLLING)
     assert traffic.sample("demo/digits", "a").requests == 35
     assert traffic.sample("demo/digits", "a").failures == 1
     assert traffic.sample("demo/digits", "a").latency == (0, 30)
+    assert traffic.see(gateway(a={"requests": 999}), set()) == set(), "of no rollout of ours"
 
 
 def test_a_gateway_whose_totals_fell_began_anew():
     traffic = Traffic()
-    traffic.see(gateway(a={"requests": 100, "failures": 4}))
-    traffic.see(gateway(a={"requests": 7, "failures": 5}))
+    traffic.see(gateway(a={"requests": 100, "failures": 4}), ROLLING)
+    traffic.see(gateway(a={"requests": 7, "failures": 5}), ROLLING)
     assert traffic.sample("demo/digits", "a").requests == 107
     traffic.forget_gateways(set())
-    traffic.see(gateway(a={"requests": 8}))
+    traffic.see(gateway(a={"requests": 8}), ROLLING)
     assert traffic.sample("demo/digits", "a").requests == 115
 
 
 def test_a_step_begins_anew():
     traffic = Traffic()
-    traffic.see(gateway(a={"requests": 100}, b={"requests": 20}))
+    traffic.see(gateway(a={"requests": 100}, b={"requests": 20}), ROLLING)
     traffic.restart("demo/digits")
-    traffic.see(gateway(a={"requests": 101}, b={"requests": 20}))
+    traffic.see(gateway(a={"requests": 101}, b={"requests": 20}), ROLLING)
     assert traffic.sample("demo/digits", "a").requests == 1
     assert traffic.sample("demo/digits", "b").requests == 0
 
