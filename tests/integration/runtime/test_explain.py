@@ -1,6 +1,7 @@
 """`lull explain`: what it says of the three networks and of a tree is true, and there is a picture of it."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,6 +19,10 @@ import networks
 from lull.cli import app
 from lull_runtime.publish.forms import open_form
 from lull_runtime.publish.labelled import Labelled
+from lull_runtime.quality.attribution import Attribution, windows
+from lull_runtime.quality.explain import Class, Explained
+from lull_runtime.quality.kinds import Method
+from lull_runtime.quality.pictures import draw
 
 CNN = ["lull_runtime.publish.simple_cnn:SimpleCNN"]
 
@@ -216,3 +223,26 @@ def test_a_file_that_is_none_says_how_to_write_one(tmp_path: Path):
     assert "cannot be read as a picture" in refused(
         *CNN, "--input", tmp_path / "cat.png", "--example-shape", "1,1,32,32"
     )
+
+
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=4))
+def test_no_input_falls_into_more_windows_than_can_be_asked(sizes: list[int]):
+    window, strides = windows(sizes)
+    assert all(1 <= side <= size for side, size in zip(window, sizes, strict=True))
+    assert all(1 <= stride <= side for stride, side in zip(strides, window, strict=True)), "gaps"
+    positions = [
+        -(-(size - side) // stride) + 1 for size, side, stride in zip(sizes, window, strides, strict=True)
+    ]
+    assert math.prod(positions) <= {1: 512, 2: 26**2, 3: 26**2, 4: 14**4}[len(sizes)]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 4), (40,), (1,), (5, 6), (2, 3, 4, 5)])
+def test_any_input_makes_a_picture(shape: tuple[int, ...], tmp_path: Path):
+    rows = np.random.default_rng(4).normal(size=(1, *shape)).astype(np.float32)
+    nothing = Attribution(Method.OCCLUSION, np.zeros_like(rows), {})
+    one = Class(0, "0")
+    attributions = [Attribution(Method.INTEGRATED_GRADIENTS, rows, {}), nothing]
+    why = Explained("net", "torch", rows, "output", one, 0.5, one, 0.5, 1.0, 0.0, attributions, [])
+    draw(why, ["first"], tmp_path / "why.png")
+    with Image.open(tmp_path / "why.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
