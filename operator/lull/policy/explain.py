@@ -168,7 +168,8 @@ def _message(draft: Draft, service: Service, state: str, placements: list[tuple[
     if state == "Serving":
         return f"on {hosts}"
     if state == "Waking":
-        return draft.blocked.get(service.key, ("", f"loading on {hosts}"))[1]
+        where = f"loading on {hosts}" if hosts else "not loaded anywhere"
+        return draft.blocked.get(service.key, ("", where))[1]
     if state == "Draining":
         return f"the gateways are letting go of it on {hosts}"
     if state == "Suspended":

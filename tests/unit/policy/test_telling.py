@@ -19,6 +19,7 @@ from unit.policy.fleets import (
     Report,
     State,
     decide,
+    failing,
     fleet,
     host,
     placement,
@@ -151,6 +152,12 @@ def asleep(*others, **fields):
 def test_who_serves_is_said_to_be_where_it_is_routed_and_nowhere_else():
     rides = host("h2", placement(ONE, state=State.RESIDENT, id_="p2"))
     assert told(fleet(ONE, host("h1", ONE), rides)).message == "on h1"
+
+
+def test_what_failed_and_is_asked_for_all_the_same_is_not_said_to_load_anywhere():
+    of = fleet(ONE, host("h1"), held=["a/one"])
+    assert told(of, notes=failing()).message == "not loaded anywhere"
+    assert told(of).message == "loading on h1"
 
 
 def test_a_rider_is_told_who_keeps_its_host():
