@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Result:
-    """What was published; `notes` are what its owner should know besides."""
+    """What was published; `key` signed it, `notes` are what its owner should know besides."""
 
     name: str
     digest: str
@@ -38,6 +38,7 @@ class _Result:
     wire_name: str | None = None
     accuracy: float | None = None
     card: Card | None = None
+    key: Path | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -118,7 +119,15 @@ def _publish_network(said: Options, tell: Tell) -> tuple[_Result, Destination]:
     destination = destination_of(said.to, name, said.uri)
     made = publish_form(form, example, name, destination.tar, wishes, tell)
     return (
-        _Result(name, made.digest, made.path, accuracy=made.accuracy, card=made.card, notes=made.notes),
+        _Result(
+            name,
+            made.digest,
+            made.path,
+            accuracy=made.accuracy,
+            card=made.card,
+            key=said.sign,
+            notes=made.notes,
+        ),
         destination,
     )
 
@@ -174,7 +183,7 @@ def _publish_repository(folder: Path, said: Options) -> tuple[_Result, Destinati
     name = said.name or wire_name
     destination = destination_of(said.to, name, said.uri)
     digest = pack_repository(destination.tar, folder, said.sign)
-    return _Result(name, digest, destination.tar, wire_name, notes=notes), destination
+    return _Result(name, digest, destination.tar, wire_name, key=said.sign, notes=notes), destination
 
 
 def _service(result: _Result, uri: str) -> dict[str, Any]:
@@ -218,6 +227,7 @@ def _print(result: _Result, service: dict[str, Any], text: str, output: Output) 
             "digest": result.digest,
             "path": str(result.path),
             "accuracy": result.accuracy,
+            "signed": result.key is not None,
             "notes": result.notes,
             "card": result.card and result.card.model_dump(exclude={"golden"}, exclude_none=True),
             "manifest": service,
@@ -229,6 +239,8 @@ def _print(result: _Result, service: dict[str, Any], text: str, output: Output) 
         print(f"# {result.accuracy:.1%} of the labelled rows are told right")
     for line in _told(result.card):
         print(f"# {line}")
+    if result.key is not None:
+        print(f"# signed with {result.key}")
     for note in result.notes:
         print(f"# note: {note}")
     print("# kubectl apply -f - with what follows, once the model lies where the uri says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def _saved(trained: Trained, name: str) -> Ready:
     """By way of the file in which people have such networks."""
     with tempfile.TemporaryDirectory(prefix="lull-sample-") as folder:
         path = Path(folder) / name
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Keras remarks that .h5 is old: people have them
         trained.model.save(path)
         form = open_form(str(path))
     return Ready(form, trained.held_out.rows[:_ROWS], trained.held_out)
