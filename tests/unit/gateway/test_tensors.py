@@ -171,13 +171,26 @@ def output(**changes):
         output(parameters=[]),
         json.dumps({"outputs": [json.loads(output())["outputs"][0]] * 2}).encode(),
         json.dumps(
-            {"outputs": [{"name": str(n), **json.loads(output())["outputs"][0]} for n in range(70)]}
+            {"outputs": [{**json.loads(output())["outputs"][0], "name": str(n)} for n in range(70)]}
         ).encode(),
     ],
 )
 def test_what_is_no_http_answer_is_refused(body):
     with pytest.raises(UnreadableError):
         tensors.from_http(body, None)
+
+
+@pytest.mark.parametrize("size", [-4, 7, 13, 10**30])
+def test_a_binary_tensor_of_another_size_than_it_says_is_refused(size):
+    head = json.dumps(
+        {
+            "outputs": [
+                {"name": "a", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": size}}
+            ]
+        }
+    ).encode()
+    with pytest.raises(UnreadableError):
+        tensors.from_http(head + bytes(12), len(head))
 
 
 def message(raw=(), **output):
