@@ -20,7 +20,7 @@ from lull.api.names import REVISION_HEADER, TRITON_GRPC_PORT, TRITON_HTTP_PORT
 from lull.gateway import gate
 from lull.gateway.proto import Message
 from lull.gateway.settings import HOLD_LIMIT_TOTAL, SHADOW_CLUSTER
-from lull.gateway.traffic import CANDIDATE_ROUTES, OWN_ROUTES
+from lull.gateway.traffic import CANDIDATE_ROUTES, OWN_ROUTES, routes_name
 from lull.gateway.view import GRPC, HTTP, Lease, Placement, Service, Targets
 
 ROUTE_TABLE = "lull"
@@ -53,8 +53,8 @@ _RETRY = {
     "num_retries": 2,
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
 }
-# A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked. What is a client's
-# own fault is then refused twice, and so counted against both alike.
+# A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked. What is a
+# client's own fault is then refused twice, and so counted against both alike.
 _RETRY_ELSEWHERE = {
     **_RETRY,
     "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-headers",
@@ -240,7 +240,7 @@ def _own_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_
         action["request_mirror_policies"] = [{"cluster": SHADOW_CLUSTER, "runtime_fraction": share}]
     route = _route({**match, "headers": [_UNPINNED]}, action)
     if targets.percent:
-        route.stat_prefix = OWN_ROUTES
+        route.stat_prefix = routes_name(OWN_ROUTES, targets.revision)
     if targets.percent and protocol == GRPC:
         _set(route, OUTCOME_FILTER, route_components_pb2.FilterConfig(config=any_pb2.Any()))
     return route
@@ -257,7 +257,7 @@ def _candidate_route(targets: Targets, match: dict[str, Any], protocol: str) -> 
         {"retry_policy": _RETRY_ELSEWHERE},
         request_body_buffer_limit=RETRIED_BODY_BYTES,
     )
-    route.stat_prefix = CANDIDATE_ROUTES
+    route.stat_prefix = routes_name(CANDIDATE_ROUTES, targets.revision)
     route.route.retry_policy.MergeFromString(_REFRESH_CLUSTER_ON_RETRY)
     groups = {
         "candidate": [lease.cluster(protocol) for lease in targets.candidate],

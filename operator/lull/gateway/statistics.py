@@ -30,7 +30,7 @@ def kept() -> Config:
     """
     suffixes = ["upstream_rq_active", "upstream_rq_total", "upstream_cx_active", "downstream_rq_active"]
     suffixes += [f"|{GRPC}.{GRPC_FAILED}"]
-    rollouts = [{"contains": f".route.{routes}."} for routes in (OWN_ROUTES, CANDIDATE_ROUTES)]
+    rollouts = [{"contains": f".route.{routes}_"} for routes in (OWN_ROUTES, CANDIDATE_ROUTES)]
     patterns = [{"suffix": suffix} for suffix in suffixes] + [{"prefix": prefix} for prefix in _PREFIXES]
     return {
         "stats_matcher": {"inclusion_list": {"patterns": patterns + rollouts}},

@@ -19,7 +19,10 @@ LONGEST = 200
 
 OWN_ROUTES = "lull_own"
 CANDIDATE_ROUTES = "lull_candidate"
-"""Under these names (`stat_prefix`) Envoy counts what the routes of a service in a rollout were asked."""
+"""Under these names (`stat_prefix`), and the candidate's, Envoy counts what a rollout's routes were asked.
+
+A request that a bad candidate holds for long ends when the next one is there, and is none of its doing.
+"""
 GRPC_FAILED = "grpc.failure"
 """gRPC errors of a cluster: over HTTP/2 they are answers with status 200. Of the own routes alone."""
 
@@ -104,20 +107,23 @@ class Traffic:
     def take(self, rollouts: Mapping[str, Rollout], statistics: Statistics) -> None:
         """Add what is new in Envoy's statistics since the last look.
 
-        At the first look at a rollout all is old: the routes' names are those of the one before it.
+        At the first look at a rollout all is old: it may have been seen before, by an earlier pilot too.
         """
         for service, (split, own) in rollouts.items():
             if self._candidates.get(service) != split.candidate:
                 self._candidates[service] = split.candidate
                 continue
-            new = self._new(service, OWN_ROUTES, statistics)
+            own_routes, its_routes = (
+                routes_name(routes, split.candidate) for routes in (OWN_ROUTES, CANDIDATE_ROUTES)
+            )
+            new = self._new(service, own_routes, statistics)
             grpc_failed = sum(self._since(_grpc_name(lease), statistics) for lease in own)
             self._add(service, split.stable, new, new[_REFUSED] + new[_FAILED] + grpc_failed)
-            new = self._new(service, CANDIDATE_ROUTES, statistics)
+            new = self._new(service, its_routes, statistics)
             # What failed again is among the final answers too.
             finally_failed = new[_REFUSED] + new[_FAILED] - new[_RETRIED_IN_VAIN]
             self._add(service, split.candidate, new, new[_RETRIED] + max(0, finally_failed))
-            for routes, revision in ((OWN_ROUTES, split.stable), (CANDIDATE_ROUTES, split.candidate)):
+            for routes, revision in ((own_routes, split.stable), (its_routes, split.candidate)):
                 self._add_latency(service, revision, _name(service, routes, _TOOK), statistics)
         self._seen = statistics
 
@@ -155,9 +161,14 @@ class Traffic:
 def pattern(services: Iterable[str]) -> str:
     """Return the expression that Envoy finds the statistics of these services' rollouts by."""
     names = "|".join(re.escape(service) for service in services)
-    routes, outcomes = f"{OWN_ROUTES}|{CANDIDATE_ROUTES}", "|".join((*_COUNTED, _TOOK))
+    routes, outcomes = f"(?:{OWN_ROUTES}|{CANDIDATE_ROUTES})_[^.]+", "|".join((*_COUNTED, _TOOK))
     grpc = re.escape(f"|{GRPC}.{GRPC_FAILED}")
     return rf"^vhost\.({names})\.route\.({routes})\.upstream_rq_({outcomes})$|^cluster\..*{grpc}$"
+
+
+def routes_name(routes: str, candidate: str) -> str:
+    """Return under what name Envoy counts what routes of a rollout are asked."""
+    return f"{routes}_{candidate}"
 
 
 def _name(service: str, routes: str, outcome: str) -> str:

@@ -94,12 +94,14 @@ class Targets:
     Attributes:
         own: placements that get them, evenly.
         candidate: those of the revision that is rolled out, if `own` is not empty.
+        revision: the one that is rolled out.
         percent: share of the requests that the candidate gets.
         shadow_percent: share of the requests that it is asked too, by a copy.
     """
 
     own: tuple[Lease, ...]
     candidate: tuple[Lease, ...] = ()
+    revision: str = ""
     percent: int = 0
     shadow_percent: int = 0
 
@@ -206,7 +208,7 @@ def targets(rollout: Split | None, placements: Sequence[Placement]) -> Targets:
         return Targets(candidate or others)
     if not (others and candidate):
         return Targets(others)
-    return Targets(others, candidate, rollout.percent, rollout.shadow_percent)
+    return Targets(others, candidate, rollout.candidate, rollout.percent, rollout.shadow_percent)
 
 
 def _may_serve(revision: str, rollout: Split | None) -> bool:

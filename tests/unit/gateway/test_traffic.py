@@ -8,6 +8,7 @@ from lull.gateway.traffic import (
     Rollout,
     Statistics,
     Traffic,
+    routes_name,
 )
 from lull.gateway.view import Lease, Split
 
@@ -19,14 +20,14 @@ def rollouts(candidate="r2", own=(OWN,)):
     return {SERVICE: Rollout(Split("r1", candidate, "Stepping", 10), own)}
 
 
-def statistics(own=None, candidate=None, *, grpc_failed=0, own_bins=None, candidate_bins=None):
+def statistics(own=None, candidate=None, *, of="r2", grpc_failed=0, own_bins=None, candidate_bins=None):
     """Return what Envoy would say; the outcomes by their short names."""
     counters, histograms = {f"cluster.{OWN.name}|grpc.grpc.failure": grpc_failed}, {}
     for routes, outcomes, bins in (
         (OWN_ROUTES, own or {}, own_bins),
         (CANDIDATE_ROUTES, candidate or {}, candidate_bins),
     ):
-        stem = f"vhost.{SERVICE}.route.{routes}.upstream_rq_"
+        stem = f"vhost.{SERVICE}.route.{routes_name(routes, of)}.upstream_rq_"
         counters |= {stem + name: value for name, value in outcomes.items()}
         if bins:
             histograms[stem + "time"] = (*bins, *(0,) * BINS)[:BINS]
@@ -87,10 +88,17 @@ def test_what_was_counted_before_the_rollout_is_not_its():
     assert traffic.totals() == {}
     traffic.take(traffic.follow(rollouts()), old)
     assert traffic.totals() == {}
-    # The next candidate's routes have the same name.
-    traffic.take(traffic.follow(rollouts("r3")), old)
-    traffic.take(traffic.follow(rollouts("r3")), statistics({"completed": 1000}, {"completed": 501}))
-    assert traffic.totals()["demo/digits@r3"]["requests"] == 1
+
+
+def test_what_a_former_candidate_ends_late_is_not_the_next_ones():
+    traffic = Traffic()
+    for candidate, look in (
+        ("r2", Statistics()),
+        ("r3", statistics({}, {"completed": 5})),
+        ("r3", statistics({}, {"completed": 9, "retry": 4})),
+    ):
+        traffic.take(traffic.follow(rollouts(candidate)), look)
+    assert traffic.totals() == {}
 
 
 def test_totals_never_fall_when_envoy_starts_anew():
