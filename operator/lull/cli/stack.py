@@ -30,9 +30,11 @@ def up(cluster: Cluster, *, cpu_nodes: int = 1, gpu_nodes: int = 1) -> None:
     cluster.apply(ROOT / "crds")
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     cluster.apply(OVERLAY)
-    files(cluster).mkdir(exist_ok=True)
-    volume = Template((OVERLAY / "files-volume.yaml").read_text()).substitute(FILES=files(cluster))
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=volume)
+    folders = {"FILES": files(cluster), "STAGING": cluster.folder / "staging"}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+    volumes = Template((OVERLAY / "volumes.yaml").read_text()).substitute(folders)
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=volumes)
     for name in ("lull-controller", "lull-gateway"):
         cluster.kubectl(
             *("rollout", "status", f"deployment/{name}", "-n", SYSTEM_NAMESPACE),

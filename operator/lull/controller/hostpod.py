@@ -161,7 +161,7 @@ def _places(spec: Object) -> dict[str, str]:
     if spec.get("credentials"):
         told["LULL_CREDENTIALS"] = _CREDENTIALS_PATH
     if _claims(spec):
-        told["LULL_CLAIMS"] = _CLAIMS_PATH
+        told["LULL_CLAIMS"] = json.dumps({claim: f"{_CLAIMS_PATH}/{claim}" for claim in _claims(spec)})
     return told
 
 

@@ -1,5 +1,6 @@
 """What the agent is told by its environment."""
 
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -69,7 +70,10 @@ class Settings:
                 files=Path(environment["LULL_FILES"]),
                 most_bytes=most_bytes,
                 deadline_seconds=float(environment.get("LULL_FETCH_DEADLINE_SECONDS", "600")),
-                claims=_path(environment.get("LULL_CLAIMS")),
+                claims={
+                    claim: Path(folder)
+                    for claim, folder in json.loads(environment.get("LULL_CLAIMS", "{}")).items()
+                },
                 credentials=_path(environment.get("LULL_CREDENTIALS")),
             ),
             limits=Limits(

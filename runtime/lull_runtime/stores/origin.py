@@ -63,9 +63,10 @@ def _file(uri: str, parts: SplitResult, digest: str, sources: Sources) -> FileOr
         if parts.netloc:
             raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri} leads out of the pool's files volume")
         return FileOrigin(uri, digest, sources.files, "file:///", sources.allowed)
-    if sources.claims is None or not parts.netloc:
+    claim = sources.claims.get(parts.netloc)
+    if claim is None:
         raise ModelError(Reason.URI_NOT_ALLOWED, f"{uri}: no volume claim of that name is mounted here")
-    return FileOrigin(uri, digest, sources.claims / parts.netloc, f"pvc://{parts.netloc}/", sources.allowed)
+    return FileOrigin(uri, digest, claim, f"pvc://{parts.netloc}/", sources.allowed)
 
 
 def _oci(uri: str, pinned: str, digest: str, sources: Sources, credentials: Credentials) -> OciOrigin:

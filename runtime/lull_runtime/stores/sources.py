@@ -1,7 +1,7 @@
 """What a pool says of where its models come from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -14,7 +14,7 @@ class Sources:
         allowed: URI prefixes.
         most_bytes: how large a tar may be.
         deadline_seconds: how long one fetch may take, all tries included.
-        claims: folder in which each volume claim that `pvc:` URIs name is mounted by its name; None for none.
+        claims: where each volume claim that `pvc:` URIs name is mounted, by its name.
         credentials: folder of the pool's Secret, read at each fetch; None where the pool has none.
     """
 
@@ -22,5 +22,5 @@ class Sources:
     allowed: Sequence[str] = ()
     most_bytes: int = 64 << 30
     deadline_seconds: float = 600.0
-    claims: Path | None = None
+    claims: Mapping[str, Path] = field(default_factory=dict)
     credentials: Path | None = None

@@ -1,6 +1,7 @@
 """The controller's parts one by one."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -26,6 +27,7 @@ from lull.controller.wakes import Wakes
 from lull.controller.wire import exact_duration, placement_from, placement_to, pool_from, service_from
 from lull.exposition import Exposition
 from lull.kube import LEASES, MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, ApiError
+from lull.local.node.environment import replace_mounts
 from lull.local.node.volumes import mounts
 from lull.policy import Placement, Pod, State
 
@@ -152,7 +154,10 @@ def test_the_agent_alone_sees_what_a_pool_shows_its_stores():
     assert volumes["claim-0"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
     secret = {m["mountPath"]: m for m in agent["volumeMounts"] if m["name"] in ("credentials", "claim-0")}
     env = {entry["name"]: entry.get("value") for entry in agent["env"]}
-    assert secret.keys() == {env["LULL_CREDENTIALS"], env["LULL_CLAIMS"] + "/models"}
+    assert secret.keys() == {env["LULL_CREDENTIALS"], json.loads(env["LULL_CLAIMS"])["models"]}
+    folders = mounts(agent, built["volumes"], Path("/node"))
+    told = replace_mounts(env["LULL_CLAIMS"], folders)
+    assert json.loads(told) == {"models": "/node/claim-0"}, "as process nodes tell it"
     assert all(mount["readOnly"] for mount in secret.values())
     assert {mount["name"] for mount in triton["volumeMounts"]} == {"store", "control", "shm", "tmp"}
 

@@ -451,8 +451,8 @@ async def test_a_hugging_face_uri_without_commit_or_file_is_refused(server, sour
 
 
 async def test_a_claim_is_read_like_the_files_volume(sources, tmp_path):
-    sources = replace(sources, claims=tmp_path / "claims")
-    folder = sources.claims / "models" / "m"
+    sources = replace(sources, claims={"models": tmp_path / "claim"})
+    folder = tmp_path / "claim" / "m"
     (folder / "1").mkdir(parents=True)
     (folder / "config.pbtxt").write_text(CONFIG)
     (folder / "1" / "model.onnx").write_bytes(CONTENT)
@@ -462,17 +462,18 @@ async def test_a_claim_is_read_like_the_files_volume(sources, tmp_path):
 
 
 async def test_a_link_out_of_a_claim_is_refused(sources, tmp_path):
-    sources = replace(sources, claims=tmp_path / "claims")
-    for claim in ("models", "theirs"):
-        (sources.claims / claim).mkdir(parents=True)
-    (sources.claims / "theirs" / "m.tar").write_bytes(CONTENT)
-    (sources.claims / "models" / "m.tar").symlink_to("../theirs/m.tar")
+    claims = {claim: tmp_path / claim for claim in ("models", "theirs")}
+    for folder in claims.values():
+        folder.mkdir()
+    (claims["theirs"] / "m.tar").write_bytes(CONTENT)
+    (claims["models"] / "m.tar").symlink_to("../theirs/m.tar")
+    sources = replace(sources, claims=claims)
     assert (await refused("pvc://models/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
 
 async def test_a_claim_that_is_not_mounted_is_refused(sources, tmp_path):
     assert (await refused("pvc://models/m.tar", tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
-    sources = replace(sources, claims=tmp_path / "claims", allowed=["pvc:"])
+    sources = replace(sources, claims={"models": tmp_path}, allowed=["pvc:"])
     for uri in ("pvc:///m.tar", "pvc://../secret/netrc"):
         assert (await refused(uri, tmp_path / "out", sources)).reason is Reason.URI_NOT_ALLOWED
 
@@ -514,7 +515,7 @@ async def test_no_uri_is_too_odd_to_be_refused_by_name(server, sources, tmp_path
             "http://127.0.0.1:",
             f"http://{server.host}/",
         ],
-        claims=tmp_path / "claims",
+        claims={"models": tmp_path / "claim"},
         deadline_seconds=10,
     )
     error = await refused(uri, tmp_path / "out", sources)
