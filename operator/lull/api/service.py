@@ -193,14 +193,14 @@ class Rollout(Model):
     """How a new revision takes over; one that fails to load or to validate never does."""
 
     steps: Annotated[
-        list[Annotated[int, Field(ge=1, le=100)]],
+        tuple[Annotated[int, Field(ge=1, le=100)], ...],
         Field(
             min_length=1,
             max_length=16,
             json_schema_extra=rules(("self.isSorted()", "steps must not fall: each gives it more traffic")),
         ),
     ] = Field(
-        default=[100],
+        default=(100,),
         description="Share of requests that the new revision gets, step by step, in percent; after the last "
         "it gets them all. [100]: all of them at once, as soon as it is ready and has been validated.",
     )
@@ -268,7 +268,9 @@ class RevisionStatus(Model):
     )
     reason: Annotated[str, Field(max_length=128)] = Field("", description="Why it was rejected, in one word.")
     message: Text | None = Field(None, description="Why it was rejected, in a sentence.")
-    since: Time | None = Field(None, description="When it came to this state.")
+    since: Time | None = Field(
+        None, description="When it came to this state; absent of one that serves, and never was ready yet."
+    )
     percent: Percent = Field(description="Share of the traffic.")
     ready: bool = Field(description="Whether a replica of it answers.")
     memory: Quantity | None = Field(

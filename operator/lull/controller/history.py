@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from lull.api.quantities import parse_bytes
 from lull.controller.clock import rfc3339, seconds_of
 from lull.controller.wire import Object
 from lull.policy import Model
@@ -28,7 +27,8 @@ class Revision:
     reason: str = ""
     message: str = ""
     since: str = ""
-    memory_bytes: int | None = None
+    memory: str = ""
+    """What a replica of it took, as the API writes quantities; empty where nobody knows."""
 
     @property
     def name(self) -> str:
@@ -193,25 +193,24 @@ def _revision_from(entry: Object) -> Revision:
         entry.get("digest", ""),
         entry.get("format", "Auto"),
     )
-    memory = entry.get("memory")
     return Revision(
         model,
         entry.get("state", SERVING),
         entry.get("reason", ""),
         entry.get("message", ""),
         entry.get("since", ""),
-        parse_bytes(memory) if memory else None,
+        entry.get("memory", ""),
     )
 
 
 def revision_to(revision: Revision, percent: int, *, ready: bool) -> Object:
     """Write one entry of `status.revisions`."""
-    model, memory = revision.model, revision.memory_bytes
+    model = revision.model
     optional = {
         "reason": revision.reason,
         "message": revision.message,
         "since": revision.since,
-        "memory": f"{memory // 2**20}Mi" if memory else "",
+        "memory": revision.memory,
     }
     return {
         "name": model.revision,

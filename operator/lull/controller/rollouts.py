@@ -116,8 +116,8 @@ class Rollouts:
         shares = _shares(rollout, serving)
         entries = []
         for revision in revisions:
-            memory = self._view.measured_bytes(key, revision.name) or revision.memory_bytes
-            known = replace(revision, memory_bytes=memory)
+            measured = self._view.measured_bytes(key, revision.name)
+            known = replace(revision, memory=f"{measured // 2**20}Mi" if measured else revision.memory)
             entries.append(revision_to(known, shares.get(revision.name, 0), ready=revision.name in ready))
         if rollout is None:
             return {"revisions": entries}

@@ -249,9 +249,7 @@ class View:
         if candidate != candidate_before or (now and len(alone) > 1):
             keys = {key, candidate_before, candidate}
             for name in [host.name for host in self.hosts.values() if keys & host.tenants]:
-                self._show_host(
-                    name
-                )  # whose its models are, and what is read of their requests hangs on that
+                self._show_host(name)  # whose its models are hangs on that, and what is read of them
 
     def _shown(self, service: Service, item: Object) -> list[Service]:
         """Return a service with what serves, and its candidate."""
@@ -266,15 +264,14 @@ class View:
         self._measured[key] = {
             m.revision: known.get(m.revision) or _remembered(item, m.revision) for m in models
         }
-        main = self._filled(replace(service, model=serving, unfit=history.unfit(serving)), item)
+        main = self._filled(service, serving, item, unfit=history.unfit(serving))
         if not rollout or not candidate:
             return [main]
         self._candidates[key] = candidate.revision
         steps = wish_from(item, service.model.revision).steps
         beside = replace(
-            main,
+            service,
             key=candidate_key(key, candidate.revision),
-            model=candidate,
             follows=key,
             share_percent=rollout.share_percent(steps),
             min_replicas=0,
@@ -282,13 +279,17 @@ class View:
             latency_seconds=None,
             delayed_percent=None,
         )
-        return [main, self._filled(beside, item)]
+        return [main, self._filled(beside, candidate, item)]
 
-    def _filled(self, service: Service, item: Object) -> Service:
-        """Return a service with what is known of it beside its spec."""
-        measured = self._measured[service_of(service.key)][service.model.revision]
+    def _filled(
+        self, service: Service, model: Model, item: Object, unfit: frozenset[str] = frozenset()
+    ) -> Service:
+        """Return a service with a model, and what is known of it beside the spec."""
+        measured = self._measured[service_of(service.key)][model.revision]
         return replace(
             service,
+            model=model,
+            unfit=unfit,
             measured_bytes=measured.memory_bytes,
             code=measured.code,
             priority=self._priority(item),
@@ -468,4 +469,4 @@ def _alike(before: Value | None, now: Value | None) -> bool:
 def _remembered(item: Object, revision: str) -> Measured:
     """Return what the status of a service remembers of a revision from before."""
     known = history_from(item.get("status")).known(revision)
-    return Measured(known.memory_bytes if known else None)
+    return Measured(parse_bytes(known.memory) if known and known.memory else None)

@@ -73,7 +73,7 @@ def wish_from(item: Object, revision: str) -> Wish:
     analysis = rollout.analysis
     return Wish(
         revision=revision,
-        steps=tuple(rollout.steps),
+        steps=rollout.steps,
         pause_seconds=parse_duration_seconds(rollout.pause),
         shadow_percent=rollout.shadow_percent,
         bar=Bar(

@@ -412,7 +412,8 @@ async def test_a_wake_is_issued_in_the_event_of_its_held_request_and_statuses_gi
     planner._started = True
     for number in range(10):
         held = {"renewTime": f"t{number}", "held": [f"demo/s{number}"]}
-        gateway = {"metadata": {"name": "gw", "resourceVersion": str(10**9 + number)}, "status": held}
+        metadata = {"name": "gw", "uid": "u", "resourceVersion": str(10**9 + number)}
+        gateway = {"metadata": metadata, "status": held}
         planner.see(MODELGATEWAYS, "gw", gateway)
         assert len(submitted) == number + 1
         assert statuses.give_way.call_count == number + 1

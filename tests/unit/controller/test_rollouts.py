@@ -622,4 +622,4 @@ def test_a_step_begins_anew():
 def test_a_status_of_before_there_were_rollouts_is_no_history_to_go_back_to():
     known = history_from({"revisions": [{"name": "abc", "percent": 100, "ready": True, "memory": "1Gi"}]})
     assert known.rollout is None
-    assert known.known("abc").memory_bytes == 2**30
+    assert known.known("abc").memory == "1Gi"
