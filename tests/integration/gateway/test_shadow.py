@@ -156,7 +156,9 @@ async def test_a_share_of_the_requests_is_copied(gateway, shadowed):
 
 
 @pytest.mark.parametrize("megabytes", [2, 8])
-async def test_a_large_request_passes_and_is_not_compared(gateway, shadowed, megabytes, monkeypatch):
+async def test_a_large_request_passes_and_is_not_compared(
+    patient_envoy, gateway, shadowed, megabytes, monkeypatch
+):
     monkeypatch.setattr(shadow, "_DROPPED_SECONDS", 600)  # its client does not wait until Envoy is told
     status, _, body = await gateway.infer(data=b"x" * megabytes * 2**20)
     assert (status, body["bytes"]) == (200, megabytes * 2**20)
