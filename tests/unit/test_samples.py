@@ -1,0 +1,26 @@
+"""The samples are what the API takes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lull.api.service import ModelService
+
+SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_is_a_model_service_without_unknown_fields(path):
+    text = path.read_text().replace("${DIGEST}", "sha256:" + "0" * 64)
+    for item in yaml.safe_load_all(text):
+        spec = ModelService.model_validate({"spec": item["spec"]}).spec.wire()
+        assert_named(item["spec"], spec)
+
+
+def assert_named(said, known):
+    """Everything that is said is known, by the same name."""
+    for name, value in said.items():
+        assert name in known, name
+        if isinstance(value, dict):
+            assert_named(value, known[name])
