@@ -86,6 +86,10 @@ async def test_every_form_of_inference_is_compared(gateway, shadowed):
         await form()
         await shadowed.until_compared(len(forms), number)
     assert shadowed.figure("dropped", reason="Unreadable") == 0
+    counts = gateway.pilot.traffic.totals()["demo/digits@r2"]
+    assert (counts["compared"], counts["differed"]) == (2 * len(forms), len(forms)), (
+        "what the controller reads"
+    )
     assert len(shadowed.candidate.seen) == 2 * len(forms)
     assert len(shadowed.stable.seen) == 4 * len(forms), "by its client, and to compare"
 
