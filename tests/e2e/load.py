@@ -169,21 +169,23 @@ class GrpcClient:
     async def infer(self, target: Target, value: float, upload_seconds: float = 0.0) -> Answer:
         """Send one inference; with `upload_seconds`, its message that long after its headers."""
         due = time.monotonic()
-        call = self._channel(target).stream_unary(
+        infer = self._channel(target).stream_unary(
             METHOD,
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
             response_deserializer=service_pb2.ModelInferResponse.FromString,
         )
+        call = infer(
+            _late(_grpc_request(target.model, value), upload_seconds), timeout=ANSWER_TIMEOUT_SECONDS
+        )
         try:
-            response = await call(
-                _late(_grpc_request(target.model, value), upload_seconds), timeout=ANSWER_TIMEOUT_SECONDS
-            )
+            response = await call
+            headers = {k: str(v) for k, v in await call.initial_metadata() or ()}
         except grpc.aio.AioRpcError as error:
             trailers = {k: str(v) for k, v in (error.trailing_metadata() or ())}
             return Answer(error.code().name, due, time.monotonic(), error.details() or "", trailers)
         have = _floats(response.raw_output_contents[0]) if response.raw_output_contents else []
         outcome = OK if have == [value] else "another's answer"
-        return Answer(outcome, due, time.monotonic(), f"sent {value}, got {have}"[:200])
+        return Answer(outcome, due, time.monotonic(), f"sent {value}, got {have}"[:200], headers)
 
     def _channel(self, target: Target) -> grpc.aio.Channel:
         key = target.address, target.host

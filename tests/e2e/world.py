@@ -125,9 +125,9 @@ class World:
 
     def put(self, name: str, content: bytes) -> Published:
         """Put a file into the files folder."""
-        folder = stack.files(self.cluster)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        path = stack.files(self.cluster) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
         return Published(f"file:///{name}", "sha256:" + hashlib.sha256(content).hexdigest())
 
     async def service(
