@@ -7,6 +7,7 @@ from lull.controller.view import View
 from lull.controller.wire import service_of
 from lull.kube import MODELHOSTS, MODELSERVICES
 from lull.policy import Change, DeleteHost, Host, Placement, Pod, Report, SetModels, State, Vacate
+from lull.policy.fleet import CANDIDATE_MARK
 from lull.policy.rollout import Phase
 
 _MOVES = {
@@ -96,6 +97,8 @@ class Deeds:
 
     def _sleeps(self, host: Host | None, placement: Placement) -> bool:
         """Tell whether a service sleeps from now on: it lives, is not swapped, and is routed nowhere."""
+        if CANDIDATE_MARK in placement.service:
+            return False  # that is told of what it follows
         hosts = self._view.hosts.values()
         stays = self._lives(placement) and not self._misplaced(host, placement)
         return stays and not any(

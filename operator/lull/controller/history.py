@@ -82,11 +82,14 @@ def over(rollout: Rollout) -> bool:
 
 
 def history_from(status: Object | None) -> History:
-    """Read `status.revisions` and `status.rollout`."""
+    """Read `status.revisions` and `status.rollout`; what another version wrote otherwise is no history."""
     status = status or {}
-    revisions = tuple(_revision_from(entry) for entry in status.get("revisions") or ())
-    told = status.get("rollout") or {}
-    return History(revisions, _rollout_from(told, revisions), tuple(told.get("traffic") or ()))
+    try:
+        revisions = tuple(_revision_from(entry) for entry in status.get("revisions") or ())
+        told = status.get("rollout") or {}
+        return History(revisions, _rollout_from(told, revisions), tuple(told.get("traffic") or ()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return History()
 
 
 def settled(rollout: Rollout) -> Rollout:

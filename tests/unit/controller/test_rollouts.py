@@ -2,6 +2,7 @@
 
 import pytest
 
+from lull.api import ModelServiceStatus
 from lull.controller import rollouts, status
 from lull.controller.execute import Executor
 from lull.controller.history import history_from
@@ -405,6 +406,43 @@ async def test_a_controller_that_is_killed_at_any_point_goes_on(world, killed_in
     assert bool(world.answered[NEW]) != bad
 
 
+@pytest.mark.parametrize("bad", [False, True])
+async def test_a_controller_that_is_killed_while_a_service_sleeps_knows_what_it_was_to_wake_as(world, bad):
+    await sleeping(world)
+    apply(world)
+    await world.until(lambda: phase(world) == "Swapping")
+    await world.stop()
+    if bad:
+        world.outcome[NEW] = WRONG
+    await world.start()
+    world.idle.clear()
+    world.hold()
+    await world.until(lambda: phase(world) == ("Rejected" if bad else "Promoted"))
+    await world.until(lambda: world.routed() and uris(world) == [OLD if bad else NEW])
+
+
+async def test_a_service_that_is_deleted_in_a_rollout_leaves_nothing_behind(world):
+    await awake(world)
+    apply(world, **CANARY)
+    await world.rest()
+    world.api.remove("modelservices", "demo", "digits")
+    await world.until(lambda: not world.models())
+    await world.rest()
+    assert not world.parts.view.services
+    assert not world.parts.view.rolling
+
+
+async def test_a_status_that_another_version_wrote_stops_nobody(world):
+    await awake(world)
+    apply(world, **CANARY)
+    await world.rest()
+    odd = world.status() | {"rollout": rollout(world) | {"phase": "Pondering"}}
+    await world.stop()
+    world.api.set_status(MODELSERVICES, "digits", "demo", odd)
+    await world.start()
+    await world.until(lambda: uris(world) == [NEW])
+
+
 async def test_a_controller_that_dies_before_its_decision_is_written_decides_again(world):
     await awake(world)
 
@@ -438,6 +476,14 @@ def walked(value):
         yield value
 
 
+def assert_whole(told):
+    """Whether a status is what the API takes, and nothing of it is lost there."""
+    kept = ModelServiceStatus.model_validate({"conditions": []} | told).wire()
+    pairs = list(zip(kept.get("revisions", ()), told.get("revisions", ()), strict=True))
+    pairs += [(kept["rollout"], told["rollout"])] if "rollout" in told else []
+    assert all(ours | said == ours for ours, said in pairs)
+
+
 async def test_nothing_that_is_ever_written_has_a_candidate_s_key(world):
     world.api.put(MODELPOOLS, pool(most=2))
     world.metered = True
@@ -455,6 +501,9 @@ async def test_nothing_that_is_ever_written_has_a_candidate_s_key(world):
     await world.until(lambda: phase(world) == "Rejected")
     await world.rest()
     assert len(written(world)) > 50
+    for _, _, item in written(world):
+        if item["_plural"] == MODELSERVICES.plural:
+            assert_whole(item.get("status", {}))
     marked = [word for _, _, item in written(world) for word in walked(item) if CANDIDATE_MARK in str(word)]
     assert not marked
     assert {key for key, _ in world.parts.ledger.services()} == {"demo/digits"}
