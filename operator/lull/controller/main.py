@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -34,6 +35,8 @@ from lull.exposition import Exposition
 from lull.kube import MODELGATEWAYS, MODELHOSTS, NODES, PODS, PRIORITYCLASSES, Kube, Reflector, Resource
 
 log = logging.getLogger(__name__)
+
+Task = Callable[[], Coroutine[Any, Any, None]]
 
 GATEWAY_SELECTOR = "app.kubernetes.io/name=lull-gateway"
 """The label that every gateway's Deployment gives its Pods."""
@@ -91,7 +94,7 @@ class Parts:
     view: View
     ledger: Ledger
     planner: Planner
-    tasks: list[Callable[[], Coroutine[Any, Any, None]]]
+    tasks: list[Task]
 
 
 def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
@@ -106,7 +109,6 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         return settings.url_of(service, view.gateway_addresses())
 
     statuses = StatusWriter(kube, view, ledger, rollouts, clock, url)
-
     witness = Witness(view, clock, ledger, statuses, events)
     executor = Executor(
         kube,
@@ -117,16 +119,8 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         on_written=witness.written,
         on_forbidden=events.forbidden,
     )
-    planner = Planner(
-        view,
-        executor,
-        statuses,
-        events,
-        witness.wakes,
-        rollouts,
-        clock,
-        on_planned=witness.planned,
-    )
+    wakes, planned = witness.wakes, witness.planned
+    planner = Planner(view, executor, statuses, events, wakes, rollouts, clock, on_planned=planned)
 
     def heard(kind: Resource, key: str, matters: bool) -> None:
         ledger.see(kind, key)
@@ -135,6 +129,12 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
     view.on_news = heard
     WRITES_PENDING.set_function(lambda: executor.pending + statuses.pending)
     nodes = Nodes(kube, view, clock, planner.done)
+    writing: list[Task] = [statuses.run, carbon.run, events.run, partial(_until_cancelled, executor.close)]
+    return Parts(view, ledger, planner, [*_following(kube, planner, carbon, nodes), *writing])
+
+
+def _following(kube: Kube, planner: Planner, carbon: Carbon, nodes: Nodes) -> list[Task]:
+    """What follows the API server, and what decides once all that it needs is read."""
     reflectors = [
         _reflector(kube, MODELHOSTS, HOSTS_NAMESPACE, planner),
         _reflector(kube, MODELGATEWAYS, SYSTEM_NAMESPACE, planner),
@@ -158,15 +158,14 @@ def build(kube: Kube, settings: Settings, clock: Callable[[], float]) -> Parts:
         await machines.synced.wait()
         await nodes.run()
 
-    async def write() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await executor.close()
+    return [*(reflector.run for reflector in (*reflectors, machines)), decide, mark]
 
-    runs = [reflector.run for reflector in (*reflectors, machines)]
-    tasks = [*runs, statuses.run, carbon.run, events.run, decide, mark, write]
-    return Parts(view, ledger, planner, tasks)
+
+async def _until_cancelled(close: Task) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await close()
 
 
 def _reflector(
