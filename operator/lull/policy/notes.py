@@ -164,11 +164,11 @@ def _news(seen: Fleet | None, fleet: Fleet, unseen: frozenset[str]) -> tuple[set
     if seen is None:
         return set(fleet.hosts), set(fleet.services)
     hosts = changed(seen.hosts, fleet.hosts)
-    services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts) | unseen
+    services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts)
     for of in (seen, fleet):
         services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
         services.update(*(of.pair(key) for key in tuple(services)))
-    return hosts, services | (_held(seen) ^ _held(fleet))
+    return hosts, services | (_held(seen) ^ _held(fleet)) | unseen
 
 
 def _first_of(
