@@ -21,7 +21,11 @@ app = typer.Typer(
 )
 app.add_typer(local, name="local")
 app.add_typer(rollout, name="rollout")
-app.command()(publish)
+app.command(
+    epilog="Examples:  lull publish --sample digits --to digits.tar  |"
+    "  lull publish nets:build --weights w.safetensors --example-shape 1,3,224,224 --to net.tar  |"
+    "  lull publish model.h5 --labelled test.npz --sign signing.key --to oci://registry.example/team/models"
+)(publish)
 app.command()(demo.demo)
 app.command(
     epilog="Examples:  lull explain lstm.keras --input digits.npz --index 3 --out three  |"
