@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from lull.api.latency import BINS
-from lull.gateway.traffic import Statistics, pattern
+from lull.gateway.traffic import Rollout, Statistics, pattern
 from lull.gateway.view import Lease
 
 _TIMEOUT_SECONDS = 5.0
@@ -69,13 +69,13 @@ class Admin:
         """
         await self._ask("POST", "/drain_listeners", {"graceful": "", "skip_exit": ""})
 
-    async def traffic(self, services: Iterable[str]) -> Statistics:
-        """Return what the routes of these services' rollouts were asked, histograms by bin.
+    async def traffic(self, rollouts: Mapping[str, Rollout]) -> Statistics:
+        """Return what the routes of these rollouts were asked, histograms by bin.
 
         Raises:
             AdminError: Envoy gave no answer.
         """
-        entries = await self._entries(pattern(services), histogram_buckets="disjoint")
+        entries = await self._entries(pattern(rollouts), histogram_buckets="disjoint")
         histograms = {
             histogram["name"]: tuple(bin_["cumulative"] for bin_ in histogram["buckets"])
             for entry in entries

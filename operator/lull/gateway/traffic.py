@@ -6,10 +6,11 @@ client waited. They also stay when clusters go.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import add
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from lull.api.latency import BINS
 from lull.gateway.view import GRPC, Lease, Split
@@ -19,9 +20,12 @@ LONGEST = 200
 
 OWN_ROUTES = "lull_own"
 CANDIDATE_ROUTES = "lull_candidate"
-"""Under these names (`stat_prefix`), and the candidate's, Envoy counts what a rollout's routes were asked.
+"""Under these names (`stat_prefix`), with a number, Envoy counts what a rollout's routes were asked."""
+_NAMES = 256
+"""How many names a service's rollouts share: Envoy forgets none, and each takes 10 kB once it was used.
 
-A request that a bad candidate holds for long ends when the next one is there, and is none of its doing.
+It goes by the candidate. What a bad one held for long ends when the next one is there, and is none of its
+doing; only where both happen to have one name is it counted as such.
 """
 GRPC_FAILED = "grpc.failure"
 """gRPC errors of a cluster: over HTTP/2 they are answers with status 200. Of the own routes alone."""
@@ -107,7 +111,7 @@ class Traffic:
     def take(self, rollouts: Mapping[str, Rollout], statistics: Statistics) -> None:
         """Add what is new in Envoy's statistics since the last look.
 
-        At the first look at a rollout all is old: it may have been seen before, by an earlier pilot too.
+        At the first look at a rollout all is old: an earlier one's of that name, or seen by an earlier pilot.
         """
         for service, (split, own) in rollouts.items():
             if self._candidates.get(service) != split.candidate:
@@ -158,17 +162,21 @@ class Traffic:
         return now - before if now >= before else now  # an Envoy that is new counts from zero
 
 
-def pattern(services: Iterable[str]) -> str:
-    """Return the expression that Envoy finds the statistics of these services' rollouts by."""
-    names = "|".join(re.escape(service) for service in services)
-    routes, outcomes = f"(?:{OWN_ROUTES}|{CANDIDATE_ROUTES})_[^.]+", "|".join((*_COUNTED, _TOOK))
+def pattern(rollouts: Mapping[str, Rollout]) -> str:
+    """Return the expression that Envoy finds the statistics of these rollouts by."""
+    names = "|".join(
+        f"{re.escape(service)}\\.route\\.{routes_name(routes, rollout.split.candidate)}"
+        for service, rollout in rollouts.items()
+        for routes in (OWN_ROUTES, CANDIDATE_ROUTES)
+    )
+    outcomes = "|".join((*_COUNTED, _TOOK))
     grpc = re.escape(f"|{GRPC}.{GRPC_FAILED}")
-    return rf"^vhost\.({names})\.route\.({routes})\.upstream_rq_({outcomes})$|^cluster\..*{grpc}$"
+    return rf"^vhost\.({names})\.upstream_rq_({outcomes})$|^cluster\..*{grpc}$"
 
 
 def routes_name(routes: str, candidate: str) -> str:
     """Return under what name Envoy counts what routes of a rollout are asked."""
-    return f"{routes}_{candidate}"
+    return f"{routes}_{crc32(candidate.encode()) % _NAMES}"
 
 
 def _name(service: str, routes: str, outcome: str) -> str:

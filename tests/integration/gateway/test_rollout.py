@@ -25,6 +25,13 @@ async def candidate():
     await running.stop()
 
 
+@pytest_asyncio.fixture
+async def other():
+    running = await Upstream({"digits"}).start()
+    yield running
+    await running.stop()
+
+
 class World:
     """A service in a rollout: `r1` on one host, `r2` on another."""
 
@@ -114,18 +121,16 @@ async def test_each_revision_gets_its_share_and_an_answer_names_its_revision(wor
     assert {model for _, model, _ in world.candidate.seen} == {"digits"}
 
 
-async def test_a_share_is_of_the_revision_however_many_replicas_either_has(world, gateway):
-    third = await Upstream({"digits"}).start()
+async def test_a_share_is_of_the_revision_however_many_replicas_either_has(world, gateway, other):
     gateway.host(
         world.stable.address, placement("digits-1", SERVICE), placement("digits-3", SERVICE, epoch=2)
     )
-    gateway.host(third.address, placement("digits-4", SERVICE, revision="r2"))
+    gateway.host(other.address, placement("digits-4", SERVICE, revision="r2"))
     await world.says(percent=40)
     seen = await world.ask(600)
     assert within(seen[200, "r2"], 600, 0.4), seen
-    assert within(len(third.seen), 600, 0.2), len(third.seen)
+    assert within(len(other.seen), 600, 0.2), len(other.seen)
     assert within(len(world.candidate.seen), 600, 0.2), len(world.candidate.seen)
-    await third.stop()
 
 
 @pytest.mark.parametrize("fault", ["fails", "refuses", "resets", "cuts off"])
@@ -252,10 +257,9 @@ async def test_promoted_it_serves_alone_and_the_old_one_only_where_it_cannot(wor
     assert await world.ask(5) == {(200, "r1"): 5}
 
 
-async def test_a_rejected_candidate_and_a_stable_one_that_moves_lose_no_slow_upload(world, gateway):
+async def test_a_rejected_candidate_and_a_stable_one_that_moves_lose_no_slow_upload(world, gateway, other):
     """Drains of both, with second tries between them; each host goes deaf to the model once it is fenced."""
     await world.says(percent=50)
-    other = await Upstream({"digits"}).start()
     failures, answered, stop = [], 0, False
 
     async def client():
@@ -296,17 +300,15 @@ async def test_a_rejected_candidate_and_a_stable_one_that_moves_lose_no_slow_upl
         await claimed(gateway, f"digits-3.{epoch}")
     stop = True
     await asyncio.gather(*clients)
-    await other.stop()
     assert failures == []
     assert answered > 30
 
 
-async def test_what_a_candidate_fails_late_goes_where_the_stable_revision_is_by_then(world, gateway):
+async def test_what_a_candidate_fails_late_goes_where_the_stable_revision_is_by_then(world, gateway, other):
     await world.says(percent=100)
     world.candidate.fault, world.candidate.delay_seconds = "fails", 4.0
     late = asyncio.create_task(world.ask(1))
     await until(lambda: world.candidate.seen, "the candidate is asked")
-    other = await Upstream({"digits"}).start()
     gateway.host(other.address, placement("digits-3", SERVICE))
     gateway.host(world.stable.address, placement("digits-1", SERVICE, state="Draining"))
     await claimed(gateway, "digits-1.1")
@@ -314,4 +316,3 @@ async def test_what_a_candidate_fails_late_goes_where_the_stable_revision_is_by_
     assert not late.done()
     assert await late == {(200, "r1"): 1}
     assert other.seen
-    await other.stop()

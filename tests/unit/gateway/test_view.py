@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lull.gateway.settings import HOLD_LIMIT_SECONDS
-from lull.gateway.view import Lease, View
-from unit.gateway.objects import host_object, placement, service_object
+from lull.gateway.view import RUNNING, Lease, Targets, View, targets
+from unit.gateway.objects import host_object, placement, rollout, service_object
 
 
 def view(*services):
@@ -60,6 +60,48 @@ def test_under_a_new_wire_name_the_placements_of_the_old_one_are_not_routed():
     assert ours.routed("demo/digits") == []
     ours.set_host("h", host_object("10.0.0.1", placement("d-2", "demo/digits", "review")))
     assert [item.lease for item in ours.routed("demo/digits")] == [Lease("d-2", 1)]
+
+
+def shared(phase, ready, percent=10, shadow_percent=5):
+    """Return the targets of a service whose placements are ready as these revisions."""
+    ours = View()
+    said = rollout(phase, percent=percent, shadow_percent=shadow_percent)
+    ours.set_service("demo/digits", service_object("digits", rollout=said))
+    models = [placement(f"d-{revision}", "demo/digits", revision=revision) for revision in ready]
+    ours.set_host("h", host_object("10.0.0.1", *models))
+    return targets(ours.services["demo/digits"].rollout, ours.routed("demo/digits"))
+
+
+R0, R1, R2 = (Lease(f"d-r{n}", 1) for n in range(3))
+
+
+@pytest.mark.parametrize("phase", sorted(RUNNING))
+def test_while_a_rollout_runs_the_stable_revision_serves_and_the_candidate_has_its_share(phase):
+    assert shared(phase, ["r1", "r2"]) == Targets((R1,), (R2,), "r2", 10, 5)
+    assert shared(phase, ["r1"]) == Targets((R1,))
+
+
+@pytest.mark.parametrize("phase", sorted(RUNNING))
+def test_a_candidate_alone_serves_nothing_and_nor_does_what_neither_revision_is(phase):
+    assert shared(phase, ["r0", "r2"]) == Targets(())
+
+
+@pytest.mark.parametrize("phase", ["Rejected", "Aborted"])
+def test_what_was_rejected_or_taken_back_gets_nothing_though_it_is_ready(phase):
+    assert shared(phase, ["r1", "r2"]) == Targets((R1,))
+    assert shared(phase, ["r2"]) == Targets(())
+    assert shared(phase, ["r0"]) == Targets((R0,))
+
+
+@pytest.mark.parametrize("phase", ["Promoted", "Swapping"])
+def test_the_new_revision_takes_over_and_the_old_one_serves_where_it_is_not_ready(phase):
+    assert shared(phase, ["r1", "r2"]) == Targets((R2,))
+    assert shared(phase, ["r1"]) == Targets((R1,))
+
+
+def test_a_route_names_the_candidate_only_where_it_has_a_share():
+    assert shared("Stepping", ["r1", "r2"]).leases == {R1, R2}
+    assert shared("Shadowing", ["r1", "r2"], percent=0).leases == {R1}
 
 
 hosts = st.dictionaries(
