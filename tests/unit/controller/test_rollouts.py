@@ -1,5 +1,7 @@
 """Rollouts through the real controller: pilots count what they route by statuses, agents say what loads."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from lull.api import ModelServiceStatus
@@ -129,6 +131,21 @@ async def test_a_step_lasts_its_pause_however_good_the_candidate_is(world):
     assert rollout(world)["percent"] == 50, "time alone takes it on"
 
 
+async def test_each_step_is_judged_by_what_was_asked_during_it(world):
+    await awake(world)
+    apply(world, **CANARY | {"analysis": {"minRequests": 30}, "pause": "1s"})
+    await world.rest()
+    world.ask(150)
+    await world.advance(6)
+    await world.rest()
+    assert rollout(world)["percent"] == 50
+    assert [told["requests"] for told in rollout(world)["traffic"]] == [0, 0]
+    for _ in range(3):
+        await world.advance(6)
+        await world.rest()
+    assert rollout(world)["percent"] == 50, "nobody has asked it since"
+
+
 async def test_a_revision_that_its_host_refuses_is_rejected_once_and_the_old_one_serves(world):
     world.outcome[NEW] = WRONG
     await awake(world)
@@ -149,7 +166,6 @@ async def test_a_revision_that_its_host_refuses_is_rejected_once_and_the_old_one
     assert world.condition("Stalled")["reason"] == "Rejected", "its user's tools see that it failed"
     assert world.condition("RolledOut")["status"] == "False"
     assert "Rejected" in happened(world)
-    assert "Moved" not in happened(world), "nothing moved: it was taken back"
 
 
 async def test_a_rejected_revision_is_tried_again_once_the_spec_asked_for_another(world):
@@ -177,7 +193,9 @@ async def test_a_candidate_that_fails_requests_is_taken_back_within_its_step(wor
     assert set(percents) == {0}, "one look at so many failures is enough"
     assert "requests failed" in rollout(world)["message"]
     await world.until(lambda: uris(world) == [OLD])
+    await world.rest()
     assert world.answered[NEW] == 0
+    assert "Moved" not in happened(world), "nothing moved: it was taken back"
 
 
 async def test_a_candidate_that_is_slow_is_taken_back(world):
@@ -629,6 +647,20 @@ async def test_many_rollouts_are_looked_at_some_at_a_time(world, monkeypatch):
         lambda: all(world.status(n).get("rollout", {}).get("phase") == "Promoted" for n in names)
     )
     assert max(map(len, looks)) <= 3
+
+
+def test_those_that_one_look_leaves_are_looked_at_by_the_next_at_once(monkeypatch):
+    monkeypatch.setattr(rollouts, "AT_ONCE", 2)
+    looked = []
+    monkeypatch.setattr(rollouts.Rollouts, "_look", lambda _self, key, *_: looked.append(key) or False)
+    keys = [f"demo/{name}" for name in "abcde"]
+    view = SimpleNamespace(rolling=dict.fromkeys(keys))
+    several = rollouts.Rollouts(view, lambda: 7.0, None)
+    several.follow(None, SimpleNamespace(looked_at=keys, services=dict.fromkeys(keys)))
+    for at in (7.0, 7.0, None):
+        assert several.next_at() == at
+        several.follow(None, SimpleNamespace(looked_at=(), services=dict.fromkeys(keys)))
+    assert looked == keys
 
 
 def gateway(uid="u1", **traffic):
