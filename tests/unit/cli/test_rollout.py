@@ -170,6 +170,8 @@ def test_a_table_shows_what_each_revision_gets_and_did_and_what_is_waited_for():
     assert old.split()[:9] == [OLD, "Serving", "80%", "yes", "1m20s", "1,240", "0", "9ms", "–"]
     assert older.split()[:6] == [OLDER, "Superseded", "0%", "no", "1m20s", "–"]
     assert "file:///new.tar" in new
+    assert shown[-2].startswith("kubectl lull rollout promote digits -n demo")
+    assert lines(service("Rejected"), 200)[-1].startswith("kubectl lull rollout undo digits -n demo")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

@@ -15,9 +15,8 @@ def rendered(shown: Rollout, now: str, width: int) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(line) for line in told(shown, now)]
     if shown.revisions:
         lines += ["", table(COLUMNS, shown.revisions, now, width)]
-    if advised := _advice(shown):
-        lines += ["", Text(advised, "dim")]
-    return lines
+    advised = _advice(shown)
+    return [*lines, *([""] if advised else []), *(Text(line, "dim") for line in advised)]
 
 
 def told(shown: Rollout, now: str) -> list[str]:
@@ -44,20 +43,22 @@ def _doing(shown: Rollout) -> str:
     return ""
 
 
-def _advice(shown: Rollout) -> str:
+def _advice(shown: Rollout) -> list[str]:
     name = f"{shown.service} -n {shown.namespace}"
     if shown.running:
-        return f"kubectl lull rollout promote {name}: skip the rest. abort {name}: take it back."
-    if shown.current and shown.phase in STOPPED:
-        return f"{shown.stable} goes on serving. kubectl lull rollout undo {name} puts it back into the spec."
-    return ""
+        words_on_it = {"promote": "skips what is left of it", "abort": "takes it back"}
+    elif shown.current and shown.phase in STOPPED:
+        words_on_it = {"undo": f"puts {shown.stable}, which serves on, back into the spec"}
+    else:
+        words_on_it = {}
+    return [f"kubectl lull rollout {word} {name}  {does}" for word, does in words_on_it.items()]
 
 
 def _age(since: str | None, now: str) -> str:
     if since is None:
         return words.UNKNOWN
     passed = datetime.fromisoformat(now) - datetime.fromisoformat(since)
-    return words.seconds(max(0.0, round(passed.total_seconds())))
+    return words.seconds(max(1.0, round(passed.total_seconds())))
 
 
 def _differed(revision: Revision) -> str:
