@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,8 @@ from crafted import artifact_tar, signing_key
 from lull.api.reasons import Reason
 from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
-from lull_runtime.agent.rules import Rules, rules_of
+from lull_runtime.agent.main import Agent
+from lull_runtime.agent.rules import NOTHING, Rules, rules_of
 from lull_runtime.agent.store import Model, Store
 from lull_runtime.artifact import ModelError
 from lull_runtime.artifact.pack import pack_repository
@@ -276,3 +278,12 @@ async def test_a_signed_directory_without_golden_cases_is_not_enough_where_signa
 def test_rules_of_trust_that_cannot_be_read_or_met_let_nothing_run(rule: dict[str, object]):
     with pytest.raises(ValueError):
         rules_of({"trust": [rule]})
+
+
+def test_an_agent_lets_nothing_run_by_rules_that_it_does_not_understand_and_goes_on_by_those_of_a_lost_pool():
+    agent = SimpleNamespace(_store=SimpleNamespace(rules=NOTHING))
+    Agent.follow_rules(agent, {"spec": {"allow": {"uris": ["file:///"]}}})
+    Agent.follow_rules(agent, None)
+    assert agent._store.rules == Rules(("file:///",))
+    Agent.follow_rules(agent, {"spec": {"allow": {"uris": ["file:///"]}, "trust": [{"signedBy": []}]}})
+    assert agent._store.rules == NOTHING
