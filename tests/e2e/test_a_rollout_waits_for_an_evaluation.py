@@ -63,6 +63,7 @@ async def test_a_revision_waits_for_its_evaluation_and_a_poor_one_is_rejected(
     rollout = {"steps": [100], "analysis": {"minAccuracyPercent": 90}}
     service = await lull.service("gated", made["a"], pool="gated", rollout=rollout, replicas={"min": 1})
     first = await answered_by(service)
+    await service.wait("Serving")
 
     async def change(name: str) -> None:
         await service.patch(model={"uri": made[name].uri, "digest": made[name].digest})
