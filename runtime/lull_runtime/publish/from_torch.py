@@ -94,7 +94,7 @@ def served(
     except Exception as error:  # noqa: BLE001  the exporter raises whatever its passes raise
         note = (
             f"ONNX cannot express it ({_first(error)}): it is shipped as model.pt2, which takes seconds "
-            "longer to load"
+            "longer to load, and ten times the memory: PyTorch's own"
         )
         return as_pt2(program), "pt2", [note]
 
