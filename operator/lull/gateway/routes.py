@@ -70,6 +70,8 @@ _PRIORITY_GROUPS = (
     "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3"
     ".PriorityGroupClusterSpecifier"
 )
+SILENCE_SECONDS = 60
+"""A candidate that hangs would be neither seen to fail nor fenced: silent for so long, it has failed."""
 RETRIED_BODY_BYTES = 4 * 2**20
 """The largest request that is asked again of the other revision; a larger one's failure its client sees."""
 _MILLIONTHS_A_PERCENT = 10_000
@@ -254,7 +256,7 @@ def _candidate_route(targets: Targets, match: dict[str, Any], protocol: str) -> 
     share = {"default_value": _millionths(targets.percent), "runtime_key": "lull.candidate"}
     route = _route(
         {**match, "headers": [_UNPINNED, _FIRST_TRY], "runtime_fraction": share},
-        {"retry_policy": _RETRY_ELSEWHERE},
+        {"retry_policy": {**_RETRY_ELSEWHERE, "per_try_idle_timeout": f"{SILENCE_SECONDS}s"}},
         request_body_buffer_limit=RETRIED_BODY_BYTES,
     )
     route.stat_prefix = routes_name(CANDIDATE_ROUTES, targets.revision)

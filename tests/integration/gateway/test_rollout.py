@@ -12,6 +12,7 @@ from integration.gateway.harness import DOMAIN, Upstream, until
 from integration.gateway.test_fence import claimed, slow_upload
 from lull.api.latency import BINS, EDGES_SECONDS
 from lull.api.names import REVISION_HEADER
+from lull.gateway import routes
 from unit.gateway.objects import placement, rollout
 
 SERVICE = "demo/digits"
@@ -167,6 +168,16 @@ async def test_nor_what_its_process_leaves_undone_when_it_dies(world):
     seen = sum([await task for task in under_way], Counter())
     assert seen == {(200, "r1"): 12, (grpc.StatusCode.OK, "r1"): 12}
     assert await world.ask(20) == {(200, "r1"): 20}  # nobody listens there any more
+
+
+async def test_a_candidate_that_hangs_has_failed(world, monkeypatch):
+    monkeypatch.setattr(routes, "SILENCE_SECONDS", 1)
+    await world.says(percent=100)
+    world.candidate.delay_seconds = 60.0
+    both = await asyncio.gather(world.ask(1), world.call(1))
+    assert both == [{(200, "r1"): 1}, {(grpc.StatusCode.OK, "r1"): 1}]
+    _, new = await world.counts(lambda _, new: new and new["requests"] == 2)
+    assert new["failures"] == 2
 
 
 async def test_what_is_too_large_to_be_asked_again_fails_once(world):
