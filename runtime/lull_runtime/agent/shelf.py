@@ -20,8 +20,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ _NOTE = "whole.json"
 _ROOM = "room"
 """The lock of whoever decides who leaves; all others are of one digest."""
 _HEX = re.compile(r"^[0-9a-f]{64}$")
-_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.1
+_POLL_SECONDS = 0.05
+"""How often it is looked whether a neighbour is done; within an agent nobody polls."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Shelf:
         home, model = self._home(digest), self.model(digest)
         try:
             links = home.is_symlink() or model.is_symlink()
-            return not links and self._note(digest)["files"] == _files(model)
+            note = self._note(digest)
+            return not links and note["digest"] == digest and note["files"] == _files(model)
         except (OSError, ValueError, TypeError, KeyError, ModelError):
             return False
 
@@ -132,7 +135,8 @@ class Shelf:
             path = fresh / "model" / name
             path.chmod(0o444)
             _flush(path)
-        note = {"size_bytes": sum(size_bytes for size_bytes, _ in files.values()), "files": files}
+        size_bytes = sum(size_bytes for size_bytes, _ in files.values())
+        note = {"digest": digest, "size_bytes": size_bytes, "files": files}
         (fresh / _NOTE).write_text(json.dumps(note))
         _flush(fresh / _NOTE)
         fresh.rename(self._home(digest))
@@ -171,9 +175,11 @@ class Shelf:
         """Keep a model from leaving while this host uses it; False where it is not here."""
         note, link = self._home(digest) / _NOTE, self._held / _hex(digest)
         try:
+            if link.exists() and not note.samefile(link):
+                link.unlink()  # what it held left, and has come anew
             if not link.exists():
                 link.hardlink_to(note)
-            if note.samefile(link):  # else it left meanwhile, and may have come anew
+            if note.samefile(link):  # else it left at this moment
                 return True
         except OSError:
             pass
@@ -227,28 +233,28 @@ class Shelf:
         Raises:
             TimeoutError: another agent has had it for too long.
         """
-        async with self._locked(_hex(digest), most_seconds) as lock:
+        async with asyncio.timeout(most_seconds):
+            while (lock := Lock.take(self._locks / _hex(digest))) is None:  # noqa: ASYNC110  a process tells nobody
+                await asyncio.sleep(_POLL_SECONDS)
+        try:
             yield lock
+        finally:
+            lock.release()
 
-    @asynccontextmanager
-    async def deciding(self, most_seconds: float) -> AsyncIterator[None]:
-        """Be the only one who decides who leaves.
+    @contextmanager
+    def deciding(self, most_seconds: float) -> Iterator[None]:
+        """Be the only one who decides who leaves; for threads.
 
         Raises:
             TimeoutError: another agent has been at it for too long.
         """
-        async with self._locked(_ROOM, most_seconds):
-            yield
-
-    @asynccontextmanager
-    async def _locked(self, name: str, most_seconds: float) -> AsyncIterator[Lock]:
-        pause_seconds = _FIRST_POLL_SECONDS
-        async with asyncio.timeout(most_seconds):
-            while (lock := Lock.take(self._locks / name)) is None:
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _LONGEST_POLL_SECONDS)
+        deadline = time.monotonic() + most_seconds
+        while (lock := Lock.take(self._locks / _ROOM)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(_POLL_SECONDS)
         try:
-            yield lock
+            yield
         finally:
             lock.release()
 

@@ -237,15 +237,17 @@ class Store:
             reserve = partial(self._reserve, digest, alone, spared)
             sources = replace(self._sources, allowed=self.rules.allowed)
             await fetch(uri, digest, part, sources, reserve)
-            try:
-                await asyncio.to_thread(_unpack, part, fresh, self._sources.most_bytes)
-                await asyncio.to_thread(self._shelf.place, digest, fresh)
-            except Exception:
-                part.unlink(missing_ok=True)
-                raise
-            part.unlink()
+            await _to_its_end(self._keep, digest, part, fresh)
         finally:
-            await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+            await _to_its_end(shutil.rmtree, fresh, True)
+
+    def _keep(self, digest: str, part: Path, fresh: Path) -> None:
+        """Show to all what has come whole; the tar itself goes, whatever it is."""
+        try:
+            _unpack(part, fresh, self._sources.most_bytes)
+            self._shelf.place(digest, fresh)
+        finally:
+            part.unlink(missing_ok=True)
 
     async def _look_through(self, digest: str, signers: Signers) -> None:
         """Check a model and its signature. A refused one is not fetched anew for the next try."""
@@ -272,18 +274,31 @@ class Store:
         What has come of others that nobody fetches any more leaves before any whole one; and nothing leaves
         for a tar that would not fit in the end.
         """
-        async with self._shelf.deciding(_DECIDING_SECONDS):
-            self.let_go()
-            asides = await asyncio.to_thread(self._make_room, digest, alone, spared, tar_bytes, claimed_bytes)
+        self.let_go()
+        try:
+            await _to_its_end(self._make_room, digest, alone, spared, tar_bytes, claimed_bytes)
+        except TimeoutError as error:
+            raise ModelError(
+                Reason.UNREACHABLE,
+                f"another agent of this node has decided for {_DECIDING_SECONDS:g} s who makes room: has it "
+                "stopped?",
+            ) from error
         for known in [known for known in self._artifacts if not self.has(known)]:
             self._forget(known)
-        for aside in asides:
-            await asyncio.to_thread(shutil.rmtree, aside)
 
     def _make_room(
         self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
+    ) -> None:
+        """Decide who leaves, and remove it."""
+        with self._shelf.deciding(_DECIDING_SECONDS):
+            asides = self._evicted(digest, alone, spared, tar_bytes, claimed_bytes)
+        for aside in asides:
+            shutil.rmtree(aside)
+
+    def _evicted(
+        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
     ) -> list[Path]:
-        """Decide who leaves, and take it out; return where it is then, to be removed."""
+        """Keep room, and take out who must leave for it; return where that is then."""
         homes, coming = self._shelf.homes(), self._shelf.coming()
         coming.pop(digest, None)
         stays = sum(home.size_bytes for home in homes if home.held or home.digest in spared)
@@ -320,6 +335,16 @@ class Store:
     def _forget(self, digest: str) -> None:
         self._artifacts.pop(digest, None)
         self._vouched = {vouched for vouched in self._vouched if vouched[0] != digest}
+
+
+async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
+    """Run something in a thread, which ends before a cancel does: it must not go on without the locks."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _looked_through(home: Path) -> Artifact | None:

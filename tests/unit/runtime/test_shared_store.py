@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from crafted import artifact_tar, signing_key
 from lull.api.host import StagedArtifact
 from lull.api.reasons import Reason
+from lull_runtime.agent import staging as staging_module
 from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.rules import Rules
@@ -134,6 +136,17 @@ def test_a_lock_s_file_ends_with_it_and_who_waited_locks_the_next_one(tmp_path: 
     second.release()
 
 
+def test_a_lock_whose_file_went_while_it_was_taken_is_none(tmp_path: Path, monkeypatch):
+    flock = fcntl.flock
+
+    def released(descriptor: int, how: int) -> None:
+        (tmp_path / "lock").unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", released)
+    assert Lock.take(tmp_path / "lock") is None, "whoever comes next would lock another file"
+
+
 # ── Who leaves ──
 
 
@@ -154,6 +167,50 @@ async def test_what_a_neighbour_uses_stays_and_what_nobody_uses_leaves_the_oldes
     neighbour.let_go()
     await get(store, "c", digests["c"])
     assert [name for name in "abcd" if store.has(digests[name])] == ["b", "c", "d"]
+
+
+async def test_what_a_neighbour_begins_to_use_while_it_is_taken_out_stays(node: Node):
+    digest = node.publish("a")
+    store, neighbour = node.store("h1"), node.store("h2")
+    await get(neighbour, "a", digest)
+    assert store._shelf.evict(digest) is None
+    assert neighbour.is_ready(digest, ())
+    neighbour.let_go()
+    aside = store._shelf.evict(digest)
+    assert aside is not None
+    assert not neighbour.is_ready(digest, ())
+
+
+async def test_what_came_anew_is_held_anew(node: Node):
+    digest = node.publish("a")
+    store, neighbour = node.store("h1"), node.store("h2")
+    await get(store, "a", digest)
+    shutil.rmtree(node.home(digest))
+    await get(neighbour, "a", digest)
+    neighbour.let_go()
+    assert store.is_ready(digest, ())
+    assert os.stat(node.home(digest) / "whole.json").st_nlink == 2
+
+
+async def test_what_comes_to_a_neighbour_takes_its_room_from_the_beginning(node: Node, monkeypatch):
+    coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
+
+    async def slow(uri: str, *rest) -> str:
+        if uri.endswith("/a"):
+            await rest[-1](SIZE_BYTES, SIZE_BYTES)
+            coming.set()
+            await go_on.wait()
+        return await fetch(uri, *rest)
+
+    monkeypatch.setattr(store_module, "fetch", slow)
+    digests = [node.publish(name) for name in "ab"]
+    first = asyncio.ensure_future(get(node.store("h1"), "a", digests[0]))
+    await coming.wait()
+    with pytest.raises(ModelError) as caught:
+        await get(node.store("h2"), "b", digests[1])
+    assert caught.value.reason is Reason.TOO_LARGE
+    go_on.set()
+    await first
 
 
 async def test_room_is_kept_for_what_a_neighbour_fetches(node: Node):
@@ -247,6 +304,51 @@ async def test_what_is_not_as_it_came_is_fetched_anew_by_who_did_not_bring_it(no
     assert (root / "1" / "model.onnx").read_bytes() == b"a" * SIZE_BYTES
     assert not (root / "1" / "more.py").exists()
     assert not node.home(digest).is_symlink()
+
+
+async def test_another_model_in_a_model_s_place_is_not_served(node: Node):
+    first, second = node.publish("a"), node.publish("b")
+    store = node.store("h1")
+    await get(store, "b", second)
+    node.home(second).rename(node.home(first))
+    await get(store, "a", first)
+    root = store.open(first, "Auto", "m", ()).root
+    assert (root / "1" / "model.onnx").read_bytes() == b"a" * SIZE_BYTES
+
+
+async def test_a_neighbour_that_never_decides_who_leaves_is_named(node: Node, monkeypatch):
+    monkeypatch.setattr(store_module, "_DECIDING_SECONDS", 0.05)
+    digest, store = node.publish("a"), node.store("h1")
+    lock = Lock.take(node.folder / "node" / "lock" / "room")
+    assert lock is not None
+    with pytest.raises(ModelError, match="who makes room") as caught:
+        await get(store, "a", digest)
+    assert caught.value.reason is Reason.UNREACHABLE
+    lock.release()
+    await get(store, "a", digest)
+
+
+async def test_a_cancel_waits_for_what_threads_do_under_a_lock(node: Node, monkeypatch):
+    digest, store = node.publish("a"), node.store("h1")
+    unpacking, go_on, unpack = threading.Event(), threading.Event(), store_module._unpack
+
+    def slow(*arguments: object) -> None:
+        unpacking.set()
+        go_on.wait(DEADLINE_SECONDS)
+        unpack(*arguments)
+
+    monkeypatch.setattr(store_module, "_unpack", slow)
+    task = asyncio.ensure_future(get(store, "a", digest))
+    await asyncio.to_thread(unpacking.wait, DEADLINE_SECONDS)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert Lock.take(node.folder / "node" / "lock" / digest.removeprefix("sha256:")) is None
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert store.has(digest), "what had come is not lost"
+    for left in ("node/part", "node/lock", "node/hosts/h1/fresh"):
+        assert list((node.folder / left).iterdir()) == []
 
 
 async def test_a_foreign_folder_in_a_model_s_place_is_not_served(node: Node):
@@ -384,7 +486,8 @@ class Staging:
 
 
 @pytest.fixture
-async def staging(node: Node):
+async def staging(node: Node, monkeypatch):
+    monkeypatch.setattr(staging_module, "_LOOK_SECONDS", 1000.0)  # what is new is news
     staging = Staging(node)
     yield staging
     staging.task.cancel()
@@ -405,7 +508,7 @@ async def test_nothing_listed_leaves_for_another_listed_one_but_all_else_does(no
     await get(staging.store, "x", digests["x"])
     staging.store.let_go()
     staging.stager.set_list([listed(name, digests[name]) for name in "abc"])
-    await staging.until(lambda: "c" in node.fetched)
+    await staging.until(lambda: len(staging.stager.staged) == 3 or digests["c"] in staging.stager._rests)
     assert staging.stager.staged == [digests["a"], digests["b"]]
     assert not staging.store.has(digests["x"])
 
@@ -444,16 +547,43 @@ async def test_staging_makes_way_for_what_is_needed_now_and_goes_on_afterwards(
     await staging.until(lambda: staging.stager.staged == [digests["a"]])
 
 
+async def test_staging_begins_once_nobody_waits(node: Node, staging: Staging, monkeypatch):
+    digests = {name: node.publish(name) for name in "an"}
+    coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
+    begun = []
+
+    async def slow(uri: str, *rest: object) -> str:
+        begun.append(uri[-1])
+        coming.set()
+        await go_on.wait()
+        return await fetch(uri, *rest)
+
+    monkeypatch.setattr(store_module, "fetch", slow)
+    needed = asyncio.ensure_future(get(staging.store, "n", digests["n"]))
+    await coming.wait()
+    staging.stager.set_list([listed("a", digests["a"])])
+    await staging.until(lambda: not staging.stager._news.is_set())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert begun == ["n"]
+    go_on.set()
+    await needed
+    await staging.until(lambda: staging.stager.staged == [digests["a"]])
+
+
 async def test_who_needs_what_is_just_being_staged_waits_for_that_and_keeps_it(
     node: Node, staging: Staging, monkeypatch
 ):
     digest = node.publish("a")
     coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
 
-    async def slow(*rest: object) -> str:
+    begun = []
+
+    async def slow(uri: str, *rest: object) -> str:
+        begun.append(uri[-1])
         coming.set()
         await go_on.wait()
-        return await fetch(*rest)
+        return await fetch(uri, *rest)
 
     monkeypatch.setattr(store_module, "fetch", slow)
     staging.stager.set_list([listed("a", digest)])
@@ -463,7 +593,7 @@ async def test_who_needs_what_is_just_being_staged_waits_for_that_and_keeps_it(
         await asyncio.sleep(0)
         go_on.set()
         await needed
-    assert node.fetched == ["a"]
+    assert begun == ["a"]
     assert os.stat(node.home(digest) / "whole.json").st_nlink == 2
 
 
