@@ -18,6 +18,8 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor, triton_to_np_dtype
 
 _MOST_OUTPUTS = 64
+_LONGEST_STRINGS_BYTES = 256 * 1024
+"""Of raw BYTES, which are taken apart one by one, in Python."""
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -123,6 +125,8 @@ def _of_message(answer: Any) -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401  (
 
 def _raw(datatype: str, shape: list[int], data: bytes) -> Tensor:
     if datatype == "BYTES":
+        if len(data) > _LONGEST_STRINGS_BYTES:
+            raise UnreadableError(f"{len(data)} bytes of strings, above {_LONGEST_STRINGS_BYTES}")
         try:
             return _shaped(datatype, shape, deserialize_bytes_tensor(data))
         except struct.error as error:

@@ -111,6 +111,8 @@ async def world(monkeypatch):
         made = World(Path(folder))
         monkeypatch.setattr(shadow, "ask", made.ask)
         monkeypatch.setattr(shadow, "_OLD_SECONDS", 600.0)  # a busy machine drops nothing
+        monkeypatch.setattr(shadow, "_REST_SECONDS", 0.0)
+        monkeypatch.setattr(shadow, "_DROPPED_SECONDS", 0.0)
         running = asyncio.create_task(made.shadow.run(made.socket))
         try:
             await made.until(lambda: made.socket.exists(), "the socket is there")

@@ -213,6 +213,7 @@ def message(raw=(), **output):
         message([b"\xff"], datatype="BYTES"),
         message([b"\x04\x00\x00\x00abc"], datatype="BYTES"),
         message(datatype="FP16"),
+        message([bytes(2**20)], datatype="BYTES", shape=[2**18]),
     ],
 )
 def test_what_is_no_grpc_answer_is_refused(body):
