@@ -18,7 +18,7 @@ from lull.controller.view import View
 from lull.controller.wakes import Wakes
 from lull.controller.wire import Object
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, PODS, Resource
-from lull.policy import NOTHING_NOTED, Failure, Fleet, Plan, Service, observe, over_again, plan, wake
+from lull.policy import NOTHING_NOTED, Failure, Fleet, Plan, Service, Stage, observe, over_again, plan, wake
 from lull.policy.staging import stages
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ LOOK_OVER_SECONDS = 300.0
 """So often everything is looked at again, bit by bit: nothing that a narrow look missed stays for long."""
 STAGE_SECONDS = 60.0
 """So often it is looked whether hosts should stage something else: no host is written more often for it."""
+STAGE_AT_ONCE = 10
+"""How many hosts are told in one plan; what is written brings the next one, and wakes come in between."""
 LONGEST_SILENCE_SECONDS = 30.0
 """A plan is made at least this often, so that one can tell `nothing to do` from `not planning`."""
 
@@ -71,6 +73,7 @@ class Planner:
         self._addresses: list[str] = []
         self._looked_over_at = float("-inf")
         self._staged_at = float("-inf")
+        self._to_stage: list[Stage] = []
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event of a watch."""
@@ -155,8 +158,10 @@ class Planner:
         """Tell hosts now and then what to keep ready, after all that somebody may wait for."""
         if now >= self._staged_at + STAGE_SECONDS:
             self._staged_at = now
-            for change in stages(fleet, self._notes, now):
-                self._executor.submit(change)
+            self._to_stage = stages(fleet, self._notes, now)
+        for change in self._to_stage[:STAGE_AT_ONCE]:
+            self._executor.submit(change)
+        self._to_stage = self._to_stage[STAGE_AT_ONCE:]
 
     @property
     def started(self) -> bool:

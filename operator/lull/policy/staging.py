@@ -46,11 +46,12 @@ def _list(draft: Draft, pool: Pool, listed: Sequence[Artifact]) -> tuple[Artifac
     if pool.staged_bytes is None:
         return ()
     left_bytes, taken = pool.staged_bytes, dict[str, Artifact]()
-    ranked = []
+    ranked, known = [], set(listed)
     for service in draft.fleet.services.values():
-        artifact = _artifact(service)
-        if service.pool == pool.name and artifact and (gain := _gain(draft, service)):
-            gain *= MORE_WORTH if artifact in listed else 1.0
+        if service.pool != pool.name or (artifact := _artifact(service)) is None:
+            continue
+        if gain := _gain(draft, service):
+            gain *= MORE_WORTH if artifact in known else 1.0
             ranked.append((-gain, service.key, service, artifact))
     for *_, service, artifact in sorted(ranked, key=lambda entry: entry[:2]):
         size_bytes = _size_bytes(service)
@@ -70,8 +71,9 @@ def _gain(draft: Draft, service: Service) -> float:
 def _artifact(service: Service) -> Artifact | None:
     """Return what a service loads; None where nobody says what it must hash to."""
     model = service.model
-    said = _DIGEST.search(model.uri)
-    digest = model.digest or (said[1] if said else "")
+    digest = model.digest
+    if not digest and (said := _DIGEST.search(model.uri)):
+        digest = said[1]
     return Artifact(model.uri, digest, service.follows or service.key) if digest else None
 
 

@@ -1,9 +1,13 @@
 """Hosts are told what to keep ready, and seldom something else, through the real controller."""
 
+from itertools import pairwise
+
 import pytest
 
+from lull.controller import planner
 from lull.controller.planner import STAGE_SECONDS
 from lull.kube import MODELPOOLS, MODELSERVICES
+from lull.policy import Stage
 
 from .world import World, pool, service
 
@@ -50,3 +54,25 @@ async def test_a_pool_that_stages_no_more_has_its_hosts_stage_nothing(world: Wor
     world.api.put(MODELPOOLS, pool())
     await world.advance(STAGE_SECONDS)
     await world.until(lambda: not listed(world))
+
+
+async def test_many_hosts_are_told_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(planner, "STAGE_AT_ONCE", 1)
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool(staging=STAGING, hosts={"min": 3, "max": 3}))
+        world.api.put(MODELSERVICES, service())
+        await world.until(lambda: len(world.hosts()) == 3)
+        await world.rest()
+        plans, making = [], world.parts.planner
+        submit = making._executor.submit
+
+        def noted(change):
+            if isinstance(change, Stage):
+                plans.append(making._last)
+            submit(change)
+
+        monkeypatch.setattr(making._executor, "submit", noted)
+        await world.advance(STAGE_SECONDS)
+        await world.until(lambda: all(host["spec"].get("stage") for host in world.hosts()))
+        assert len(plans) == 3
+        assert all(plan is not other for plan, other in pairwise(plans)), "each in a plan of its own"
