@@ -79,7 +79,8 @@ class Upstream:
         app.router.add_route("*", "/{path:.*}", self._http)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.address, 8000).start()
+        # A burst of held requests is as many connections at once.
+        await web.TCPSite(self._runner, self.address, 8000, backlog=4096).start()
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 * 2**20)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Servicer(self), self._grpc)
         self._grpc.add_insecure_port(f"{self.address}:8001")
@@ -96,7 +97,8 @@ class Upstream:
         model = parts[3] if len(parts) > 3 and parts[2] == "models" else ""
         self.seen.append(("http", model, len(body)))
         self.headers.append(dict(request.headers))
-        await asyncio.sleep(self.delay_seconds)
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         if self.fault in ("resets", "cuts off"):
             if self.fault == "cuts off":
                 request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Len")
@@ -120,7 +122,8 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.upstream = upstream
 
     async def _known(self, name, context):
-        await asyncio.sleep(self.upstream.delay_seconds)
+        if self.upstream.delay_seconds:
+            await asyncio.sleep(self.upstream.delay_seconds)
         if self.upstream.fault:
             refuses = self.upstream.fault == "refuses"
             await context.abort(
