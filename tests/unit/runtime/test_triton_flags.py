@@ -1,10 +1,14 @@
 """How Triton is started: only on the Pod's address, and its control only with the key."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from lull_runtime.agent import shelf
 from lull_runtime.agent.settings import control_key
 from lull_runtime.triton import flags, wait_for_key, wait_until_unrouted
 
@@ -66,3 +70,30 @@ def test_triton_stays_until_its_agent_says_that_nothing_is_routed_to_it(tmp_path
     marker.unlink()
     waiting.join(5)
     assert not waiting.is_alive()
+
+
+def test_triton_s_own_lock_keeps_neighbours_from_removing_its_models_while_its_agent_is_away(tmp_path: Path):
+    own, agent = shelf.lodge(tmp_path, "h1")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BECOMES_ANOTHER, own / "repository"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"another program\n"
+    os.close(agent)
+    other, _ = shelf.lodge(tmp_path, "h2")
+    (other / "fresh").mkdir()
+    shelf.clear_deserted(tmp_path, other)
+    assert own.is_dir()
+    process.communicate(timeout=10)
+    shelf.clear_deserted(tmp_path, other)
+    assert not own.exists()
+
+
+_BECOMES_ANOTHER = """
+import os, sys
+from pathlib import Path
+from lull_runtime.triton import lodge
+lodge(Path(sys.argv[1]))
+os.execv("/bin/sh", ["sh", "-c", "echo another program; read line"])
+"""
