@@ -26,6 +26,8 @@ from lull_runtime.quality.measures import Array
 
 IN_A_ROW = 10
 """Requests that fail one after the other before no more are sent."""
+MOST_SCORES = 100_000
+"""Numbers in the answer to one row: all answers are kept until they are judged."""
 _LENGTH = "Inference-Header-Content-Length"
 _KINDS_KEPT = 20
 _WORDS_KEPT = 300
@@ -229,6 +231,9 @@ async def _ask_once(
     rows = len(next(iter(part.values())))
     if not found.ndim or len(found) != rows:
         answers.failed(f"{output} has shape {found.shape} for {rows} rows")
+        return
+    if found[0].size > MOST_SCORES:
+        answers.failed(f"{output} has {found[0].size:,} numbers a row: that is no classifier")
         return
     answers.in_a_row = 0
     answers.outputs[number] = found

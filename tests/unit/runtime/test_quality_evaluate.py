@@ -10,7 +10,7 @@ import pytest
 
 from lull_runtime.publish.errors import NotPublishableError
 from lull_runtime.publish.labelled import LabelledFile
-from lull_runtime.quality.asking import IN_A_ROW, Endpoint
+from lull_runtime.quality.asking import IN_A_ROW, MOST_SCORES, Endpoint
 from lull_runtime.quality.errors import QualityError
 from lull_runtime.quality.evaluate import Asked, Evaluation, Watch, evaluate, spread, the_revision
 from lull_runtime.quality.measures import quality
@@ -62,6 +62,7 @@ async def test_as_many_requests_are_in_flight_as_asked_for_and_no_more():
             now += 1
             most = max(most, now)
             if now == 3:
+                await asyncio.sleep(0.05)  # in which a fourth would come
                 full.set()
             await full.wait()
             answer = await super().infer(request)
@@ -164,6 +165,14 @@ async def test_failures_in_a_row_end_it_with_the_reason():
         await evaluated(gateway, batch=ROWS)
 
 
+async def test_failures_between_answers_do_not_end_it():
+    gateway = Gateway(scores)
+    gateway.refuse = lambda asked: (500, "broke") if len(gateway.asked) % 2 else None
+    found = await evaluated(gateway, batch=1, concurrency=1)
+    assert (found.failed_rows, found.quality.rows) == (ROWS // 2, ROWS // 2)
+    assert ROWS // 2 > IN_A_ROW
+
+
 async def test_a_request_that_never_ends_is_a_failure():
     with pytest.raises(QualityError, match=r"no answer within 0\.2 s"):
         await evaluated(Gateway(scores, stuck=True), timeout_seconds=0.2, batch=ROWS)
@@ -174,9 +183,17 @@ async def test_answers_of_the_wrong_length_are_failures():
         await evaluated(Gateway(lambda rows: scores(rows)[:-1]), batch=7, limit=7)
 
 
+async def test_answers_that_are_no_scores_are_not_kept():
+    gateway = Gateway(lambda rows: np.zeros((len(rows), MOST_SCORES + 1), np.float32))
+    with pytest.raises(QualityError, match="that is no classifier"):
+        await evaluated(gateway, batch=2, limit=2)
+
+
 async def test_of_a_limit_rows_are_taken_from_all_over_the_set():
-    gateway = Gateway(scores)
-    assert (await evaluated(gateway, limit=10)).quality.rows == 10
+    data = labelled()
+    chosen = spread(ROWS, 10)
+    found = await evaluated(Gateway(scores), data, limit=10)
+    assert found.quality == quality(scores(data.arrays["x"][chosen]), data.classes[chosen])
     np.testing.assert_array_equal(spread(10, 3), [0, 4, 9])
     np.testing.assert_array_equal(spread(3, 10), [0, 1, 2])
 
@@ -201,7 +218,7 @@ async def test_not_a_number_is_said():
 
 async def test_the_percent_that_is_recorded_is_rounded_down():
     found = await evaluated(Gateway(scores))
-    for correct, rows, want in ((359, 360, "99.7"), (360, 360, "100.0"), (0, 3, "0.0"), (979, 1000, "97.9")):
+    for correct, rows, want in ((359, 360, "99.7"), (360, 360, "100.0"), (0, 3, "0.0"), (1999, 2000, "99.9")):
         judged = replace(found.quality, correct=correct, rows=rows)
         assert replace(found, quality=judged).accuracy_percent == want
 

@@ -65,6 +65,11 @@ def test_the_calibration_error_is_that_of_its_definition(seed, rows, classes):
     assert sum(one.rows for one in found.bins) == rows
 
 
+def test_a_confidence_on_the_edge_of_two_bins_is_of_the_lower_one():
+    found = quality(np.array([[0.6, 0.4], [0.57, 0.43], [1.0, 0.0]]), np.array([0, 1, 0])).calibration
+    assert [(one.rows, one.accuracy) for one in found.bins] == [(2, 0.5), (1, 1.0)]
+
+
 @given(SEEDS, st.integers(1, 40), st.integers(2, 6))
 def test_logits_are_told_from_probabilities(seed, rows, classes):
     random = np.random.default_rng(seed)

@@ -21,8 +21,13 @@ from lull_runtime.quality.errors import QualityError
 if TYPE_CHECKING:
     from lull_runtime.quality.evaluate import Evaluation
 
-NEEDS_EXTRA = "this needs an extra: pip install 'lull[evaluate]'"
-EXTRA = ("numpy", "tritonclient", "geventhttpclient", "matplotlib")
+EXTRAS = {
+    "numpy": "evaluate",
+    "tritonclient": "evaluate",
+    "geventhttpclient": "evaluate",
+    "matplotlib": "view",
+}
+"""What brings a package that may be missing."""
 _ASKED, _TOLD = "How it is asked", "How it is told"
 PIPE_WIDTH = 100
 """Columns of the tables where no terminal says how wide it is."""
@@ -163,6 +168,8 @@ def evaluate(
         if file and not file.parent.is_dir():
             _refuse(f"{file} cannot be written: {file.parent} is no folder")
     try:
+        if plot:
+            import matplotlib  # noqa: F401  where it is missing, nothing is asked
         with progress.shown() as tell:
             found = asyncio.run(_evaluated(options, tell))
         _tell(found, output, json_file, plot)
@@ -170,7 +177,8 @@ def evaluate(
         if record:
             _record(options, found)
     except ModuleNotFoundError as error:
-        _refuse(f"{NEEDS_EXTRA} ({error})" if (error.name or "").split(".")[0] in EXTRA else str(error))
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        _refuse(f"this needs an extra: pip install 'lull[{extra}]' ({error})" if extra else str(error))
     except (UnreadableError, QualityError, ValueError, OSError) as error:
         _refuse(str(error))
 
