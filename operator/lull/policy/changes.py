@@ -313,7 +313,6 @@ class Draft:
 
     def _stir(self, services: Iterable[str], host: str) -> None:
         """Bring in who hangs on a host that changes, and in the next plan too: the write may be refused."""
-        services = {key for service in services for key in self.fleet.pair(service)}
         self.restless.update(services, [host])
         self.scope.services.names.update(services)
         self.scope.hosts.names.add(host)

@@ -114,6 +114,40 @@ def test_a_candidate_is_looked_at_again_when_its_service_wakes_and_the_other_way
     assert {p.service for c in created(decided) for p in c.placements} == {"a/one", "a/one~r2"}
 
 
+def test_a_candidate_that_rides_along_comes_back_as_soon_as_its_service_was_woken():
+    one, two = riding(ONE, NEXT)
+    asleep = fleet(ONE, NEXT, host("h1", one), host("h2", replace(two, id="next")))
+    first = plan(asleep, observe(NOTHING_NOTED, asleep, NOW), NOW)
+    woken = replace(
+        asleep, hosts=asleep.hosts | {"h1": host("h1", replace(one, state=State.LOADED, epoch=2))}
+    )
+    decided = plan(woken, observe(first.seen.notes, woken, NOW), NOW, first)
+    assert [p.state for p in after(decided, "h2")] == [State.LOADED]
+
+
+def test_what_a_candidate_does_is_noted_of_its_service_though_nothing_else_has_changed():
+    several = replace(ONE, max_replicas=8)
+    one = beside(several, 50)
+    quiet = [placement(several, id_=f"old-{n}") for n in (1, 2)]
+    asked = placement(one, id_="next")
+    hosts = [host(f"h{n}", p, reports=[reported(p, idle=True)]) for n, p in enumerate(quiet)]
+    busy = fleet(several, one, *hosts, host("h9", asked, reports=[reported(asked, busy=1.9)]))
+    first = observe(NOTHING_NOTED, busy, NOW)
+    idle = host("h9", asked, reports=[reported(asked, idle=True)])
+    calm = replace(busy, hosts=busy.hosts | {"h9": idle})
+    later = observe(first, calm, NOW + 900)
+    assert later.learned.habits["a/one"].silent_since is not None
+    assert later.since.keys() - first.since.keys() == {("Enough 1", "a/one")}
+
+
+def test_looks_at_a_service_and_its_candidate_one_at_a_time_come_to_an_end():
+    of = fleet(ONE, NEXT)
+    notes = observe(NOTHING_NOTED, of, NOW, most=1)
+    for _ in range(2):
+        notes = observe(notes, of, NOW, most=1)
+    assert notes.seen is of
+
+
 def test_a_service_whose_candidate_alone_is_asked_is_in_use():
     quiet, asked = placement(ONE), placement(NEXT, id_="next")
     of = fleet(
