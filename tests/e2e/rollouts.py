@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from e2e.load import OK, Answer, Client, Load, Tally, Target, drive
+from e2e.load import OK, Answer, Client, HttpClient, Load, Tally, Target, drive
 from e2e.world import NotSoError, Published, Service
 from lull.api.names import REVISION_HEADER
 from lull.controller.wire import service_from
@@ -99,6 +99,19 @@ class Seen:
         """From when it was first asked anything until the end; 0 if it never was."""
         began = [at for at, phase, _ in self.looks if phase in ("Shadowing", "Stepping")]
         return self.ended_at - began[0] if began else 0.0
+
+
+async def first_answer(service: Service) -> Answer:
+    """Ask a service and wait until its status says that it serves: until then a change takes over at once."""
+    async with HttpClient() as client:
+        answer = await client.infer(service.targets()[0], 1.0)
+    assert answer.outcome == OK, answer
+
+    async def so() -> bool:
+        return (await service.conditions()).get("RolledOut", {}).get("status") == "True"
+
+    await service.world.until(so, f"{service.name} says that it serves", 30)
+    return answer
 
 
 async def roll_out(service: Service, model: Published, rollout: Object) -> str:

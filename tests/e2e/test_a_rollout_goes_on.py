@@ -1,12 +1,16 @@
-"""Rollouts under traffic go on when the controller is killed, and go back where there is no room for both."""
+"""Rollouts under traffic: the controller is killed, users have their say, there is no room for both."""
+
+import asyncio
+import sysconfig
+from pathlib import Path
 
 import pytest
 
 from e2e import models
 from e2e.drains import watched
-from e2e.load import OK, GrpcClient, HttpClient, Load
+from e2e.load import GrpcClient, HttpClient, Load
 from e2e.report import note
-from e2e.rollouts import Traffic, Witness, followed, of, revision_of, roll_out
+from e2e.rollouts import Traffic, Witness, first_answer, followed, of, revision_of, roll_out
 from e2e.world import Service, World
 from lull.api.names import SYSTEM_NAMESPACE
 
@@ -29,10 +33,7 @@ async def serving(lull: World, name: str, hosts: int) -> tuple[Service, str]:
     await lull.pool(name, hosts={"min": hosts, "max": hosts}, emptyAfter="120s")
     model = lull.put(f"{name}-1.tar", models.scaling(1.0, 1))
     service = await lull.service(name, model, pool=name, idleAfter="120s")
-    async with HttpClient() as client:
-        first = await client.infer(service.targets()[0], 1.0)
-    assert first.outcome == OK, first
-    return service, revision_of(first)
+    return service, revision_of(await first_answer(service))
 
 
 @pytest.mark.timeout(300)
@@ -53,6 +54,41 @@ async def test_a_rollout_goes_on_where_it_was_when_its_controller_is_killed_with
     assert {phase for _, phase, _ in seen.looks} <= {"Stepping", "Promoting", "Promoted"}, seen
     assert {revision_of(answer) for answer in traffic.answers} == {old, new}
     note(f"controller killed within a step: 0 of {len(traffic.answers)} requests failed, and it was promoted")
+
+
+@pytest.mark.timeout(300)
+async def test_users_go_back_skip_steps_and_abort_by_a_word(lull: World) -> None:
+    service, old = await serving(lull, "spoken", hosts=2)
+    model = lull.put("spoken-2.tar", models.scaling(1.0, 2))
+    new = await roll_out(service, model, {"steps": [100]})
+    await followed(service, new)
+    async with Traffic(loads(service)) as traffic:
+        await service.patch(rollout={"steps": [10], "pause": "1h", "analysis": ANALYSIS})
+        assert f"spec.model is {old}'s again" in await say("undo", service)
+        await followed(service, old, until=["Stepping"])
+        watched_until = asyncio.create_task(say("status", service, "--watch", "--timeout", "60s"))
+        await say("promote", service)
+        await followed(service, old)
+        assert f"{old} Promoted" in await watched_until
+        assert await roll_out(service, model, {"steps": [10]}) == new
+        await followed(service, new, until=["Stepping"])
+        await say("abort", service)
+        seen = await followed(service, new)
+    assert not traffic.failures, traffic.failures
+    assert seen.phase == "Aborted", seen
+    assert {revision_of(answer) for answer in traffic.answers} == {old, new}
+
+
+async def say(word: str, service: Service, *options: str) -> str:
+    """Run `kubectl lull rollout`, which must be fine with it, and return what it prints."""
+    program = Path(sysconfig.get_path("scripts")) / "kubectl-lull"
+    command = ["rollout", word, service.name, "-n", service.namespace, *options]
+    running = await asyncio.create_subprocess_exec(
+        program, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await asyncio.wait_for(running.communicate(), 90)
+    assert running.returncode == 0, printed.decode()
+    return printed.decode()
 
 
 @pytest.mark.timeout(300)

@@ -17,7 +17,18 @@ import crafted
 from e2e import models
 from e2e.load import GrpcClient, HttpClient, Load
 from e2e.report import note
-from e2e.rollouts import Seen, Traffic, Witness, followed, marks, most, of, revision_of, roll_out
+from e2e.rollouts import (
+    Seen,
+    Traffic,
+    Witness,
+    first_answer,
+    followed,
+    marks,
+    most,
+    of,
+    revision_of,
+    roll_out,
+)
 from e2e.world import Published, Service, World
 from lull.kube import MODELGATEWAYS, MODELHOSTS, MODELPOOLS, MODELSERVICES
 
@@ -117,12 +128,9 @@ async def test_twenty_rollouts_and_no_client_notices_the_five_bad_ones(lull: Wor
     await lull.pool("rolling", hosts={"min": 3, "max": 3}, emptyAfter="300s", trust=publisher.trust())
     trials = in_turn(publisher.good(), publisher.bad())
     service = await lull.service("rolled", publisher.artifact("good", 0), pool="rolling", idleAfter="300s")
-    async with HttpClient() as client:
-        first = await client.infer(service.targets()[0], 1.0)
-    assert first.outcome == "ok", first
+    first = await first_answer(service)
     began, seen = time.monotonic(), {}
     async with Traffic(loads(service)) as traffic:
-        await asyncio.sleep(1.0)
         for trial in trials:
             revision = await roll_out(service, trial.model, trial.rollout)
             seen[trial] = await followed(service, revision, check=assert_tidy)
