@@ -54,6 +54,7 @@ def main() -> None:
     if sys.argv[1:] == ["drain"]:
         wait_until_unrouted(Path(environment["LULL_CONTROL"]) / ROUTED, _DRAIN_SECONDS)
         return
+    lodge(Path(environment["LULL_REPOSITORY"]))
     key = wait_for_key(Path(environment["LULL_CONTROL"]) / "key", _KEY_WAIT_SECONDS)
     server = environment.get("LULL_TRITON_SERVER", "/opt/tritonserver/bin/tritonserver")
     libraries = [environment.get(name, "") for name in ("LULL_TRITON_LIBRARIES", "LD_LIBRARY_PATH")]
@@ -61,15 +62,19 @@ def main() -> None:
     if packages := environment.get("LULL_TRITON_PACKAGES"):
         # The backend's interpreter is isolated: of all that could tell it, it heeds only the directory.
         os.chdir(packages)
-    lodge(Path(environment["LULL_REPOSITORY"]))
     arguments = [server, *flags(environment, key, _help_of(server, environment))]
     os.execve(server, arguments, environment)  # noqa: S606  no shell is wanted
 
 
 def lodge(repository: Path) -> None:
-    """Lock the repository for as long as Triton lives, lest a neighbour's agent take it for a dead host's."""
+    """Lock the repository for as long as Triton lives, lest a neighbour's agent take it for a dead host's.
+
+    Exits where one just did: what is mounted here then is a folder that nobody else sees any more.
+    """
     descriptor = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if os.fstat(descriptor).st_nlink == 0:
+        sys.exit(f"lull-triton: {repository} was removed; once started again it has the new one")
     os.set_inheritable(descriptor, True)
 
 

@@ -1,5 +1,6 @@
 """How Triton is started: only on the Pod's address, and its control only with the key."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from lull_runtime.agent import shelf
 from lull_runtime.agent.settings import control_key
-from lull_runtime.triton import flags, wait_for_key, wait_until_unrouted
+from lull_runtime.triton import flags, lodge, wait_for_key, wait_until_unrouted
 
 ENVIRONMENT = {"POD_IP": "127.1.2.3", "LULL_REPOSITORY": "/models"}
 
@@ -88,6 +89,19 @@ def test_triton_s_own_lock_keeps_neighbours_from_removing_its_models_while_its_a
     process.communicate(timeout=10)
     shelf.clear_deserted(tmp_path, other)
     assert not own.exists()
+
+
+def test_triton_does_not_start_on_a_folder_that_was_removed(tmp_path: Path, monkeypatch):
+    repository, flock = tmp_path / "repository", fcntl.flock
+    repository.mkdir()
+
+    def removed(descriptor: int, how: int) -> None:
+        repository.rmdir()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with pytest.raises(SystemExit, match="was removed"):
+        lodge(repository)
 
 
 _BECOMES_ANOTHER = """
