@@ -305,14 +305,10 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The names of hosts, by the services that they should hold something of, and by pool.
-
-    And the keys of candidates, by the services that they follow.
-    """
+    """The names of hosts, by the services that they should hold something of, and by pool."""
 
     homes: Mapping[str, tuple[str, ...]]
     pools: Mapping[str, tuple[str, ...]]
-    candidates: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -328,6 +324,8 @@ class Fleet:
     """By service."""
     indexed: Index | None = field(default=None, compare=False)
     """The index, where somebody keeps one."""
+    followed: Mapping[str, str] | None = field(default=None, compare=False)
+    """The candidates, where somebody keeps them."""
 
     @cached_property
     def index(self) -> Index:
@@ -343,7 +341,6 @@ class Fleet:
         return Index(
             {key: tuple(names) for key, names in homes.items()},
             {key: tuple(names) for key, names in pools.items()},
-            candidates_of(self.services),
         )
 
     @cached_property
@@ -355,13 +352,18 @@ class Fleet:
                 told[host.pool] = max(told.get(host.pool, 0), host.capacity_bytes)
         return told
 
+    @cached_property
+    def candidates(self) -> Mapping[str, str]:
+        """The keys of candidates, by the services that they follow."""
+        return candidates_of(self.services) if self.followed is None else self.followed
+
     def pair(self, service: str) -> tuple[str, ...]:
         """Return the key of a service with that of its candidate, or of the one that it follows, if any.
 
         What is decided of either hangs on both.
         """
         known = self.services.get(service)
-        other = known.follows if known and known.follows else self.index.candidates.get(service)
+        other = known.follows if known and known.follows else self.candidates.get(service)
         return (service, other) if other else (service,)
 
     def of_pair(self, service: str) -> list[tuple[Host, Placement]]:

@@ -95,7 +95,8 @@ class Roster:
             self.gateways.shown(),
             seed,
             self.counts.shown(),
-            Index(self._homes.shown(), self._by_pool.shown(), self._candidates[1]),
+            Index(self._homes.shown(), self._by_pool.shown()),
+            self._candidates[1],
         )
 
 

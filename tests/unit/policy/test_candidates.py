@@ -1,6 +1,6 @@
 """Candidates: beside the services that they follow, with a share of their replicas, last in every choice."""
 
-from lull.policy import NOTHING_NOTED, Fleet, Gateway, observe, plan
+from lull.policy import NOTHING_NOTED, Fleet, Gateway, observe, plan, wake
 from lull.policy.changes import Draft
 from lull.policy.demand import wanted
 from lull.policy.fleet import candidate_key, replicas_of_share
@@ -287,7 +287,7 @@ def test_an_unfit_revision_goes_at_once_though_nothing_else_is_ready_and_wakes_n
     )
     assert [p.state for p in after(decide(of), "h2")] == [State.DRAINING]
     alone = fleet(unfit, host("h2", bad), held=["a/one"])
-    assert created(decide(alone)), "a request waits, and it is not for this one"
+    assert wake(alone, observe(NOTHING_NOTED, alone, NOW), NOW), "a request waits, and not for this one"
 
 
 def test_what_failed_as_another_revision_is_not_held_against_this_one():
@@ -308,7 +308,7 @@ def test_a_roster_tells_who_follows_whom_as_long_as_it_does():
     roster.services[NEXT.key] = NEXT
     assert roster.fleet("s").pair("a/one") == ("a/one", NEXT.key)
     assert roster.fleet("s").pair(NEXT.key) == (NEXT.key, "a/one")
-    assert roster.fleet("s").index.candidates is roster.fleet("t").index.candidates
+    assert roster.fleet("s").candidates is roster.fleet("t").candidates
     del roster.services[NEXT.key]
     assert roster.fleet("s").pair(NEXT.key) == (NEXT.key,)
 
