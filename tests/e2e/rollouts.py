@@ -108,7 +108,7 @@ async def first_answer(service: Service) -> Answer:
     assert answer.outcome == OK, answer
 
     async def so() -> bool:
-        return (await service.conditions()).get("RolledOut", {}).get("status") == "True"
+        return any(one["ready"] for one in (await service.get()).get("status", {}).get("revisions", []))
 
     await service.world.until(so, f"{service.name} says that it serves", 30)
     return answer

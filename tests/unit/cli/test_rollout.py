@@ -263,7 +263,7 @@ def test_a_first_revision_that_serves_is_fine_and_one_that_cannot_is_not(cluster
 
     put(cluster, first(True, False))
     assert run("status", "digits", "--watch", "--timeout", "5s").exit_code == 0
-    turning(cluster, first(False, False), first(False, True))
+    turning(cluster, first(False, False), first(True, True))
     done = run("status", "digits", "--watch", "--timeout", "5s")
     assert done.exit_code == 1
     assert "DigestMismatch: other bytes" in done.stdout

@@ -44,7 +44,7 @@ class Rollout:
     Attributes:
         phase: empty where there was none: the first revision, or one that took over directly.
         current: whether the controller has seen the newest spec; all the rest is of the spec that it saw.
-        serves: whether the spec's revision serves and no rollout runs, as its condition says.
+        serves: whether no rollout has to end before the spec's revision serves, as its condition says.
         stalled: why it cannot serve, where it cannot.
     """
 
@@ -83,7 +83,7 @@ class Rollout:
         """Whether the newest revision took over; None while that is open."""
         if not self.current or self.running:
             return None
-        if self.phase in STOPPED or (self.stalled and not self.serves):
+        if self.phase in STOPPED or self.stalled:
             return False
         return True if self.phase == "Promoted" or self.serves else None
 
