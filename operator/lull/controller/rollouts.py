@@ -155,8 +155,9 @@ class Rollouts:
 
     def _look(self, key: str, fleet: Fleet, plan: Plan, now: float) -> bool:
         """Decide what becomes of one rollout. Returns whether its status says something else by now."""
+        self._due.pop(key, None)
         if key in self._decided:
-            return False  # as soon as that is written
+            return True  # it goes on as soon as that is written
         item, spec = self._view.raw[MODELSERVICES][key], self._view.rolling[key]
         history = history_from(item.get("status"))
         serving = history.serving(spec)
@@ -165,7 +166,6 @@ class Rollouts:
         signs = self._signs(key, rollout, wish, fleet, plan, now)
         begun = rollout or begin(serving.revision, wish, signs, now)
         fresh, at = advance(begun, wish, signs, now)
-        self._due.pop(key, None)
         if at is not None:
             self._due[key] = at
         fresh = settled(fresh)

@@ -478,6 +478,24 @@ async def test_a_controller_that_dies_before_its_decision_is_written_decides_aga
     await world.until(lambda: phase(world) == "Promoted")
 
 
+async def test_a_step_that_cannot_be_written_is_not_looked_at_without_end(world):
+    await awake(world)
+    apply(world, **CANARY | {"analysis": {"minRequests": 0}})
+    await world.rest()
+
+    def refuse(verb, kind, _name):
+        if (verb, kind) == ("apply", "modelservices"):
+            raise ApiError(503, "Unavailable", "no leader")
+
+    world.api.before = refuse
+    await world.advance(12)
+    rolling = world.parts.planner._rollouts
+    await world.until(lambda: rolling._decided)
+    await world.advance(12)
+    await world.until(lambda: (rolling.next_at() or world.time + 1) > world.time, "it waits for the write")
+    world.api.before = lambda *_: None
+
+
 def written(world):
     return [entry for entry in world.api.log if entry[2]["_plural"] != "modelgateways"]
 
