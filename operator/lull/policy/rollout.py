@@ -246,12 +246,12 @@ class _Look:
     def shadowing(self, rollout: Rollout) -> Rollout:
         if stopped := self._refused(rollout) or self._worse(rollout):
             return stopped
+        if rollout.shadow_percent != self._wish.shadow_percent:
+            return replace(rollout, shadow_percent=self._wish.shadow_percent)
         if waiting := self._absent(rollout):
             return waiting
         if self._said("promote", rollout):
             return _enter(rollout, Phase.PROMOTING, self._now)
-        if rollout.shadow_percent != self._wish.shadow_percent:
-            return replace(rollout, shadow_percent=self._wish.shadow_percent)
         return self._gone_through(rollout) if rollout.shadow_percent else self._to_step(rollout, 1)
 
     def stepping(self, rollout: Rollout) -> Rollout:
