@@ -197,6 +197,11 @@ async def test_a_thousand_awake_services_do_not_slow_a_wake(gateway, upstream):
     await gateway.routed("demo/m999")
     upstream.models |= {f"m{i}" for i in range(1000)}
     gateway.service("digits")
+
+    def unrouted(placement_id):
+        routed = gateway.pilot._routed()
+        return routed is not None and placement_id not in {lease.id for lease in routed}
+
     second = await Upstream({"digits"}).start()
     times = []
     for epoch in range(1, 11):
@@ -207,7 +212,8 @@ async def test_a_thousand_awake_services_do_not_slow_a_wake(gateway, upstream):
         assert (await request)[0] == 200
         times.append(time.monotonic() - start)
         gateway.host(second.address)
-        await asyncio.sleep(0.2)
+        await until(lambda: unrouted("digits-1"), "away again")
+        await asyncio.sleep(0.2)  # its workers are told after it has acknowledged
     await second.stop()
     times.sort()
     print(f"Ready to answered with 1,000 awake: p50 {times[5] * 1e3:.1f} ms, worst {times[-1] * 1e3:.1f} ms")
