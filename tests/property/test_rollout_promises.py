@@ -101,7 +101,7 @@ def test_the_same_look_at_the_same_moment_changes_nothing_and_time_only_when_it_
         taken_up = before.reason == TAKEN_BACK and rollout.reason != TAKEN_BACK
         begun = taken_up or before.candidate != rollout.candidate
         again = Signs(signs.wanted) if begun else signs  # they were another candidate's
-        if step_of(before) != step_of(rollout) or rollout.percent > before.percent:
+        if step_of(before) != step_of(rollout):
             again = replace(again, old=Sample(), new=Sample())  # they were another step's
         if due_at is not None:
             assert due_at > now
