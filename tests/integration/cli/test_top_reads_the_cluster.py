@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER, HOSTS_NAMESPACE
 from lull.cli import app
-from lull.cli.top.app import Top
 from lull.cli.cluster import connect
+from lull.cli.top.app import Top
 from lull.cli.top.source import Source
 from lull.kube import MODELHOSTS, MODELPOOLS, MODELSERVICES, Kube
 from unit.cli import golden
