@@ -191,7 +191,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     return kept
 
 
-def _without_nulls(default: Any) -> Any:
+def _without_nulls(default: object) -> object:
     """Return a default without what it leaves unset: to the API server null is a value, and a wrong one."""
     if not isinstance(default, dict):
         return default
