@@ -106,8 +106,8 @@ def scaling(factor: float, version: int, key: Path | None = None) -> bytes:
 
 
 def answering_after(seconds: float) -> bytes:
-    """Return an identity model that takes this long for each request, three at a time."""
-    return _repository("pass", execute=f"time.sleep({seconds} * len(requests))", instances=3)
+    """Return an identity model that takes this long for each request, four at a time."""
+    return _repository("pass", execute=f"time.sleep({seconds} * len(requests))", instances=4)
 
 
 def dying_after(requests: int) -> bytes:

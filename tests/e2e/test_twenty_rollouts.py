@@ -55,10 +55,16 @@ class Trial:
     reasons: frozenset[str] = frozenset()
     shadowed: bool = False
     min_requests: int = MIN_REQUESTS
+    latency_percent: int = 1000
+    """A busy machine is no worse model; what is slow on purpose is so by far more than that machine."""
 
     @property
     def rollout(self) -> dict[str, Any]:
-        analysis = {"minRequests": self.min_requests, "latencyPercent": 1000, "errorPercent": 2}
+        analysis = {
+            "minRequests": self.min_requests,
+            "latencyPercent": self.latency_percent,
+            "errorPercent": 2,
+        }
         return {
             "steps": [SHARE_PERCENT],
             "pause": f"{PAUSE_SECONDS:.0f}s",
@@ -98,10 +104,10 @@ class Publisher:
 
     def bad(self) -> list[Trial]:
         worse, failed = frozenset({"Worse"}), frozenset({"LoadFailed"})
-        slow, dying = models.answering_after(0.2), models.dying_after(DIES_AFTER)
+        slow, dying = models.answering_after(1.0), models.dying_after(DIES_AFTER)
         return [
             Trial("wrong", self.artifact("wrong", 1, factor=2.0), worse, shadowed=True),
-            Trial("slow", self.code("slow", slow), worse),
+            Trial("slow", self.code("slow", slow), worse, latency_percent=300),
             Trial("dies when loaded", self.code("dies-at-once", models.dying()), failed),
             Trial("dies later", self.code("dies", dying), worse | failed, min_requests=2 * DIES_AFTER),
             Trial("unsigned", self.artifact("unsigned", 1, signed=False), frozenset({"Unsigned"})),
