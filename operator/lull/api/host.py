@@ -143,6 +143,9 @@ class HostModelStatus(Model):
         None, description="Set once it had no request for idleAfter: its last one's time."
     )
     code: bool | None = Field(None, description="True: the artifact runs code of its own.")
+    training_watt_hours: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")] | None = Field(
+        None, description="What its training took, as the artifact's card says."
+    )
     counters: Counters | None = None
     utilization: HostModelUtilization | None = None
     energy: HostModelEnergy | None = None

@@ -277,6 +277,11 @@ class RevisionStatus(Model):
         None,
         description="What one replica took when it was last loaded; packing reserves it while it sleeps.",
     )
+    training_watt_hours: Annotated[str, Field(max_length=32)] | None = Field(
+        None,
+        description="What its training took, as the artifact's card says: before it served, and in none of "
+        "the figures of `status.energy`.",
+    )
 
 
 class RevisionTraffic(Model):

@@ -28,6 +28,7 @@ class Revision:
     message: str = ""
     since: str = ""
     memory: str = ""
+    training_watt_hours: str = ""
     """What a replica of it took, as the API writes quantities; empty where nobody knows."""
 
     @property
@@ -203,6 +204,7 @@ def _revision_from(entry: Object) -> Revision:
         entry.get("message", ""),
         entry.get("since", ""),
         entry.get("memory", ""),
+        entry.get("trainingWattHours", ""),
     )
 
 
@@ -214,6 +216,7 @@ def revision_to(revision: Revision, percent: int, *, ready: bool) -> Object:
         "message": revision.message,
         "since": revision.since,
         "memory": revision.memory,
+        "trainingWattHours": revision.training_watt_hours,
     }
     return {
         "name": model.revision,

@@ -116,8 +116,12 @@ class Rollouts:
         shares = _shares(rollout, serving)
         entries = []
         for revision in revisions:
-            measured = self._view.measured_bytes(key, revision.name)
-            known = replace(revision, memory=f"{measured // 2**20}Mi" if measured else revision.memory)
+            measured = self._view.measured(key, revision.name)
+            known = replace(
+                revision,
+                memory=f"{measured.memory_bytes // 2**20}Mi" if measured.memory_bytes else revision.memory,
+                training_watt_hours=measured.training_watt_hours or revision.training_watt_hours,
+            )
             entries.append(revision_to(known, shares.get(revision.name, 0), ready=revision.name in ready))
         if rollout is None:
             return {"revisions": entries}

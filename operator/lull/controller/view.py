@@ -51,6 +51,7 @@ class Measured:
 
     memory_bytes: int | None = None
     code: bool | None = None
+    training_watt_hours: str = ""
 
 
 class View:
@@ -183,10 +184,9 @@ class View:
             self._show_host(name)
         return bool(there)
 
-    def measured_bytes(self, key: str, revision: str) -> int | None:
-        """Return what a replica of a revision took, of those that serve or are rolled out."""
-        measured = self._measured.get(key, {}).get(revision)
-        return measured.memory_bytes if measured else None
+    def measured(self, key: str, revision: str) -> Measured:
+        """Return what hosts said of a revision, of those that serve or are rolled out."""
+        return self._measured.get(key, {}).get(revision) or Measured()
 
     def unranked(self, key: str) -> str:
         """Return the PriorityClass that a service names and nobody has made; empty where all is well."""
@@ -397,6 +397,8 @@ class View:
 
     def _learn(self, host: Host) -> None:
         """Remember what a host measured of the revisions that it holds."""
+        said = (self.raw[MODELHOSTS].get(host.name, {}).get("status") or {}).get("models", ())
+        trained = {entry["id"]: entry.get("trainingWattHours") for entry in said}
         for placement in host.placements:
             report = host.report(placement)
             key, revision = service_of(placement.service), placement.model.revision
@@ -405,7 +407,8 @@ class View:
                 continue
             size = -(-report.memory_bytes // _GRAIN_BYTES) * _GRAIN_BYTES
             code = last.code if report.code is None else report.code
-            fresh = Measured(max(last.memory_bytes or 0, size) or None, code)
+            watt_hours = trained.get(placement.id) or last.training_watt_hours
+            fresh = Measured(max(last.memory_bytes or 0, size) or None, code, watt_hours)
             if fresh != last:
                 self._measured[key][revision] = fresh
                 self._read_service(key)
@@ -469,4 +472,7 @@ def _alike(before: Value | None, now: Value | None) -> bool:
 def _remembered(item: Object, revision: str) -> Measured:
     """Return what the status of a service remembers of a revision from before."""
     known = history_from(item.get("status")).known(revision)
-    return Measured(parse_bytes(known.memory) if known and known.memory else None)
+    if known is None:
+        return Measured()
+    memory_bytes = parse_bytes(known.memory) if known.memory else None
+    return Measured(memory_bytes, training_watt_hours=known.training_watt_hours)

@@ -79,7 +79,12 @@ class Placement:
             load_seconds=None if self.load_seconds is None else f"{self.load_seconds:.4f}",
             idle_since=_rfc3339(self.activity.idle_since) if ready else None,
             code=self.code,
+            training_watt_hours=self._training_watt_hours(),
         )
+
+    def _training_watt_hours(self) -> str | None:
+        card = self.model.artifact.card if self.model and self.model.artifact else None
+        return f"{card.training.watt_hours:.3f}" if card and card.training else None
 
 
 def mebibytes(size_bytes: int) -> int:

@@ -571,6 +571,16 @@ async def test_both_revisions_memory_is_remembered(world):
     assert named(world, NEW)["memory"] == "112Mi"
 
 
+async def test_what_each_revision_took_to_train_is_remembered(world):
+    await awake(world)
+    apply(world, **CANARY)
+    await world.rest()
+    assert [named(world, uri)["trainingWattHours"] for uri in (OLD, NEW)] == ["3.500", "3.500"]
+    apply(world, OLD)
+    await world.until(lambda: phase(world) == "Aborted")
+    assert named(world, NEW)["trainingWattHours"] == "3.500"
+
+
 async def test_a_rollout_that_waits_writes_nothing(world):
     await awake(world)
     apply(world, **CANARY)

@@ -184,6 +184,7 @@ class World:
             "service": entry["service"],
             "revision": entry["revision"],
             "memory": "100Mi",
+            "trainingWattHours": "3.500",
         }
         outcome = self.outcome.get(entry["service"]) or self.outcome.get(entry["uri"])
         if outcome:

@@ -8,9 +8,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from crafted import ROWS, artifact, card, edit_card, onnx_network
+from lull.api.host import HostModel
 from lull.api.reasons import Reason
+from lull_runtime.agent.placement import Placement
 from lull_runtime.agent.repository import configuration
-from lull_runtime.artifact import ModelError, detect, inspect_repository, read_artifact
+from lull_runtime.agent.store import Model
+from lull_runtime.artifact import Format, ModelError, detect, inspect_repository, read_artifact
 from lull_runtime.artifact.card import V1, Measured, Source, Training, tensor
 from lull_runtime.artifact.pack import pack_artifact
 from lull_runtime.artifact.tar import Bounds, unpack
@@ -206,3 +209,14 @@ def test_configurations_that_reach_beyond_their_model_are_refused(tmp_path: Path
 def test_a_directory_without_a_version_is_no_model(tmp_path: Path):
     (tmp_path / "config.pbtxt").write_text(ONNX)
     assert reason(lambda: inspect_repository(tmp_path, "m", allow_code=True)) is Reason.NOT_A_MODEL
+
+
+def test_what_a_served_artifact_took_to_train_is_told(tmp_path: Path):
+    made, golden = card(training=Training(watt_hours=3.5, source="declared"))
+    pack_artifact(tmp_path / "m.tar", made, onnx_network().SerializeToString(), golden)
+    unpack(tmp_path / "m.tar", tmp_path / "m", Bounds())
+    want = HostModel(id="m-1", service="demo/m", name="m", revision="1", uri="", state="Loaded")
+    placement = Placement(
+        want, model=Model("", tmp_path, Format.ARTIFACT, read_artifact(tmp_path / "m"), False)
+    )
+    assert placement.status().training_watt_hours == "3.500"
