@@ -302,7 +302,7 @@ class Store:
         homes, coming = self._shelf.homes(), self._shelf.coming()
         coming.pop(digest, None)
         stays = sum(home.size_bytes for home in homes if home.held or home.digest in spared)
-        self._check_fits(max(tar_bytes, claimed_bytes), stays + sum(coming.values()))
+        self._check_fits(2 * max(tar_bytes, claimed_bytes), stays + sum(coming.values()))
         alone.reserve(2 * tar_bytes)
         parts = self._shelf.idle_parts()
         wanted = sum(home.size_bytes for home in homes) + sum(coming.values()) + sum(parts.values())
@@ -320,12 +320,20 @@ class Store:
                 asides.append(aside)
         return asides
 
-    def _check_fits(self, tar_bytes: int, stays_bytes: int) -> None:
-        if stays_bytes + 2 * tar_bytes > self._most_bytes:
+    def _check_fits(self, need_bytes: int, stays_bytes: int) -> None:
+        """Check that there is room for a tar and what is unpacked from it.
+
+        Raises:
+            ModelError: TooLarge where there never is any, DiskFull where others have it now.
+        """
+        need = f"{need_bytes} bytes, for its tar and what is unpacked from it,"
+        if need_bytes > self._most_bytes:
+            raise ModelError(Reason.TOO_LARGE, f"{need} do not fit this host's disk")
+        if need_bytes + stays_bytes > self._most_bytes:
             raise ModelError(
-                Reason.TOO_LARGE,
-                f"{tar_bytes} bytes, twice while it is unpacked, do not fit this host's disk beside the "
-                "models it serves",
+                Reason.DISK_FULL,
+                f"{need} do not fit this host's disk beside the models that are used or on their way now; it is "
+                "tried again",
             )
 
     def _is_known(self, digest: str, signers: Signers) -> bool:
@@ -338,13 +346,17 @@ class Store:
 
 
 async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
-    """Run something in a thread, which ends before a cancel does: it must not go on without the locks."""
+    """Run something in a thread, which ends before any cancel does: it must not go on without the locks."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
 
 
 def _looked_through(home: Path) -> Artifact | None:

@@ -74,7 +74,7 @@ async def test_what_is_in_use_stays_and_what_does_not_fit_beside_it_is_refused_u
     kept.used = [await kept.get("a"), await kept.get("b")]
     with pytest.raises(ModelError) as caught:
         await kept.get("c")
-    assert caught.value.reason is Reason.TOO_LARGE
+    assert caught.value.reason is Reason.DISK_FULL
     assert all(kept.store.has(digest) for digest in kept.used)
     assert kept.bytes_on_disk() < 2.1 * SIZE_BYTES
     kept.used.pop()
