@@ -57,13 +57,13 @@ def test_a_list_fits_names_nothing_twice_and_once_told_is_told_no_more(made, sil
     )
     habits = {f"a/s{number}": Habit(silent_since=NOW - age) for number, age in silent.items()}
     notes = Notes(learned=Learned(habits))
-    changes = stages(fleet, notes, NOW)
+    changes = list(filter(None, stages(fleet, notes, NOW)))
     for change in changes:
         digests = [artifact.digest for artifact in change.artifacts]
         assert len(digests) == len(set(digests)) <= MOST_ARTIFACTS
         assert sum(_size_bytes(made, artifact) for artifact in change.artifacts) <= (size_bytes or 0)
     hosts = dict(fleet.hosts) | {c.host: replace(fleet.hosts[c.host], stage=c.artifacts) for c in changes}
-    assert stages(replace(fleet, hosts=hosts), notes, NOW) == []
+    assert not any(stages(replace(fleet, hosts=hosts), notes, NOW))
 
 
 def _size_bytes(made, artifact):

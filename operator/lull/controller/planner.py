@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 
 from lull.api.reasons import LOAD_FAILURES
 from lull.controller.clock import Clock
@@ -73,7 +74,7 @@ class Planner:
         self._addresses: list[str] = []
         self._looked_over_at = float("-inf")
         self._staged_at = float("-inf")
-        self._to_stage: list[Stage] = []
+        self._staging: Iterator[Stage | None] = iter(())
 
     def see(self, kind: Resource, key: str, item: Object | None) -> None:
         """Take in one object's event of a watch."""
@@ -142,9 +143,14 @@ class Planner:
             self._wakes.began(decided.changes, served)
         for change in decided.changes:
             self._executor.submit(change)
-        self._stage(fleet, now)
         unseen_at = None if self._notes.seen is fleet else now
-        times = (decided.next_at, self._executor.rest_until(), unseen_at, self._rollouts.next_at())
+        times = (
+            decided.next_at,
+            self._executor.rest_until(),
+            unseen_at,
+            self._rollouts.next_at(),
+            self._stage(fleet, now),
+        )
         self._next_at = min((at for at in times if at is not None), default=None)
 
     def _look_over(self, now: float) -> None:
@@ -154,14 +160,20 @@ class Planner:
             self._addresses, self._looked_over_at = addresses, now
             self._last = over_again(self._last) if self._last else None
 
-    def _stage(self, fleet: Fleet, now: float) -> None:
-        """Tell hosts now and then what to keep ready, after all that somebody may wait for."""
+    def _stage(self, fleet: Fleet, now: float) -> float | None:
+        """Tell hosts now and then what to keep ready, after all that somebody may wait for.
+
+        Returns:
+            When to go on; None where what is written brings the next plan.
+        """
         if now >= self._staged_at + STAGE_SECONDS:
             self._staged_at = now
-            self._to_stage = stages(fleet, self._notes, now)
-        for change in self._to_stage[:STAGE_AT_ONCE]:
+            self._staging = stages(fleet, self._notes, now)
+        for change in islice(self._staging, STAGE_AT_ONCE):
+            if change is None:
+                return now
             self._executor.submit(change)
-        self._to_stage = self._to_stage[STAGE_AT_ONCE:]
+        return None
 
     @property
     def started(self) -> bool:

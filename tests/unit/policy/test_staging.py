@@ -6,7 +6,7 @@ from lull.policy import NOTHING_NOTED, Notes, Pod, Stage
 from lull.policy.fleet import Artifact, candidate_key
 from lull.policy.habits import Habit
 from lull.policy.learning import Learned
-from lull.policy.staging import MOST_ARTIFACTS, stages
+from lull.policy.staging import HOSTS_AT_ONCE, MOST_ARTIFACTS, SERVICES_AT_ONCE, stages
 from unit.policy.fleets import GIB, NOW, fleet, host, pool, replace, service
 
 
@@ -41,7 +41,7 @@ def staging(*things, gib=2, **fields):
 
 
 def told(now, notes=ALL_SILENT):
-    return {change.host: change.artifacts for change in stages(now, notes, NOW)}
+    return {change.host: change.artifacts for change in stages(now, notes, NOW) if change}
 
 
 def test_each_host_is_told_of_the_most_worthy_that_fit_and_then_of_nothing_more():
@@ -118,6 +118,18 @@ def test_hosts_that_come_or_go_are_told_nothing(other):
 
 def test_without_staging_nothing_is_asked_for_any_more():
     assert told(staging(A, host("h1"), gib=None)) == {}
-    assert stages(staging(A, host("h1", stage=(artifact(A),)), gib=None), NOTHING_NOTED, NOW) == [
-        Stage("h1", ())
-    ]
+    listed = staging(A, host("h1", stage=(artifact(A),)), gib=None)
+    assert list(filter(None, stages(listed, NOTHING_NOTED, NOW))) == [Stage("h1", ())]
+
+
+def test_so_many_services_and_hosts_are_looked_at_and_then_there_is_a_pause():
+    many = [with_artifact(f"a/m{n}", n, memory_bytes=1) for n in range(2 * SERVICES_AT_ONCE)]
+    hosts = [host(f"h{n}") for n in range(2 * HOSTS_AT_ONCE)]
+    steps = list(stages(staging(*many, *hosts), NOTHING_NOTED, NOW))
+    assert [step and step.host for step in steps[:5]] == [None, None, None, "h0", "h1"]
+    assert steps.count(None) == 5, "two among services, one before the hosts, two among them"
+
+
+def test_where_no_pool_stages_nobody_is_looked_at():
+    many = [with_artifact(f"a/m{n}", n) for n in range(2 * SERVICES_AT_ONCE)]
+    assert list(stages(staging(*many, host("h1"), gib=None), NOTHING_NOTED, NOW)) == []
