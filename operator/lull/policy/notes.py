@@ -167,7 +167,8 @@ def _news(seen: Fleet | None, fleet: Fleet, unseen: frozenset[str]) -> tuple[set
     services = changed(seen.services, fleet.services) | changed(seen.counts, fleet.counts)
     for of in (seen, fleet):
         services.update(*(of.hosts[name].holds for name in hosts if name in of.hosts))
-        services.update(*(of.pair(key) for key in tuple(services)))
+        # By the candidates, which are few: hosts that are seen anew may bring all services.
+        services.update(*(both for both in of.candidates.items() if not services.isdisjoint(both)))
     return hosts, services | (_held(seen) ^ _held(fleet)) | unseen
 
 
@@ -188,7 +189,8 @@ def _with_hosts(seen: Fleet | None, fleet: Fleet, fresh: set[str]) -> Fleet:
     """Return the fleet with the hosts as they were seen before, but for some."""
     hosts = {name: host for name, host in seen.hosts.items() if name not in fresh} if seen else {}
     hosts |= {name: fleet.hosts[name] for name in fresh if name in fleet.hosts}
-    return Fleet(fleet.services, fleet.pools, hosts, fleet.gateways, counts=fleet.counts)
+    candidates = fleet.candidates
+    return Fleet(fleet.services, fleet.pools, hosts, fleet.gateways, counts=fleet.counts, followed=candidates)
 
 
 def _held(fleet: Fleet) -> set[str]:

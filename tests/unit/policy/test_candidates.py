@@ -322,3 +322,15 @@ def test_memory_of_a_candidate_is_reserved_like_any_other():
         .services[large.key]
         .stalled
     )
+
+
+def test_services_without_a_candidate_are_asked_for_none_when_all_hosts_are_seen_anew(monkeypatch):
+    asked = []
+    pair = Fleet.pair
+    monkeypatch.setattr(Fleet, "pair", lambda self, key: asked.append(key) or pair(self, key))
+    many = [service(f"a/s{number}") for number in range(200)]
+    now = fleet(*many, host("h0", many[0]), *(host(f"h{number}", many[number]) for number in range(1, 200)))
+    notes = NOTHING_NOTED
+    while notes.seen is not now:
+        notes = observe(notes, now, NOW, 10)
+    assert len(asked) < 2 * len(many), "once each, and not once a slice"
