@@ -26,7 +26,7 @@ from lull_runtime.agent.readings import Readings
 from lull_runtime.agent.repository import Repository
 from lull_runtime.agent.rules import NOTHING, rules_of
 from lull_runtime.agent.settings import Settings, control_key
-from lull_runtime.agent.shelf import clear_deserted, lodge
+from lull_runtime.agent.shelf import lodge
 from lull_runtime.agent.staging import Stager
 from lull_runtime.agent.status import WRITES, StatusWriter
 from lull_runtime.agent.store import Store
@@ -99,7 +99,6 @@ class Agent:
             most_bytes=settings.artifacts_bytes,
             in_use=lambda: self.host.digests(),
         )
-        clear_deserted(settings.hosts, own)
         self._stager = Stager(self._store, lambda: self._writer.notify(urgent=False))
         self.host = Host(
             self._triton,

@@ -92,14 +92,16 @@ class Shelf:
 
     Args:
         folder: what the agents of a node share.
-        own: this host's part of it.
+        own: this host's part of it; those of others lie beside it.
     """
 
     def __init__(self, folder: Path, own: Path) -> None:
+        self._own = own
         self._homes, self._parts, self._locks = (_made(folder / n) for n in ("sha256", "part", "lock"))
         self._held, self._fresh = _made(own / "held"), _made(own / "fresh")
         for leftover in self._fresh.iterdir():
             shutil.rmtree(leftover)
+        self.clear_deserted()
 
     # ── One model ──
 
@@ -192,6 +194,23 @@ class Shelf:
         for link in self._held.iterdir():
             if link.name not in kept:
                 link.unlink()
+
+    def clear_deserted(self) -> None:
+        """Remove the folders of hosts that are no more; their agents and Tritons lock them while they live."""
+        for folder in self._own.parent.iterdir():
+            if folder == self._own:
+                continue
+            try:
+                descriptor = os.open(folder / "repository", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except OSError:
+                continue  # it is just being made
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder.rename(self.fresh()))
+            except OSError:
+                pass  # its host lives, or another agent is at it
+            finally:
+                os.close(descriptor)
 
     # ── All of them ──
 
@@ -294,26 +313,6 @@ def lodge(hosts: Path, name: str) -> tuple[Path, int]:
         except FileNotFoundError:
             pass  # somebody took it for deserted just before
         os.close(descriptor)
-
-
-def clear_deserted(hosts: Path, own: Path) -> None:
-    """Remove the folders of hosts that are no more; their agents and Tritons lock them while they live."""
-    for folder in hosts.iterdir():
-        if folder == own:
-            continue
-        try:
-            descriptor = os.open(folder / "repository", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue  # it is just being made
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            aside = Path(tempfile.mkdtemp(dir=own / "fresh"))
-            folder.rename(aside)
-            shutil.rmtree(aside)
-        except OSError:
-            pass  # its host lives, or another agent is at it
-        finally:
-            os.close(descriptor)
 
 
 def _made(folder: Path) -> Path:

@@ -290,6 +290,7 @@ class Store:
         self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
     ) -> None:
         """Decide who leaves, and remove it."""
+        self._shelf.clear_deserted()
         with self._shelf.deciding(_DECIDING_SECONDS):
             asides = self._evicted(digest, alone, spared, tar_bytes, claimed_bytes)
         for aside in asides:
@@ -332,8 +333,8 @@ class Store:
         if need_bytes + stays_bytes > self._most_bytes:
             raise ModelError(
                 Reason.DISK_FULL,
-                f"{need} do not fit this host's disk beside the models that are used or on their way now; it is "
-                "tried again",
+                f"{need} do not fit this host's disk beside the models that are used or on their way now; "
+                "it is tried again",
             )
 
     def _is_known(self, digest: str, signers: Signers) -> bool:

@@ -19,7 +19,7 @@ from lull_runtime.agent import staging as staging_module
 from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
 from lull_runtime.agent.rules import Rules
-from lull_runtime.agent.shelf import Lock, clear_deserted, lodge
+from lull_runtime.agent.shelf import Lock, Shelf, lodge
 from lull_runtime.agent.staging import Stager
 from lull_runtime.agent.store import Store
 from lull_runtime.artifact import ModelError
@@ -42,6 +42,7 @@ class Node:
         self.room = room
         self.deadline_seconds: float = DEADLINE_SECONDS
         self.fetched: list[str] = []
+        self.lives: dict[str, int] = {}
         fetch = store_module.fetch
 
         async def counted(uri: str, *rest: object) -> str:
@@ -51,7 +52,7 @@ class Node:
         monkeypatch.setattr(store_module, "fetch", counted)
 
     def store(self, host: str, used: list[str] | None = None) -> Store:
-        own, _ = lodge(self.folder / "node" / "hosts", host)
+        own, self.lives[host] = lodge(self.folder / "node" / "hosts", host)
         return Store(
             self.folder / "node",
             own,
@@ -428,10 +429,21 @@ async def test_a_dead_host_s_folder_is_removed_and_a_living_one_s_is_not(node: N
     os.close(agent)
     (dead / "held").mkdir()
     node.store("new")
-    clear_deserted(hosts, hosts / "new")
     assert {path.name for path in hosts.iterdir()} == {"living", "agentless", "new"}
     assert list((hosts / "new" / "fresh").iterdir()) == []
     os.close(triton)
+
+
+async def test_what_a_host_used_that_died_meanwhile_leaves_when_room_is_needed(node: Node):
+    node.room = 2.5
+    digest, own = node.publish("a"), node.folder / "node" / "hosts" / "h1"
+    store, dying = node.store("h2"), node.store("h1", [digest])
+    await get(dying, "a", digest)
+    with pytest.raises(ModelError):
+        await get(store, "b", node.publish("b"))
+    os.close(node.lives["h1"])
+    await get(store, "b", digest_of(node.files / "b"))
+    assert not own.exists()
 
 
 def test_a_host_whose_folder_goes_while_it_moves_in_makes_another(tmp_path: Path, monkeypatch):
@@ -455,7 +467,7 @@ def test_a_link_in_the_hosts_folder_leads_nobody_to_remove_what_it_leads_to(tmp_
     (own / "fresh").mkdir()
     (hosts / "evil").symlink_to(tmp_path / "precious")
     (hosts / "file").write_text("")
-    clear_deserted(hosts, own)
+    Shelf(tmp_path / "node", own)
     assert (tmp_path / "precious" / "repository").is_dir()
 
 

@@ -83,11 +83,11 @@ def test_triton_s_own_lock_keeps_neighbours_from_removing_its_models_while_its_a
     assert process.stdout.readline() == b"another program\n"
     os.close(agent)
     other, _ = shelf.lodge(tmp_path, "h2")
-    (other / "fresh").mkdir()
-    shelf.clear_deserted(tmp_path, other)
+    neighbour = shelf.Shelf(tmp_path / "node", other)
+    neighbour.clear_deserted()
     assert own.is_dir()
     process.communicate(timeout=10)
-    shelf.clear_deserted(tmp_path, other)
+    neighbour.clear_deserted()
     assert not own.exists()
 
 
