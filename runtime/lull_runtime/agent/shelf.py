@@ -2,6 +2,7 @@
 
     sha256/DIGEST/model/…     a model, unpacked, for reading only
     sha256/DIGEST/whole.json  its files as they came, once their digest was verified: else it is not there
+    sha256/DIGEST/flushed     all is on disk: else it is believed until the node starts again
     sha256/DIGEST/signed-…    it was found signed, by one of those signers whose hash this is
     part/DIGEST               as much of a tar as has come; whoever fetches next takes it up
     lock/DIGEST               somebody fetches or removes it: a flock, and the bytes that room is kept for
@@ -16,6 +17,7 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -29,7 +31,11 @@ from pathlib import Path
 from lull_runtime.artifact.errors import ModelError
 from lull_runtime.artifact.tar import tree
 
-_NOTE = "whole.json"
+log = logging.getLogger(__name__)
+
+_NOTE, _FLUSHED = "whole.json", "flushed"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Another one each time that the node starts."""
 _ROOM = "room"
 """The lock of whoever decides who leaves; all others are of one digest."""
 _HEX = re.compile(r"^[0-9a-f]{64}$")
@@ -126,22 +132,30 @@ class Shelf:
         try:
             links = home.is_symlink() or model.is_symlink()
             note = self._note(digest)
-            return not links and note["digest"] == digest and note["files"] == _files(model)
+            written = (home / _FLUSHED).is_file() or note["boot"] == _BOOT.read_text()
+            return written and not links and note["digest"] == digest and note["files"] == _files(model)
         except (OSError, ValueError, TypeError, KeyError, ModelError):
             return False
 
     def place(self, digest: str, fresh: Path) -> None:
-        """Show to all a model that is verified and unpacked (`fresh/model`); on disk first, come what may."""
+        """Show to all a model that is verified and unpacked (`fresh/model`); its disk is not waited for."""
         files = _files(fresh / "model")
         for name in files:
-            path = fresh / "model" / name
-            path.chmod(0o444)
-            _flush(path)
+            (fresh / "model" / name).chmod(0o444)
         size_bytes = sum(size_bytes for size_bytes, _ in files.values())
-        note = {"digest": digest, "size_bytes": size_bytes, "files": files}
+        note = {"digest": digest, "size_bytes": size_bytes, "files": files, "boot": _BOOT.read_text()}
         (fresh / _NOTE).write_text(json.dumps(note))
-        _flush(fresh / _NOTE)
         fresh.rename(self._home(digest))
+
+    def flush(self, digest: str) -> None:
+        """Have a model that was placed outlive a crash of the node, if it is still here."""
+        home = self._home(digest)
+        try:
+            for path in (*tree(home / "model").values(), home / _NOTE):
+                _flush(path)
+            (home / _FLUSHED).touch()
+        except (OSError, ModelError) as error:
+            log.warning("%s is fetched anew once this node starts again: %s", digest, error)
 
     def set_aside(self, digest: str) -> Path | None:
         """Take a model out, to be removed from where it is then; None where it is not here."""
@@ -196,7 +210,7 @@ class Shelf:
                 link.unlink()
 
     def clear_deserted(self) -> None:
-        """Remove the folders of hosts that are no more; their agents and Tritons lock them while they live."""
+        """Remove the folders of hosts that are no more: while they live, agent and Triton lock them."""
         for folder in self._own.parent.iterdir():
             if folder == self._own:
                 continue

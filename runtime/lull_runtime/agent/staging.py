@@ -50,7 +50,7 @@ class Stager:
         self._news.set()
 
     async def run(self) -> None:
-        """Stage until cancelled."""
+        """Stage until cancelled; what came for wakes meanwhile is made to last too."""
         while True:
             self._news.clear()
             for artifact in self._listed:
@@ -59,6 +59,7 @@ class Stager:
                 if self._news.is_set():
                     break
             self._look()
+            await self._store.flush()
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._news.wait()
@@ -74,6 +75,7 @@ class Stager:
             signers = self._store.check(artifact.uri, artifact.service.partition("/")[0])
             while not self._store.is_staged(artifact.digest, signers):
                 if await self._store.stage(artifact.uri, artifact.digest, signers):
+                    await self._store.flush()
                     log.info("%s is staged for %s", artifact.digest, artifact.service)
                     break
         except (ModelError, OSError) as error:

@@ -96,6 +96,7 @@ class Store:
         self._calm = asyncio.Event()
         self._calm.set()
         self._staging: tuple[str, asyncio.Task[None]] | None = None
+        self._unflushed: set[str] = set()
         self.listed: frozenset[str] = frozenset()
         """What this node should keep ready: it leaves after all else, and never for another of these."""
 
@@ -171,6 +172,14 @@ class Store:
             work.cancel()
         return not work.cancelled() and work.result() is None
 
+    async def flush(self) -> None:
+        """Have what has come outlive a crash of the node; nobody who needs it waits for that."""
+        while self._unflushed:
+            await self._calm.wait()
+            digest = self._unflushed.pop()
+            if self.has(digest):
+                await asyncio.to_thread(self._shelf.flush, digest)
+
     def let_go(self) -> None:
         """Let what this host does not need any more leave, once others want its room."""
         self._shelf.hold_only(set(self._in_use()))
@@ -238,6 +247,7 @@ class Store:
             sources = replace(self._sources, allowed=self.rules.allowed)
             await fetch(uri, digest, part, sources, reserve)
             await _to_its_end(self._keep, digest, part, fresh)
+            self._unflushed.add(digest)
         finally:
             await _to_its_end(shutil.rmtree, fresh, True)
 

@@ -15,6 +15,7 @@ import pytest
 from crafted import artifact_tar, signing_key
 from lull.api.host import StagedArtifact
 from lull.api.reasons import Reason
+from lull_runtime.agent import shelf as shelf_module
 from lull_runtime.agent import staging as staging_module
 from lull_runtime.agent import store as store_module
 from lull_runtime.agent.fetch import Sources
@@ -314,6 +315,36 @@ async def test_what_is_not_as_it_came_is_fetched_anew_by_who_did_not_bring_it(no
     assert not node.home(digest).is_symlink()
 
 
+async def test_nobody_waits_for_the_disk_and_what_it_may_have_lost_with_the_node_is_not_believed(
+    node: Node, monkeypatch
+):
+    digests = {name: node.publish(name) for name in "ab"}
+    store, flushed, fsync = node.store("h1"), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(1), fsync(descriptor)))
+    await get(store, "a", digests["a"])
+    assert flushed == []
+    await store.flush()
+    assert len(flushed) == 3, "two files and the note"
+    await get(store, "b", digests["b"])
+    await get(node.store("h2"), "b", digests["b"])
+    assert node.fetched == ["a", "b"]
+    (node.folder / "boot").write_text("another")
+    monkeypatch.setattr(shelf_module, "_BOOT", node.folder / "boot")
+    for name in "ab":
+        await get(node.store("h3"), name, digests[name])
+    assert node.fetched == ["a", "b", "b"]
+
+
+async def test_what_left_before_it_was_flushed_is_let_be(node: Node):
+    digest, store = node.publish("a"), node.store("h1")
+    await get(store, "a", digest)
+    store.let_go()
+    store._shelf.evict(digest)
+    await store.flush()
+    store._shelf.flush(digest)
+    assert not node.home(digest).exists()
+
+
 async def test_another_model_in_a_model_s_place_is_not_served(node: Node):
     first, second = node.publish("a"), node.publish("b")
     store = node.store("h1")
@@ -519,6 +550,7 @@ async def test_what_is_listed_comes_in_order_and_is_told(node: Node, staging: St
     staging.stager.set_list([listed("b", digests[1]), listed("a", digests[0])])
     await staging.until(lambda: staging.stager.staged == [digests[1], digests[0]])
     assert node.fetched == ["b", "a"]
+    await staging.until(lambda: all((node.home(digest) / "flushed").exists() for digest in digests))
     assert staging.changes
     assert staging.store.is_ready(digests[0], ()), "a wake opens it at once"
 
