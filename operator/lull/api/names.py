@@ -22,6 +22,8 @@ ANNOTATION_EMPTY_SINCE = f"{GROUP}/empty-since"
 
 ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 """On a ModelService, its user's word on a rollout: `promote REVISION` or `abort REVISION`."""
+AGAIN = "again"
+"""Behind that word where the very same one stands there from an earlier rollout, of which it was said."""
 ANNOTATION_EVALUATED = f"{GROUP}/evaluated"
 """On a ModelService, what `lull evaluate` found of a revision: `REVISION ACCURACY`, in percent."""
 REVISION_HEADER = "x-lull-revision"

@@ -326,6 +326,11 @@ class RolloutStatus(Model):
     traffic: Annotated[list[RevisionTraffic], Field(max_length=2, json_schema_extra=list_map("revision"))] = (
         Field(default=[], description="What both were asked during this step.")
     )
+    heard: Annotated[str, Field(max_length=128)] | None = Field(
+        None,
+        description="The word of the annotation lull.dev/rollout that stood there as it began, of an earlier "
+        "rollout: it counts for this one once it was taken away, or is said with `again` behind it.",
+    )
 
 
 class ReplicaStatus(Model):

@@ -110,6 +110,7 @@ def rollout_to(rollout: Rollout, traffic: Iterable[Object]) -> Object:
         "since": rfc3339(rollout.since),
         "message": rollout.message,
         "traffic": list(traffic),
+        **({"heard": " ".join(rollout.heard)} if rollout.heard else {}),
     }
 
 
@@ -245,4 +246,5 @@ def _rollout_from(entry: Object | None, revisions: Iterable[Revision]) -> Rollou
         since=seconds_of(entry["since"]) if entry.get("since") else 0.0,
         message=entry.get("message", ""),
         reason=reasons.get(entry["candidate"], ""),
+        heard=tuple(entry["heard"].split()) if entry.get("heard") else None,
     )

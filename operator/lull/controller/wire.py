@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from lull.api import ModelPoolSpec, ModelServiceSpec
-from lull.api.names import ANNOTATION_EVALUATED, ANNOTATION_ROLLOUT
+from lull.api.names import AGAIN, ANNOTATION_EVALUATED, ANNOTATION_ROLLOUT
 from lull.api.quantities import parse_bytes, parse_duration_seconds
 from lull.policy import Gateway, Model, Placement, Pool, Report, Reported, Service, State
 from lull.policy.fleet import CANDIDATE_MARK, Artifact, Window
@@ -245,9 +245,10 @@ def two_digits(figure: float) -> float:
     return float(f"{figure:.2g}")
 
 
-def _command(item: Object) -> tuple[str, str] | None:
+def _command(item: Object) -> tuple[str, ...] | None:
     words = _annotation(item, ANNOTATION_ROLLOUT)
-    return (words[0], words[1]) if len(words) == 2 and words[0] in _COMMANDS else None
+    whole = len(words) >= 2 and words[0] in _COMMANDS and words[2:] in ([], [AGAIN])
+    return tuple(words) if whole else None
 
 
 def _annotation(item: Object, name: str) -> list[str]:

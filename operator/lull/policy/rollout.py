@@ -62,8 +62,8 @@ class Wish:
     pause_seconds: float = 300.0
     shadow_percent: int = 0
     bar: Bar = Bar()  # noqa: RUF009  frozen
-    command: tuple[str, str] | None = None
-    """`promote` or `abort`, and the revision that is meant. It stands until another one is said."""
+    command: tuple[str, ...] | None = None
+    """`promote` or `abort`, the revision that is meant, maybe `again`. It stands until another is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,8 @@ class Rollout:
     reason: str = ""
     """Why it was rejected or aborted, in one word. While it runs: why that was so before, or why a swap was
     undone; then there is no swap any more, as it would take the old one away again."""
+    heard: tuple[str, ...] | None = None
+    """The command that stood there as it began: it was said of an earlier rollout of the same revision."""
 
     @property
     def running(self) -> bool:
@@ -141,7 +143,8 @@ def begin(stable: str, wish: Wish, signs: Signs, now: float) -> Rollout:
 
     Of the signs only `wanted` counts: the others may be those of a former candidate.
     """
-    rollout = Rollout(stable, wish.revision, Phase.VALIDATING, since=now)
+    heard = wish.command if wish.command and wish.command[1] == wish.revision else None
+    rollout = Rollout(stable, wish.revision, Phase.VALIDATING, since=now, heard=heard)
     if signs.wanted == 0 and _unwatched(wish, None):
         return _enter(rollout, Phase.SWAPPING, now, _WAKES)
     return rollout
@@ -161,6 +164,8 @@ def advance(rollout: Rollout, wish: Wish, signs: Signs, now: float) -> tuple[Rol
         return advance(begin(settled, wish, signs, now), wish, Signs(wanted=signs.wanted), now)
     look = _Look(wish, signs, now)
     known = rollout
+    if rollout.heard != wish.command:
+        rollout = replace(rollout, heard=None)
     while (after := look.at(rollout)) != rollout:
         if after.since != rollout.since or after.phase is not rollout.phase:
             look = _Look(wish, replace(signs, old=Sample(), new=Sample()), now)
@@ -259,6 +264,8 @@ class _Look:
             return stopped
         if self._signs.have and self._said("promote", rollout):
             return _enter(rollout, Phase.PROMOTING, self._now)
+        if rollout.step > len(self._wish.steps):  # some were taken away, which is no reason to hurry
+            return replace(rollout, step=len(self._wish.steps))
         share = self._share(rollout.step)
         if share == 100:
             return _enter(rollout, Phase.PROMOTING, self._now)
@@ -301,7 +308,8 @@ class _Look:
         return replace(_enter(rollout, Phase.VALIDATING, self._now), step=0, reason=before)
 
     def _said(self, verb: str, rollout: Rollout) -> bool:
-        return self._wish.command == (verb, rollout.candidate)
+        command = self._wish.command or ()
+        return command[:2] == (verb, rollout.candidate) and command != rollout.heard
 
     def _due(self, at: float) -> bool:
         if self._now >= at:

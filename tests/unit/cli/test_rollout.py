@@ -282,6 +282,19 @@ def test_promote_annotates_the_candidate_and_tells_what_will_happen(cluster):
     assert len(cluster.patches) == 1, "said once is enough"
 
 
+@pytest.mark.parametrize(
+    ("stood", "says"), [("promote {}", "promote {} again"), ("promote {} again", "promote {}")]
+)
+def test_a_word_of_an_earlier_rollout_is_said_again_in_other_words(cluster, stood, says):
+    stood, says = stood.format(NEW), says.format(NEW)
+    item = service(annotations={ANNOTATION_ROLLOUT: stood})
+    item["status"]["rollout"]["heard"] = stood
+    put(cluster, item)
+    assert run("promote", "digits").exit_code == 0
+    assert said(cluster) == says
+    assert "said already" in run("promote", "digits").stdout
+
+
 def test_a_rejected_one_is_promoted_only_by_name(cluster):
     why = {"reason": "TooManyFailures", "message": "9 of 40 requests failed"}
     put(
@@ -370,13 +383,6 @@ def test_undo_of_what_did_not_take_over_goes_back_to_what_serves(cluster):
     done = run("undo", "digits")
     assert service_from(held(cluster)).model.revision == OLD
     assert f"{OLD} goes on serving" in done.stdout
-
-
-def test_undo_to_a_revision_takes_an_earlier_word_on_it_back(cluster):
-    put(cluster, service("Promoted", annotations={ANNOTATION_ROLLOUT: f"abort {OLDER}", "mine": "stays"}))
-    run("undo", "digits", "--to", OLDER)
-    assert service_from(held(cluster)).model.revision == OLDER
-    assert held(cluster)["metadata"]["annotations"] == {"mine": "stays"}
 
 
 def test_undo_keeps_the_name_on_the_wire_where_it_is_not_the_services_own(cluster):

@@ -263,6 +263,30 @@ async def test_its_user_promotes_and_aborts_it_by_a_word(world):
     await world.until(lambda: uris(world) == [NEW])
 
 
+async def test_a_word_that_stands_there_for_ever_skips_no_later_canary_of_that_revision(world):
+    await awake(world)
+    apply(world, **CANARY)
+    await world.until(lambda: phase(world) == "Stepping")
+    say(world, "promote")
+    await world.until(lambda: phase(world) == "Promoted")
+    apply(world, OLD)
+    await world.until(
+        lambda: phase(world) == "Promoted" and rollout(world)["candidate"] == named(world, OLD)["name"]
+    )
+    apply(world, **CANARY)
+    await world.until(lambda: phase(world) == "Stepping")
+    await world.rest()
+    assert rollout(world)["percent"] == 20
+    await world.stop()
+    await world.start()
+    await world.until(lambda: world.parts.planner.started)
+    await world.rest()
+    assert (phase(world), rollout(world)["percent"]) == ("Stepping", 20), "whoever takes over knows it too"
+    word = f"promote {named(world, NEW)['name']} again"
+    world.api.annotate(MODELSERVICES, "digits", "demo", {"lull.dev/rollout": word})
+    await world.until(lambda: phase(world) == "Promoted")
+
+
 async def test_a_spec_that_goes_back_aborts_it_and_one_that_goes_on_replaces_it(world):
     await awake(world)
     apply(world, **CANARY)

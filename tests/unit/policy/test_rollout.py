@@ -95,7 +95,14 @@ def test_the_share_that_is_provided_for_is_that_of_the_step_to_come():
 def test_steps_that_were_made_smaller_hold_at_once():
     smaller = go_on(FIRST_STEP, replace(CANARY, steps=(5, 100)), READY)
     assert (smaller.step, smaller.percent) == (1, 5)
-    assert go_on(replace(FIRST_STEP, step=3), replace(CANARY, steps=(5,)), READY).phase is Phase.PROMOTED
+
+
+def test_steps_that_are_taken_away_promote_nothing_that_has_not_gone_through_one():
+    shorter = replace(CANARY, steps=(10, 30))
+    third = replace(FIRST_STEP, step=3, percent=50)
+    kept = go_on(third, shorter, READY)
+    assert (kept.phase, kept.step, kept.percent) == (Phase.STEPPING, 2, 30)
+    assert go_on(kept, shorter, FINE, 2000.0).phase is Phase.PROMOTED
 
 
 def test_shadow_comes_first_and_lasts_until_enough_answers_were_compared():
@@ -266,6 +273,22 @@ def test_its_user_may_abort_it_and_promote_it_after_all(rollout):
     ended = go_on(rollout, replace(CANARY, command=("abort", NEW)))
     assert (ended.phase, ended.reason, ended.percent, ended.serving) == (Phase.ABORTED, "Aborted", 0, OLD)
     assert go_on(ended, promoted_by_hand(CANARY)).phase is Phase.PROMOTED
+
+
+@pytest.mark.parametrize("verb", ["promote", "abort"])
+def test_a_word_that_stood_there_before_it_began_is_about_an_earlier_one_of_that_revision(verb):
+    stood = replace(CANARY, command=(verb, NEW))
+    step = go_on(begin(OLD, stood, READY, 1000.0), stood)
+    assert (step.phase, step.percent, step.heard) == (Phase.STEPPING, 20, (verb, NEW))
+    ends = Phase.PROMOTED if verb == "promote" else Phase.ABORTED
+    assert go_on(step, replace(stood, command=(verb, NEW, "again"))).phase is ends
+    silent = go_on(step, CANARY)
+    assert silent.heard is None
+    assert go_on(silent, stood).phase is ends
+
+
+def test_a_word_on_another_revision_is_none_that_it_could_have_heard():
+    assert begin(OLD, replace(CANARY, command=("promote", OLD)), READY, 1000.0).heard is None
 
 
 def test_a_word_on_another_revision_means_nothing():

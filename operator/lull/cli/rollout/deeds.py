@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lull.api.names import ANNOTATION_ROLLOUT
+from lull.api.names import AGAIN, ANNOTATION_ROLLOUT
 from lull.cli.rollout.figures import STOPPED, Object, Revision, Rollout, rollout
 from lull.controller.wire import service_from
 from lull.policy.rollout import FINAL
@@ -84,9 +84,6 @@ def undo(item: Object, to: str | None) -> Deed:
         "name": target.model_name if named else None,
     }
     patch: dict[str, Any] = {"spec": {"model": model}}
-    said = _annotations(item).get(ANNOTATION_ROLLOUT, "")
-    if said.endswith(f" {target.name}"):  # a word from before would be taken as one on what begins now
-        patch["metadata"] = {"annotations": {ANNOTATION_ROLLOUT: None}}
     if target.state == "Serving" and now.running:
         happens = f"The rollout of {now.candidate} ends; {target.name} goes on serving."
     elif target.state == "Serving":
@@ -150,10 +147,13 @@ def _former(now: Rollout, to: str | None, present: str) -> Revision:
 
 
 def _say(item: Object, word: str, revision: str, tells: str) -> Deed:
-    """Return the annotation, or nothing where it has been said already."""
+    """Return the annotation, or nothing where it has been said of this rollout already."""
     key, said = f"{item['metadata']['namespace']}/{item['metadata']['name']}", f"{word} {revision}"
-    if _annotations(item).get(ANNOTATION_ROLLOUT) == said:
+    stands, again = _annotations(item).get(ANNOTATION_ROLLOUT), f"{said} {AGAIN}"
+    heard = ((item.get("status") or {}).get("rollout") or {}).get("heard")
+    if stands in (said, again) and stands != heard:
         return Deed(None, f"{key}: that has been said already. {tells}")
+    said = again if stands == said else said
     return Deed({"metadata": {"annotations": {ANNOTATION_ROLLOUT: said}}}, f"{key}: {tells}")
 
 
