@@ -48,6 +48,7 @@ class Rollouts:
         self._traffic = Traffic()
         self._started = False
         self._stirred: set[str] = set()
+        self._unsaid: set[str] = set()  # what the last plan said of them was from before
         self._due: dict[str, float] = {}
         self._decided: dict[str, _Decided] = {}
         self._no_room: dict[str, float] = {}  # since when
@@ -75,9 +76,11 @@ class Rollouts:
         self._started = True
         now, rolling = self._clock(), self._view.rolling
         self._due = {key: at for key, at in self._due.items() if key in rolling}
-        keys = {service_of(key) for key in plan.looked_at} | self._stirred
+        keys = {service_of(key) for key in plan.looked_at} | self._stirred | self._unsaid
         keys |= {key for key, at in self._due.items() if at <= now}
-        ordered = sorted(keys & rolling.keys() & plan.services.keys())
+        keys &= rolling.keys() & plan.services.keys()
+        self._unsaid = _unsaid(keys, plan)
+        ordered = sorted(keys - self._unsaid)
         self._stirred = set(ordered[AT_ONCE:])
         return {key for key in ordered[:AT_ONCE] if self._look(key, fleet, plan, now)}
 
@@ -242,6 +245,12 @@ class Rollouts:
         }
         p95 = sample.p95_seconds
         return figure if p95 is None else figure | {"p95": format_duration(two_digits(p95))}
+
+
+def _unsaid(keys: set[str], plan: Plan) -> set[str]:
+    """Return those that the plan had no time for: what failed of the old revision would be the new one's."""
+    waiting = (*plan.seen.left, *plan.seen.kept_back) if keys else ()
+    return keys.intersection(map(service_of, waiting))
 
 
 def ready_replicas(fleet: Fleet, key: str, revision: str) -> int:

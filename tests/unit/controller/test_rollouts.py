@@ -708,11 +708,32 @@ def test_those_that_one_look_leaves_are_looked_at_by_the_next_at_once(monkeypatc
     keys = [f"demo/{name}" for name in "abcde"]
     view = SimpleNamespace(rolling=dict.fromkeys(keys))
     several = rollouts.Rollouts(view, lambda: 7.0, None)
-    several.follow(None, SimpleNamespace(looked_at=keys, services=dict.fromkeys(keys)))
+    several.follow(None, planned(keys, looked_at=keys))
     for at in (7.0, 7.0, None):
         assert several.next_at() == at
-        several.follow(None, SimpleNamespace(looked_at=(), services=dict.fromkeys(keys)))
+        several.follow(None, planned(keys))
     assert looked == keys
+
+
+@pytest.mark.parametrize(
+    "late", [{"left": ("host-1", "demo/a")}, {"left": ("demo/a~r2",)}, {"kept_back": {"demo/a": 1.0}}]
+)
+def test_nothing_is_decided_by_what_was_said_of_the_revision_before(monkeypatch, late):
+    looked = []
+    monkeypatch.setattr(rollouts.Rollouts, "_look", lambda _self, key, *_: looked.append(key) or False)
+    keys = ["demo/a", "demo/b"]
+    several = rollouts.Rollouts(SimpleNamespace(rolling=dict.fromkeys(keys)), lambda: 7.0, None)
+    several._stirred = set(keys)
+    several.follow(None, planned(keys, **late))
+    assert looked == ["demo/b"]
+    assert several.next_at() is None, "the plan says when it goes on"
+    several.follow(None, planned(keys))
+    assert looked == ["demo/b", "demo/a"]
+
+
+def planned(keys, looked_at=(), left=(), kept_back=()):
+    seen = SimpleNamespace(left=left, kept_back=kept_back)
+    return SimpleNamespace(looked_at=looked_at, services=dict.fromkeys(keys), seen=seen)
 
 
 def gateway(uid="u1", **traffic):
