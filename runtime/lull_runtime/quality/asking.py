@@ -27,7 +27,9 @@ from lull_runtime.quality.measures import Array
 IN_A_ROW = 10
 """Requests that fail one after the other before no more are sent."""
 MOST_SCORES = 100_000
-"""Numbers in the answer to one row: all answers are kept until they are judged."""
+"""Numbers in the answer to one row."""
+MOST_KEPT = 1 << 26
+"""Numbers in all answers, which are kept until they are judged: some GiB, and 67,000 rows of 1000 classes."""
 _LENGTH = "Inference-Header-Content-Length"
 _KINDS_KEPT = 20
 _WORDS_KEPT = 300
@@ -86,6 +88,8 @@ class Answers:
         latencies_seconds: of each request that was answered.
         failures: requests that failed, by why.
         revisions: requests by the revision that answered; "" where the gateway did not say.
+        in_a_row: requests that failed since one was answered.
+        kept: numbers in `outputs`.
     """
 
     outputs: dict[int, Array] = field(default_factory=dict)
@@ -93,6 +97,24 @@ class Answers:
     failures: Counter[str] = field(default_factory=Counter)
     revisions: Counter[str] = field(default_factory=Counter)
     in_a_row: int = 0
+    kept: int = 0
+
+    def came(self, number: int, found: Array, seconds: float, revision: str) -> None:
+        """Keep an answer.
+
+        Raises:
+            QualityError: all of them together are too many to be kept.
+        """
+        self.kept += found.size
+        if self.kept > MOST_KEPT:
+            raise QualityError(
+                f"the answers hold more than {MOST_KEPT:,} numbers: ask fewer rows with --limit, or for an "
+                "output of fewer with --tensor"
+            )
+        self.in_a_row = 0
+        self.outputs[number] = found
+        self.latencies_seconds.append(seconds)
+        self.revisions[revision] += 1
 
     def failed(self, why: str) -> None:
         """Count a request that failed.
@@ -235,10 +257,7 @@ async def _ask_once(
     if found[0].size > MOST_SCORES:
         answers.failed(f"{output} has {found[0].size:,} numbers a row: that is no classifier")
         return
-    answers.in_a_row = 0
-    answers.outputs[number] = found
-    answers.latencies_seconds.append(seconds)
-    answers.revisions[answered_by] += 1
+    answers.came(number, found, seconds, answered_by)
 
 
 def _body(part: Mapping[str, Array], output: str) -> tuple[bytes, dict[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 
 from lull_runtime.publish.errors import NotPublishableError
 from lull_runtime.publish.labelled import LabelledFile
+from lull_runtime.quality import asking
 from lull_runtime.quality.asking import IN_A_ROW, MOST_SCORES, Endpoint
 from lull_runtime.quality.errors import QualityError
 from lull_runtime.quality.evaluate import Asked, Evaluation, Watch, evaluate, spread, the_revision
@@ -101,6 +102,14 @@ async def test_rows_of_a_type_that_the_input_does_not_take_are_refused():
         await evaluated(Gateway(scores, inputs=[("input", "BYTES")]))
     with pytest.raises(NotPublishableError, match="has no image, mask, only x"):
         await evaluated(Gateway(scores, inputs=[("image", "FP32"), ("mask", "FP32")]))
+
+
+async def test_a_set_whose_answers_would_fill_the_memory_is_refused_before_they_do(monkeypatch):
+    monkeypatch.setattr(asking, "MOST_KEPT", 3 * ROWS)
+    assert (await evaluated(Gateway(scores))).failed_rows == 0
+    monkeypatch.setattr(asking, "MOST_KEPT", 3 * ROWS - 1)
+    with pytest.raises(QualityError, match="more than 149 numbers: ask fewer rows with --limit"):
+        await evaluated(Gateway(scores))
 
 
 async def test_two_revisions_are_not_one_figure():
