@@ -160,9 +160,10 @@ def test_the_statuses_of_these_tests_are_what_the_api_allows():
 
 def test_a_table_shows_what_each_revision_gets_and_did_and_what_is_waited_for():
     shown = lines(service(), 200)
-    assert shown[0] == (f"demo/digits: {NEW} Stepping, step 1 of 2: it gets 20 % of the requests (1m20s)")
-    assert shown[1] == "it waits for 19 more requests"
-    head, new, old, older = shown[3:7]
+    assert shown[0] == f"demo/digits: {NEW} Stepping (1m20s)"
+    assert shown[1] == "step 1 of 2: it gets 20 % of the requests"
+    assert shown[2] == "it waits for 19 more requests"
+    head, new, old, older = shown[4:8]
     assert head.split()[:9] == [
         *("REVISION", "STATE", "SHARE", "READY", "SINCE", "REQUESTS", "FAILED", "P95", "DIFFERED"),
     ]
@@ -172,6 +173,21 @@ def test_a_table_shows_what_each_revision_gets_and_did_and_what_is_waited_for():
     assert "file:///new.tar" in new
     assert shown[-2].startswith("kubectl lull rollout promote digits -n demo")
     assert lines(service("Rejected"), 200)[-1].startswith("kubectl lull rollout undo digits -n demo")
+
+
+def test_what_to_do_about_a_revision_that_came_to_nothing_is_told_until_the_spec_asks_for_what_serves():
+    back = [{"type": "RolledOut", "status": "True", "reason": "Serving", "message": ""}]
+    assert lines(service("Aborted"), 80)[-1].endswith(f"puts {OLD} back into the spec")
+    assert "undo" not in "".join(lines(service("Aborted", spec="old", conditions=back), 80))
+
+
+@pytest.mark.parametrize(
+    "phase", ["Validating", "Shadowing", "Stepping", "Promoting", "Swapping", "Rejected"]
+)
+def test_no_line_of_a_status_is_broken_at_80_columns(phase):
+    item = service(phase)
+    told = [str(line) for line in page.told(rollout(item), NOW)]
+    assert told == lines(item, 80)[: len(told)]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -225,8 +241,8 @@ def test_watch_tells_each_phase_once_and_ends_with_the_outcome(cluster, last, co
     turning(cluster, service("Validating"), service("Stepping"), service("Stepping"), service(last))
     done = run("status", "digits", "--watch", "--timeout", "5s")
     assert done.exit_code == code, done.output
-    assert [done.stdout.count(phase) for phase in ("Validating", "Stepping,")] == [1, 1]
-    assert f"{NEW} {last}" in done.stdout
+    assert [done.stdout.count(phase) for phase in ("Validating", "Stepping")] == [1, 1]
+    assert done.stdout.count(f"digits: {NEW} {last}") == 1
     assert done.stdout.count("REVISION") == 1
 
 
@@ -270,6 +286,16 @@ def test_a_first_revision_that_serves_is_fine_and_one_that_cannot_is_not(cluster
 
 
 # promote and abort
+
+
+def test_what_its_user_aborted_is_promoted_without_being_told_why_it_was(cluster):
+    why = {"message": "its user aborted it; promote it to try again"}
+    put(
+        cluster, service("Aborted", revisions=[revision("new", "Aborted", **why), revision("old", "Serving")])
+    )
+    refused, done = run("promote", "digits"), run("promote", "digits", "--revision", NEW)
+    assert f"{NEW} was aborted\n" in refused.stderr
+    assert done.stdout.endswith("as soon as it is ready. It was aborted\n")
 
 
 def test_promote_annotates_the_candidate_and_tells_what_will_happen(cluster):

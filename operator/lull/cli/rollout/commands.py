@@ -146,7 +146,8 @@ async def _watched(service: str, namespace: str, timeout_seconds: float, output:
                 if last is not None:
                     await asyncio.sleep(LOOK_SECONDS)
                 now = await _looked(kube, service, namespace, last)
-                if last is None or _marks(now) != _marks(last):
+                ends = now.outcome is not None and not output  # told below, above the table
+                if not ends and (last is None or _marks(now) != _marks(last)):
                     _tell(now, output)
                 last = now
     except TimeoutError:

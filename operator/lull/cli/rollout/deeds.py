@@ -42,7 +42,7 @@ def promote(item: Object, revision: str | None) -> Deed:
         )
     skipped = "What is left of its steps is skipped; golden cases and signatures are not."
     if known and known.state in STOPPED:
-        skipped = f"It was {known.state.lower()}: {known.message or known.reason or 'no reason was kept'}"
+        skipped = f"It was {_ended(known)}"
     return _say(item, "promote", wanted, f"{wanted} gets all requests as soon as it is ready. {skipped}")
 
 
@@ -100,9 +100,8 @@ def undo(item: Object, to: str | None) -> Deed:
 def _candidate(now: Rollout) -> str:
     if now.phase in STOPPED:
         revision = now.revision(now.candidate)
-        why = (revision and (revision.message or revision.reason)) or now.message
         raise RefusedError(
-            f"{now.key}: {now.candidate} was {now.phase.lower()}{f': {why}' if why else ''}\n"
+            f"{now.key}: {now.candidate} was {_ended(revision) if revision else now.phase.lower()}\n"
             f"To have it take over all the same: --revision {now.candidate}"
         )
     if not now.running and now.phase != "Promoted":
@@ -111,6 +110,12 @@ def _candidate(now: Rollout) -> str:
             f"kubectl lull rollout status {now.service} -n {now.namespace}"
         )
     return now.candidate
+
+
+def _ended(revision: Revision) -> str:
+    """Say how a revision's rollout ended, and why where Lull decided it and not its user."""
+    why = revision.message or revision.reason
+    return f"rejected: {why}" if revision.state == "Rejected" and why else revision.state.lower()
 
 
 def _not_of_the_spec(now: Rollout, wanted: str) -> str:

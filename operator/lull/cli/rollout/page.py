@@ -26,32 +26,34 @@ def told(shown: Rollout, now: str) -> list[str]:
     if not shown.phase:
         return [f"{shown.key}: no rollout is running", *([shown.stalled] if shown.stalled else [])]
     lasted = f" ({_age(shown.since, now)})" if shown.since else ""
-    said = f"{shown.key}: {shown.candidate} {shown.phase}{_doing(shown)}{lasted}"
-    return [said, *([shown.message] if shown.message else [])]
+    said = f"{shown.key}: {shown.candidate} {shown.phase}{lasted}"
+    return [said, *filter(None, (_doing(shown), shown.message))]
 
 
 def _doing(shown: Rollout) -> str:
     match shown.phase:
         case "Stepping":
-            return f", step {shown.step} of {len(shown.steps)}: it gets {shown.percent} % of the requests"
+            return f"step {shown.step} of {len(shown.steps)}: it gets {shown.percent} % of the requests"
         case "Shadowing":
-            return f": it is asked {shown.shadow_percent} % of what {shown.stable} is asked"
+            return f"it is asked {shown.shadow_percent} % of what {shown.stable} is asked"
         case "Promoting":
-            return f": its other replicas are loaded, and it gets {shown.percent} % of the requests"
+            return f"its other replicas are loaded, and it gets {shown.percent} % of the requests"
         case "Swapping":
-            return ": there is no room for both, so the old one goes first"
+            return "one at a time: the old one goes first, and comes back if the new one fails"
     return ""
 
 
 def _advice(shown: Rollout) -> list[str]:
-    name = f"{shown.service} -n {shown.namespace}"
+    """Name the commands that make sense now: none where the spec's revision serves, come what may."""
     if shown.running:
         words_on_it = {"promote": "skips what is left of it", "abort": "takes it back"}
-    elif shown.current and shown.phase in STOPPED:
-        words_on_it = {"undo": f"puts {shown.stable}, which serves on, back into the spec"}
+    elif shown.current and shown.phase in STOPPED and not shown.serves:
+        words_on_it = {"undo": f"puts {shown.stable} back into the spec"}
     else:
         words_on_it = {}
-    return [f"kubectl lull rollout {word} {name}  {does}" for word, does in words_on_it.items()]
+    name = f"{shown.service} -n {shown.namespace}"
+    wide = max(map(len, words_on_it), default=0) + len(name) + 1
+    return [f"kubectl lull rollout {f'{word} {name}':<{wide}}  {does}" for word, does in words_on_it.items()]
 
 
 def _age(since: str | None, now: str) -> str:
