@@ -54,7 +54,7 @@ _RETRY = {
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
 }
 # A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked. What is a
-# client's own fault is then refused twice, and so counted against both alike.
+# client's own fault is then refused twice, and counts against the candidate alone: the rest has as much of it.
 _RETRY_ELSEWHERE = {
     **_RETRY,
     "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-headers",
@@ -157,6 +157,7 @@ def virtual_host(service: Service, targets: Targets, domain: str) -> bytes:
         domains=[host],
         routes=[
             *(_routes(service.model, partial(_candidate_route, targets)) if targets.percent else ()),
+            *(_routes(service.model, partial(_compared_route, targets)) if targets.percent else ()),
             *_routes(service.model, partial(_own_route, targets)),
             _asking_route(),
         ],
@@ -240,10 +241,17 @@ def _own_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_
     if targets.shadow_percent and "path" in match:  # inference
         share = {"default_value": _millionths(targets.shadow_percent)}
         action["request_mirror_policies"] = [{"cluster": SHADOW_CLUSTER, "runtime_fraction": share}]
-    route = _route({**match, "headers": [_UNPINNED]}, action)
-    if targets.percent:
-        route.stat_prefix = routes_name(OWN_ROUTES, targets.revision)
-    if targets.percent and protocol == GRPC:
+    return _route({**match, "headers": [_UNPINNED]}, action)
+
+
+def _compared_route(targets: Targets, match: dict[str, Any], protocol: str) -> route_components_pb2.Route:
+    """Return the route of the rest, with which the candidate's share is compared.
+
+    What comes in again is not of it: there, clients' own faults are many, and would excuse the candidate's.
+    """
+    route = _route({**match, "headers": [_UNPINNED, _FIRST_TRY]}, _spread(targets.own, protocol))
+    route.stat_prefix = routes_name(OWN_ROUTES, targets.revision)
+    if protocol == GRPC:
         _set(route, OUTCOME_FILTER, route_components_pb2.FilterConfig(config=any_pb2.Any()))
     return route
 

@@ -231,12 +231,20 @@ async def test_both_revisions_are_counted_with_how_long_they_took(world):
     assert len(told[1]["latency"]) <= BINS
     # The own revision's failures are its own, over either protocol.
     world.stable.fault = "fails"
-    seen = await world.ask(10, headers={"x-lull-again": "1"})
-    assert seen == {(500, "r1"): 10}
-    failed = await world.call(20)
-    failures = 10 + failed[grpc.StatusCode.INTERNAL, "r1"]
+    failed = await world.ask(20) + await world.call(20)
+    failures = failed[500, "r1"] + failed[grpc.StatusCode.INTERNAL, "r1"]
     told = await world.counts(lambda a, _: a["failures"] >= failures)
     assert told[0]["failures"] == failures
+
+
+async def test_what_the_candidate_failed_is_not_counted_as_asked_of_the_other(world):
+    await world.says(percent=50)
+    world.candidate.fault = world.stable.fault = "fails"
+    await world.ask(40)
+    _, new = await world.counts(lambda a, b: a and b and a["requests"] + b["requests"] >= 40)
+    old, new = await world.counts(lambda a, b: b["failures"] == b["requests"] == new["requests"])
+    assert old["requests"] + new["requests"] == 40, "each once"
+    assert old["failures"] == old["requests"]
 
 
 async def test_nothing_reaches_a_candidate_once_it_is_rejected_though_it_is_loaded_still(world):

@@ -26,17 +26,20 @@ def made(targets):
 
 @pytest.mark.parametrize("percent", [1, 30, 99])
 def test_the_candidates_routes_take_its_share_before_the_own_ones_take_the_rest(percent):
-    share, rest = made(Targets(OWN, NEW, "r2", percent))[:4], made(Targets(OWN, NEW, "r2", percent))[4:]
+    routes_ = made(Targets(OWN, NEW, "r2", percent))
+    share, compared, rest = routes_[:4], routes_[4:8], routes_[8:]
     for route in share:
         draw = route["match"]["runtime_fraction"]["default_value"]
         assert draw == {"numerator": percent * 10_000, "denominator": "MILLION"}
-    assert not [route for route in rest if "runtime_fraction" in route["match"]]
-    assert rest == with_counting(made(Targets(OWN)))
+    assert compared == with_counting(made(Targets(OWN))[:4])
+    assert rest == made(Targets(OWN)), "uncounted: what the candidate failed"
 
 
 def with_counting(own):
-    """Return routes as they are while a rollout is counted."""
-    for route in own[:4]:
+    """Return routes as they are for what is compared with the candidate's share."""
+    again = {"name": routes.AGAIN_HEADER, "present_match": True, "invert_match": True}
+    for route in own:
+        route["match"]["headers"].append(again)
         route["stat_prefix"] = routes_name(OWN_ROUTES, "r2")
         if "grpc" in route["match"]:
             enabled = {
