@@ -97,8 +97,12 @@ class Traffic:
             counts.differed += differed
 
     def follow(self, rollouts: Mapping[str, Rollout]) -> dict[str, Rollout]:
-        """Forget all other rollouts. Returns those that are counted: as many as there is room for."""
-        counted = {service: rollouts[service] for service in sorted(rollouts)[: LONGEST // 2]}
+        """Forget all other rollouts. Returns those that are counted: as many as there is room for.
+
+        First come those whose candidate is asked now: one that waits has nothing to be counted.
+        """
+        first = sorted(rollouts, key=lambda service: (not _asked(rollouts[service]), service))
+        counted = {service: rollouts[service] for service in first[: LONGEST // 2]}
         self._wanted = frozenset(
             _key(service, revision)
             for service, (split, _) in counted.items()
@@ -160,6 +164,10 @@ class Traffic:
     def _since(self, name: str, statistics: Statistics) -> int:
         now, before = statistics.counters.get(name, 0), self._seen.counters.get(name, 0)
         return now - before if now >= before else now  # an Envoy that is new counts from zero
+
+
+def _asked(rollout: Rollout) -> bool:
+    return bool(rollout.own and (rollout.split.percent or rollout.split.shadow_percent))
 
 
 def pattern(rollouts: Mapping[str, Rollout]) -> str:

@@ -131,6 +131,14 @@ def test_comparisons_are_counted_for_the_candidate_of_a_running_rollout():
     assert (key, entry["compared"], entry["differed"]) == ("demo/digits@r2", 3, 1)
 
 
+def test_a_candidate_that_nobody_asks_takes_the_place_of_none_that_is_asked():
+    idle = {f"demo/a{i:03}": Rollout(Split("r1", "r2", "Stepping", 10), ()) for i in range(LONGEST)}
+    loading = {f"demo/b{i:03}": Rollout(Split("r1", "r2", "Validating"), (OWN,)) for i in range(LONGEST)}
+    asked = {"demo/c": Rollout(Split("r1", "r2", "Stepping", 10), (OWN,))}
+    shadowed = {"demo/d": Rollout(Split("r1", "r2", "Shadowing", 0, 10), (OWN,))}
+    assert list(Traffic().follow(idle | loading | asked | shadowed))[:2] == ["demo/c", "demo/d"]
+
+
 def test_as_many_revisions_are_counted_as_a_gateway_may_say():
     traffic = Traffic()
     many = {f"demo/s{i:03}": Rollout(Split("r1", "r2", "Stepping", 10), ()) for i in range(LONGEST)}
