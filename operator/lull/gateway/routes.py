@@ -54,7 +54,7 @@ _RETRY = {
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
 }
 # A candidate is not trusted yet: whatever it fails or refuses, the other revision is asked. What is a
-# client's own fault is then refused twice, and counts against the candidate alone: the rest has as much of it.
+# client's own fault is then refused twice, and counted once: of what the other is asked first, as much is.
 _RETRY_ELSEWHERE = {
     **_RETRY,
     "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-headers",
