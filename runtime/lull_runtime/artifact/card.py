@@ -34,7 +34,9 @@ _DATATYPES: dict[np.dtype[np.generic], Datatype] = {
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$", max_length=128)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 _SIZE = Annotated[int, Field(ge=0, le=2**40)]
-_FIGURE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_FIGURE = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+"""Bounded, as it is told in the status of a host, which holds models of others too."""
+_MOST_BYTES = 1 << 50
 _SHARE = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -162,7 +164,9 @@ class Card(_Strict):
     format: Literal["onnx", "pt2"] = "onnx"
     inputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=64)]
     outputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=64)]
-    memory_bytes: Annotated[int, Field(gt=0)] = Field(description="Estimate of what it takes once loaded.")
+    memory_bytes: Annotated[int, Field(gt=0, le=_MOST_BYTES)] = Field(
+        description="Estimate of what it takes once loaded."
+    )
     golden: Golden
     made_with: dict[str, str] = Field(default={}, max_length=32, description="Versions of what made it.")
     files: dict[Member, Digest] = Field(default={}, description="Its members; `pack_artifact` fills it in.")

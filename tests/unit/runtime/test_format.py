@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from crafted import ROWS, artifact, card, edit_card, onnx_network
@@ -14,7 +15,7 @@ from lull_runtime.agent.placement import Placement
 from lull_runtime.agent.repository import configuration
 from lull_runtime.agent.store import Model
 from lull_runtime.artifact import Format, ModelError, detect, inspect_repository, read_artifact
-from lull_runtime.artifact.card import V1, Measured, Source, Training, tensor
+from lull_runtime.artifact.card import V1, Card, Measured, Source, Training, tensor
 from lull_runtime.artifact.pack import pack_artifact
 from lull_runtime.artifact.tar import Bounds, unpack
 
@@ -209,6 +210,15 @@ def test_configurations_that_reach_beyond_their_model_are_refused(tmp_path: Path
 def test_a_directory_without_a_version_is_no_model(tmp_path: Path):
     (tmp_path / "config.pbtxt").write_text(ONNX)
     assert reason(lambda: inspect_repository(tmp_path, "m", allow_code=True)) is Reason.NOT_A_MODEL
+
+
+@pytest.mark.parametrize(
+    "said", [{"memory_bytes": 10**40}, {"training": {"watt_hours": 1e300, "source": "declared"}}]
+)
+def test_a_card_of_absurd_figures_is_refused_and_never_told_of(said: dict[str, object]):
+    """The API would refuse the status of the whole host, with all its neighbours."""
+    with pytest.raises(ValidationError, match="less than or equal"):
+        Card.model_validate(card()[0].model_dump() | said)
 
 
 def test_what_a_served_artifact_took_to_train_is_told(tmp_path: Path):

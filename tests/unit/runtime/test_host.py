@@ -340,7 +340,8 @@ async def test_a_model_larger_than_its_reservation_waits_for_more(world: World, 
 
     def large(*args):
         return replace(
-            real_open(*args), artifact=SimpleNamespace(card=SimpleNamespace(memory_bytes=2**30 + 1))
+            real_open(*args),
+            artifact=SimpleNamespace(card=SimpleNamespace(memory_bytes=2**30 + 1, training=None)),
         )
 
     async def valid(*_):
