@@ -208,7 +208,8 @@ class Store:
         try:
             async with lock, self._shelf.locked(digest, self._sources.deadline_seconds) as alone:
                 if not await self._is_here(digest):
-                    await self._fetch_in_turn(uri, digest, alone, spared)
+                    async with self._slots:
+                        await self._fetch(uri, digest, alone, spared)
                 if digest in self._rush:
                     self._shelf.hold(digest)
                 await self._look_through(digest, signers)
@@ -218,6 +219,8 @@ class Store:
                 f"{plain(uri)}: another agent of this node has fetched it for "
                 f"{self._sources.deadline_seconds:g} s",
             ) from error
+        except OSError as error:
+            raise unkept(uri, error) from error
 
     async def _is_here(self, digest: str) -> bool:
         """Whether a model is here as it came; what somebody put there, or altered, leaves."""
@@ -230,13 +233,6 @@ class Store:
             log.warning("%s is not as it came, and is fetched anew", digest)
             await asyncio.to_thread(shutil.rmtree, aside)
         return False
-
-    async def _fetch_in_turn(self, uri: str, digest: str, alone: Lock, spared: Set[str]) -> None:
-        async with self._slots:
-            try:
-                await self._fetch(uri, digest, alone, spared)
-            except OSError as error:
-                raise unkept(uri, error) from error
 
     async def _fetch(self, uri: str, digest: str, alone: Lock, spared: Set[str]) -> None:
         fresh, part = self._shelf.fresh(), self._shelf.part(digest)

@@ -264,6 +264,20 @@ async def test_a_full_disk_removes_the_part_and_harms_no_neighbour(node: Node, m
     assert neighbour.open(other, "Auto", "m", ()).root.is_dir()
 
 
+async def test_a_disk_too_full_for_a_lock_is_tried_again(node: Node, monkeypatch):
+    digest, store = node.publish("a"), node.store("h1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lock, "take", full)
+        with pytest.raises(ModelError) as caught:
+            await get(store, "a", digest)
+    assert caught.value.reason is Reason.DISK_FULL, "what loads fail of for good rejects a rollout"
+    await get(store, "a", digest)
+
+
 # ── What is believed ──
 
 
