@@ -7,6 +7,7 @@
     part/DIGEST               as much of a tar as has come; whoever fetches next takes it up
     lock/DIGEST               somebody fetches or removes it: a flock, and the bytes that room is kept for
     hosts/HOST/held/DIGEST    that host uses it: a hard link to whole.json, whose count says so to all
+    hosts/HOST/listed         what that host should keep ready: nobody stages anything else in its place
     hosts/HOST/fresh/…        what that host unpacks or removes; nobody looks for models there
 
 All agents run as one user, and believe each other. What is no model of theirs (a link, a file that somebody
@@ -33,7 +34,7 @@ from lull_runtime.artifact.tar import tree
 
 log = logging.getLogger(__name__)
 
-_NOTE, _FLUSHED = "whole.json", "flushed"
+_NOTE, _FLUSHED, _LISTED = "whole.json", "flushed", "listed"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Another one each time that the node starts."""
 _ROOM = "room"
@@ -107,6 +108,7 @@ class Shelf:
         self._held, self._fresh = _made(own / "held"), _made(own / "fresh")
         for leftover in self._fresh.iterdir():
             shutil.rmtree(leftover)
+        (own / _LISTED).unlink(missing_ok=True)  # nobody has told this agent yet
         self.clear_deserted()
 
     # ── One model ──
@@ -226,7 +228,27 @@ class Shelf:
             finally:
                 os.close(descriptor)
 
+    def list_only(self, digests: Collection[str]) -> None:
+        """Tell the neighbours what this host should keep ready."""
+        try:
+            listed = self.fresh() / _LISTED
+            listed.write_text(json.dumps(sorted(digests)))
+            listed.rename(self._own / _LISTED)
+            listed.parent.rmdir()
+        except OSError as error:
+            log.warning("neighbours are not told what is staged here, and may stage it away: %s", error)
+
     # ── All of them ──
+
+    def listed(self) -> set[str]:
+        """Return what any host of this node should keep ready."""
+        found = set[str]()
+        for host in self._own.parent.iterdir():
+            try:
+                found.update(json.loads((host / _LISTED).read_text()))
+            except (OSError, ValueError, TypeError):
+                continue  # it has said nothing yet, or has just gone
+        return found
 
     def homes(self) -> list[Home]:
         """Return what is whole here."""

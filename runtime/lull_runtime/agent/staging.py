@@ -45,8 +45,9 @@ class Stager:
         if tuple(listed) == self._listed:
             return
         self._listed = tuple(listed)
-        self._store.listed = frozenset(artifact.digest for artifact in listed)
-        self._rests = {d: rest for d, rest in self._rests.items() if d in self._store.listed}
+        digests = {artifact.digest for artifact in listed}
+        self._store.list_only(digests)
+        self._rests = {d: rest for d, rest in self._rests.items() if d in digests}
         self._news.set()
 
     async def run(self) -> None:

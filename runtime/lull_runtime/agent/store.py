@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,8 +97,6 @@ class Store:
         self._calm.set()
         self._staging: tuple[str, asyncio.Task[None]] | None = None
         self._unflushed: set[str] = set()
-        self.listed: frozenset[str] = frozenset()
-        """What this node should keep ready: it leaves after all else, and never for another of these."""
 
     def has(self, digest: str) -> bool:
         """Whether a model is here, so that nothing is fetched for it."""
@@ -147,11 +145,15 @@ class Store:
         if self._staging and self._staging[0] not in self._rush:
             self._staging[1].cancel()
         try:
-            await self._provide(uri, digest, signers, frozenset())
+            await self._provide(uri, digest, signers, staging=False)
         finally:
             self._rush -= Counter([digest])
             if not self._rush:
                 self._calm.set()
+
+    def list_only(self, digests: Collection[str]) -> None:
+        """Keep these ready: they leave after all else, and never for what any host of the node lists."""
+        self._shelf.list_only(digests)
 
     async def stage(self, uri: str, digest: str, signers: Signers) -> bool:
         """Have a model here before anybody needs it, once nobody waits for another; nothing listed leaves.
@@ -163,7 +165,7 @@ class Store:
             ModelError: as `get`.
         """
         await self._calm.wait()
-        work = asyncio.create_task(self._provide(uri, digest, signers, self.listed - {digest}))
+        work = asyncio.create_task(self._provide(uri, digest, signers, staging=True))
         self._staging = (digest, work)
         try:
             await asyncio.wait([work])
@@ -203,13 +205,13 @@ class Store:
             )
         return Model(digest, root, found, None, code, is_partial(root))
 
-    async def _provide(self, uri: str, digest: str, signers: Signers, spared: Set[str]) -> None:
+    async def _provide(self, uri: str, digest: str, signers: Signers, *, staging: bool) -> None:
         lock = self._fetching.setdefault(digest, asyncio.Lock())
         try:
             async with lock, self._shelf.locked(digest, self._sources.deadline_seconds) as alone:
                 if not await self._is_here(digest):
                     async with self._slots:
-                        await self._fetch(uri, digest, alone, spared)
+                        await self._fetch(uri, digest, alone, staging=staging)
                 if digest in self._rush:
                     self._shelf.hold(digest)
                 await self._look_through(digest, signers)
@@ -234,12 +236,12 @@ class Store:
             await asyncio.to_thread(shutil.rmtree, aside)
         return False
 
-    async def _fetch(self, uri: str, digest: str, alone: Lock, spared: Set[str]) -> None:
+    async def _fetch(self, uri: str, digest: str, alone: Lock, *, staging: bool) -> None:
         fresh, part = self._shelf.fresh(), self._shelf.part(digest)
         # Before anything waits, so that nobody who wants room takes what is there of it for left behind.
         alone.reserve(part.stat().st_size if part.exists() else 0)
         try:
-            reserve = partial(self._reserve, digest, alone, spared)
+            reserve = partial(self._reserve, digest, alone, staging)
             sources = replace(self._sources, allowed=self.rules.allowed)
             await fetch(uri, digest, part, sources, reserve)
             await _to_its_end(self._keep, digest, part, fresh)
@@ -273,7 +275,7 @@ class Store:
         log.info("%s is signed by %s", digest, name)
 
     async def _reserve(
-        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
+        self, digest: str, alone: Lock, staging: bool, tar_bytes: int, claimed_bytes: int
     ) -> None:
         """Keep room for a tar and what is unpacked from it: what nobody uses leaves, the oldest first.
 
@@ -282,7 +284,7 @@ class Store:
         """
         self.let_go()
         try:
-            await _to_its_end(self._make_room, digest, alone, spared, tar_bytes, claimed_bytes)
+            await _to_its_end(self._make_room, digest, alone, staging, tar_bytes, claimed_bytes)
         except TimeoutError as error:
             raise ModelError(
                 Reason.UNREACHABLE,
@@ -292,21 +294,20 @@ class Store:
         for known in [known for known in self._artifacts if not self.has(known)]:
             self._forget(known)
 
-    def _make_room(
-        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
-    ) -> None:
+    def _make_room(self, digest: str, alone: Lock, staging: bool, tar_bytes: int, claimed_bytes: int) -> None:
         """Decide who leaves, and remove it."""
         self._shelf.clear_deserted()
         with self._shelf.deciding(_DECIDING_SECONDS):
-            asides = self._evicted(digest, alone, spared, tar_bytes, claimed_bytes)
+            asides = self._evicted(digest, alone, staging, tar_bytes, claimed_bytes)
         for aside in asides:
             shutil.rmtree(aside)
 
     def _evicted(
-        self, digest: str, alone: Lock, spared: Set[str], tar_bytes: int, claimed_bytes: int
+        self, digest: str, alone: Lock, staging: bool, tar_bytes: int, claimed_bytes: int
     ) -> list[Path]:
         """Keep room, and take out who must leave for it; return where that is then."""
-        homes, coming = self._shelf.homes(), self._shelf.coming()
+        homes, coming, listed = self._shelf.homes(), self._shelf.coming(), self._shelf.listed()
+        spared = listed - {digest} if staging else set()
         coming.pop(digest, None)
         stays = sum(home.size_bytes for home in homes if home.held or home.digest in spared)
         self._check_fits(2 * max(tar_bytes, claimed_bytes), stays + sum(coming.values()))
@@ -319,7 +320,7 @@ class Store:
             self._shelf.part(left).unlink(missing_ok=True)
             wanted -= size_bytes
         idle = [home for home in homes if not home.held and home.digest not in spared]
-        idle.sort(key=lambda home: (home.digest in self.listed, home.used_seconds))
+        idle.sort(key=lambda home: (home.digest in listed, home.used_seconds))
         asides = []
         for home in idle:
             if wanted > 0 and (aside := self._shelf.evict(home.digest)):

@@ -579,6 +579,39 @@ async def test_nothing_listed_leaves_for_another_listed_one_but_all_else_does(no
     assert not staging.store.has(digests["x"])
 
 
+async def test_hosts_of_two_pools_do_not_stage_each_other_s_away(node: Node, staging: Staging):
+    digests = {name: node.publish(name) for name in "abc"}
+    staging.stager.set_list([listed(name, digests[name]) for name in "ab"])
+    await staging.until(lambda: len(staging.stager.staged) == 2)
+    neighbour = node.store("h2")
+    neighbour.list_only([digests["c"]])
+    with pytest.raises(ModelError) as caught:
+        await neighbour.stage("file:///c", digests["c"], ())
+    assert caught.value.reason is Reason.DISK_FULL
+    assert [staging.store.has(digests[name]) for name in "abc"] == [True, True, False]
+    staging.stager.set_list([listed("b", digests["b"])])
+    assert await neighbour.stage("file:///c", digests["c"], ())
+    assert [staging.store.has(digests[name]) for name in "abc"] == [False, True, True]
+
+
+async def test_an_agent_that_is_started_again_lists_nothing_before_it_is_told(node: Node):
+    digest = node.publish("a")
+    node.store("h1").list_only([digest])
+    assert node.store("h2")._shelf.listed() == {digest}
+    assert node.store("h1")._shelf.listed() == set()
+
+
+def test_a_full_disk_ends_no_agent_that_is_told_another_list(node: Node, monkeypatch, caplog):
+    store = node.store("h1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shelf_module.Shelf, "fresh", full)
+    store.list_only(["sha256:" + "0" * 64])
+    assert "may stage it away" in caplog.text
+
+
 async def test_for_what_is_needed_now_the_listed_leave_last(node: Node, staging: Staging):
     digests = {name: node.publish(name) for name in "axn"}
     staging.stager.set_list([listed("a", digests["a"])])
