@@ -31,7 +31,7 @@ def show(console: Console, found: Evaluation) -> None:
 def _summary(found: Evaluation) -> Iterator[str]:
     quality, latency = found.quality, found.latency
     revision = found.revision or "a revision that the gateway did not name"
-    yield f"{found.service}: {revision}, output {found.output}"
+    yield f"{found.service}: {revision}, tensor {found.output}"
     yield (
         f"accuracy {quality.accuracy:.1%} ({quality.correct} of {quality.rows} rows); macro: precision "
         f"{quality.precision:.3f}, recall {quality.recall:.3f}, F1 {quality.f1:.3f}"

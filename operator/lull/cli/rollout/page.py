@@ -39,7 +39,7 @@ def _doing(shown: Rollout) -> str:
         case "Promoting":
             return f"its other replicas are loaded, and it gets {shown.percent} % of the requests"
         case "Swapping":
-            return "one at a time: the old one goes first, and comes back if the new one fails"
+            return "one at a time: the old one goes first"
     return ""
 
 
