@@ -180,7 +180,10 @@ _WAKES = "the next request loads it; the old revision comes back if it fails"
 def _taken_back(rollout: Rollout, now: float) -> Rollout:
     if rollout.phase is Phase.PROMOTED or rollout.reason == TAKEN_BACK:
         return rollout
-    return _end(rollout, Phase.ABORTED, now, TAKEN_BACK, "the spec asks for the old revision again")
+    message = "the spec asks for the old revision again"
+    if rollout.phase is Phase.REJECTED:
+        message = f"{message}; it was rejected: {rollout.reason}: {rollout.message}"
+    return _end(rollout, Phase.ABORTED, now, TAKEN_BACK, message)
 
 
 def _unwatched(wish: Wish, accuracy_percent: float | None) -> bool:

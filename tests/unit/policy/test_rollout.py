@@ -307,6 +307,13 @@ def test_the_old_revision_in_the_spec_again_takes_it_back_and_the_new_one_then_b
     assert (again.phase, again.reason, again.since) == (Phase.VALIDATING, "", 2000.0)
 
 
+def test_what_was_rejected_and_taken_back_still_says_why():
+    rejected = go_on(FIRST_STEP, CANARY, FAILS)
+    back = go_on(rejected, replace(CANARY, revision=OLD))
+    assert (back.phase, back.reason) == (Phase.ABORTED, TAKEN_BACK)
+    assert back.message.endswith(f"it was rejected: Worse: {rejected.message}")
+
+
 def test_what_was_rejected_is_tried_again_only_after_another_revision():
     ended = go_on(FIRST_STEP, CANARY, FAILS)
     assert go_on(ended, CANARY).phase is Phase.REJECTED
