@@ -95,6 +95,7 @@ def test_the_share_that_is_provided_for_is_that_of_the_step_to_come():
 def test_steps_that_were_made_smaller_hold_at_once():
     smaller = go_on(FIRST_STEP, replace(CANARY, steps=(5, 100)), READY)
     assert (smaller.step, smaller.percent) == (1, 5)
+    assert go_on(FIRST_STEP, replace(CANARY, steps=(100,)), READY).phase is Phase.PROMOTED
 
 
 def test_steps_that_are_taken_away_promote_nothing_that_has_not_gone_through_one():
