@@ -38,8 +38,6 @@ def _doing(shown: Rollout) -> str:
             return f"it is asked {shown.shadow_percent} % of what {shown.stable} is asked"
         case "Promoting":
             return f"its other replicas are loaded, and it gets {shown.percent} % of the requests"
-        case "Swapping":
-            return "one at a time: the old one goes first"
     return ""
 
 
