@@ -184,9 +184,7 @@ class Rollouts:
     def _decide(self, key: str, item: Object, rollout: Rollout | None, fresh: Rollout, now: float) -> None:
         self._decided[key] = _Decided(item["metadata"]["uid"], rollout, fresh)
         self._no_room.pop(key, None)
-        if fresh.running and (
-            rollout is None or rollout.since != fresh.since or rollout.phase is not fresh.phase
-        ):
+        if fresh.running and (rollout is None or _watched(rollout) != _watched(fresh)):
             self._traffic.restart(key)
         self._told[key] = now, self._figures(key, fresh)
 
@@ -265,6 +263,11 @@ def ready_replicas(fleet: Fleet, key: str, revision: str) -> int:
 def _failure(told: Explanation | None) -> tuple[str, str] | None:
     stalled = told.stalled if told else None
     return None if stalled is None or stalled[0] in SERVED_ALL_THE_SAME else stalled
+
+
+def _watched(rollout: Rollout) -> object:
+    """Return what samples are of: two steps may begin in one second, as the status tells time."""
+    return rollout.candidate, rollout.phase, rollout.step, rollout.since
 
 
 def _step(rollout: Rollout | None) -> object:

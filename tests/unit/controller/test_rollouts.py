@@ -1,5 +1,6 @@
 """Rollouts through the real controller: pilots count what they route by statuses, agents say what loads."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from lull.controller.traffic import Traffic
 from lull.kube import EVENTS, MODELPOOLS, MODELSERVICES, ApiError
 from lull.policy import SetModels
 from lull.policy.fleet import CANDIDATE_MARK
+from lull.policy.rollout import Phase, Rollout
 
 from .world import World, pool, service
 
@@ -762,6 +764,20 @@ def test_a_gateway_whose_totals_fell_began_anew():
     traffic.forget_gateways(set())
     traffic.see(gateway(a={"requests": 8}), ROLLING)
     assert traffic.sample("demo/digits", "a").requests == 115
+
+
+@pytest.mark.parametrize(
+    "next_", [{"step": 2}, {"candidate": "c"}, {"since": 8.0}, {"phase": Phase.PROMOTING}]
+)
+def test_what_was_seen_at_a_step_is_not_the_next_one_s_though_both_begin_in_one_second(next_):
+    several = rollouts.Rollouts(SimpleNamespace(rolling=ROLLING), lambda: 7.0, None)
+    several._traffic.see(gateway(a={"requests": 100}), ROLLING)
+    before = Rollout("a", "b", Phase.STEPPING, step=1, percent=20, since=7.0)
+    item = {"metadata": {"uid": "u"}}
+    several._decide("demo/digits", item, before, replace(before, message="waits"), 7.0)
+    assert several._traffic.sample("demo/digits", "a").requests == 100
+    several._decide("demo/digits", item, before, replace(before, **next_), 7.0)
+    assert several._traffic.sample("demo/digits", "a").requests == 0
 
 
 def test_a_step_begins_anew():
