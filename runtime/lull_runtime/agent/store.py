@@ -164,7 +164,8 @@ class Store:
         Raises:
             ModelError: as `get`.
         """
-        await self._calm.wait()
+        while self._rush:  # who wakes next may come before this goes on
+            await self._calm.wait()
         work = asyncio.create_task(self._provide(uri, digest, signers, staging=True))
         self._staging = (digest, work)
         try:

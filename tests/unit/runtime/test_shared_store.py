@@ -670,6 +670,31 @@ async def test_staging_begins_once_nobody_waits(node: Node, staging: Staging, mo
     await staging.until(lambda: staging.stager.staged == [digests["a"]])
 
 
+async def test_staging_does_not_begin_between_one_wake_and_the_next(node: Node, monkeypatch):
+    digests, store = {name: node.publish(name) for name in "an"}, node.store("h1")
+    coming, go_on, fetch = asyncio.Event(), asyncio.Event(), store_module.fetch
+
+    async def slow(uri: str, *rest: object) -> str:
+        if uri.endswith("/n"):
+            coming.set()
+            await go_on.wait()
+        return await fetch(uri, *rest)
+
+    monkeypatch.setattr(store_module, "fetch", slow)
+    first = asyncio.ensure_future(get(store, "n", digests["n"]))
+    await coming.wait()
+    staging = asyncio.ensure_future(store.stage("file:///a", digests["a"], ()))
+    await asyncio.sleep(0)
+    store._calm.set()
+    store._calm.clear()  # the next one came at once
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert store._staging is None
+    go_on.set()
+    assert await staging
+    await first
+
+
 async def test_who_needs_what_is_just_being_staged_waits_for_that_and_keeps_it(
     node: Node, staging: Staging, monkeypatch
 ):
