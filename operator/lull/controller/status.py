@@ -52,6 +52,7 @@ REFRESHED_AT_ONCE = 100
 FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger", *LEARNED)
 STEADY = 0.25
 """By how much of it a time to come may change unwritten: it is an estimate, and all teaches a little more."""
+_NEXT = "name another model in spec.model, or take it back with `kubectl lull rollout undo`"
 LONGEST_TEXT = 1024
 """As many characters as the API takes in a message."""
 
@@ -429,7 +430,7 @@ def rollout_conditions(
         fresh["Reconciling"] = ("True", reason, message)
     elif not rollout.running and others["Stalled"][0] == "False":
         why = f"{rollout.reason}: {message}" if rollout.reason else message
-        what = f"revision {rollout.candidate} does not serve, {rollout.stable} does: {why}"
+        what = f"revision {rollout.candidate} does not serve, {rollout.stable} does: {why}; {_NEXT}"
         fresh |= {"RolledOut": ("False", reason, what), "Stalled": ("True", reason, what)}
     return fresh
 
