@@ -53,7 +53,7 @@ class Deeds:
             if reason and self._lives(before) and not (host and _idle(host, before)):
                 self._moved(change.host, before, reason)
         elif before.state is State.RESIDENT and after is None:
-            reason = self._misplaced(host, before) if self._lives(before) else "NotWanted"
+            reason = self._lost_for(host, before)
             EVICTIONS.labels(reason or "Room").inc()
             if not reason:
                 whose = service_of(change.room_for) or "a model there that outgrew its reservation"
@@ -83,6 +83,14 @@ class Deeds:
     def _vacated(self, host: str) -> str:
         """Return why we empty a host; empty where we do not."""
         return str(self._view.raw[MODELHOSTS].get(host, {}).get("spec", {}).get("vacate") or "")
+
+    def _lost_for(self, host: Host | None, placement: Placement) -> str:
+        """Return why a sleeping model is not kept in memory; empty where others need its room."""
+        if not self._lives(placement):
+            return "NotWanted"
+        if host is not None and host.says(placement, Report.FAILED):
+            return "Failed"
+        return self._misplaced(host, placement)
 
     def _lives(self, placement: Placement) -> bool:
         """Tell whether its service is there, not suspended, and has not taken this revision back."""

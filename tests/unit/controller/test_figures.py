@@ -356,6 +356,23 @@ async def test_an_eviction_names_for_whom_room_was_made():
         assert "to make room for demo/other; the next request loads it again" in notes(world, "Evicted")[0]
 
 
+async def test_a_sleeper_that_failed_is_not_said_to_have_made_room():
+    async with World() as world:
+        world.api.put(MODELPOOLS, pool())
+        world.api.put(MODELSERVICES, service())
+        world.hold()
+        await world.until(world.routed)
+        world.release()
+        world.idle.add(KEY)
+        await world.rest()
+        await world.advance(400)
+        await world.until(lambda: world.state() == ["Resident"])
+        world.outcome[KEY] = ("Failed", "Unsigned", "nobody signed it")
+        await world.until(lambda: world.state() == [])
+        await world.rest()
+        assert not notes(world, "Evicted")
+
+
 async def test_a_move_says_from_where_to_where_and_why():
     async with World() as world:
         world.api.put(MODELPOOLS, pool())
