@@ -314,7 +314,8 @@ class RolloutStatus(Model):
     ] = Field(
         description="Validating: it is loaded and tried. Shadowing: it is asked what the old one is asked. "
         "Stepping: it gets its share. Promoting: its other replicas are loaded. Swapping: there is no room "
-        "for both, so the old one goes first, and comes back if it fails."
+        "for both, so the old one goes first, and comes back if it fails. Promoted: it serves alone. "
+        "Rejected: it was refused or did worse. Aborted: its user, or the spec, took it back."
     )
     percent: Percent = Field(0, description="Share of the requests that it gets now.")
     shadow_percent: Percent = Field(

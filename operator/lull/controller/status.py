@@ -423,7 +423,8 @@ def rollout_conditions(
     its gateways go on serving.
     """
     if rollout is None or (not rollout.running and rollout.serving == asked):
-        return {"RolledOut": ("True", "Serving", "")}
+        failed = others["Ready"][0] == "False" and others["Stalled"][0] == "True"
+        return {"RolledOut": ("False", *others["Stalled"][1:]) if failed else ("True", "Serving", "")}
     reason, message = rollout.phase.value, rollout.message
     fresh = {"RolledOut": ("False", reason, message)}
     if rollout.running and awake and others["Stalled"][0] == "False":

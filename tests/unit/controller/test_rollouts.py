@@ -170,6 +170,15 @@ async def test_a_revision_that_its_host_refuses_is_rejected_once_and_the_old_one
     assert "Rejected" in happened(world)
 
 
+async def test_a_first_revision_that_never_serves_is_not_said_to_be_rolled_out(world):
+    world.outcome[OLD] = WRONG
+    apply(world, OLD)
+    world.hold()
+    await world.until(lambda: world.condition("Stalled").get("status") == "True")
+    assert world.condition("RolledOut")["status"] == "False"
+    assert world.condition("RolledOut")["reason"] == "GoldenMismatch"
+
+
 async def test_a_rejected_revision_is_tried_again_once_the_spec_asked_for_another(world):
     world.outcome[NEW] = WRONG
     await awake(world)
