@@ -229,14 +229,18 @@ class FleetWorld:
         for key in waiting[:1]:  # the next one has what is left
             late = [p for p in new if _turn(draft, p.service) > _turn(draft, key)]
             made = [name for name, h in after.items() if self._will_have_room(draft, _without(h, late), key)]
-            left = [name for name in made if self._will_have_room(draft, after[name], key)]
+            left = [name for name in made if self._fits(draft, after[name], key)]
             assert left or not made, f"{late} took the room that was made for {key}"
 
     def _will_have_room(self, draft, host, key):
         """Tell whether a service that is nowhere will find room on a host, once what unloads is gone."""
-        service = self.services[key]
-        if service.suspend or key in self.notes.failures or draft.of(key) or host.queue:
+        if self.services[key].suspend or key in self.notes.failures or draft.of(key) or host.queue:
             return False
+        return self._fits(draft, host, key)
+
+    def _fits(self, draft, host, key):
+        """Tell whether there is room, though it may have to wait for loads that are before it."""
+        service = self.services[key]
         size = host.staying_bytes + service.memory_bytes + HOST_OVERHEAD_BYTES
         return host.pod is Pod.RUNNING and size <= self.pool.capacity_bytes and open_to(draft, host, service)
 

@@ -8,7 +8,7 @@ is held is always to be served.
 from dataclasses import replace
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis.stateful import precondition, rule
 
 from lull.policy import Placement, Pod, Report, State
@@ -248,6 +248,18 @@ ACTS = st.sampled_from(["agent_acts", "unload_ends", "agent_reports", "gateway_l
 
 @settings(max_examples=60)
 @given(ORDERS, SIZES, st.integers(1, 2), st.lists(st.tuples(KEYS, ACTS), min_size=4, max_size=16))
+@example(  # the first one waits for its namesake to be gone, and another is loaded beside its room meanwhile
+    ["b/four", "a/one", "b/three", "a/two"],
+    [1, 1, 1, 2],
+    2,
+    list(
+        zip(
+            ["b/four", "b/three", "a/two", "a/one"],
+            ["agent_acts", "unload_ends", "agent_acts", "agent_reports"],
+            strict=True,
+        )
+    ),
+)
 def test_room_that_is_made_is_for_who_waited_first_whoever_comes_meanwhile(order, sizes, max_hosts, steps):
     """The world checks each write of every wake and plan; in the end the first one is served."""
     world = visited_once(order, sizes, max_hosts, host_gib=4, empty_after_seconds=1e6)
