@@ -22,6 +22,14 @@ _MOVES = {
     "NewPool": "spec.pool has changed",
     "Isolation": "it may share a host no more",
 }
+_LOSSES = ("Room", "HostLetGo", "NotWanted", "Failed")
+"""Why a sleeping model loses its place where it is not misplaced."""
+
+# A rate misses the first of a series that was not there at zero.
+for _reason in _MOVES:
+    MOVES.labels(_reason)
+for _reason in (*_LOSSES, *_MOVES):
+    EVICTIONS.labels(_reason)
 
 
 class Deeds:
