@@ -5,7 +5,7 @@ import pytest
 from e2e import models
 from e2e.load import OK, HttpClient
 from e2e.report import note
-from e2e.rollouts import followed, revision_of, roll_out
+from e2e.rollouts import first_answer, followed, revision_of, roll_out
 from e2e.world import Service, World
 from lull.kube import MODELGATEWAYS
 
@@ -40,8 +40,7 @@ async def test_a_service_in_shadow_falls_asleep_after_its_last_real_request(lull
             assert answer.outcome == OK, answer
             assert revision_of(answer) != new
 
-        new = ""
-        await asked()
+        await first_answer(service)
         new = await roll_out(service, lull.put("shadowed-2.tar", models.scaling(2.0, 2)), SHADOW)
 
         async def compared() -> bool:

@@ -372,7 +372,8 @@ class _Look:
             return _say(rollout, "there is no room for it beside the old revision, so it cannot be evaluated")
         if self._blocked():
             return replace(_enter(rollout, Phase.SWAPPING, self._now), percent=0)
-        return _say(rollout, self._missing(1))
+        after = f"after {format_duration(NO_ROOM_SECONDS)} it takes that one's place"
+        return _say(rollout, f"there is no room for it beside the old revision; {after}")
 
     def _blocked(self) -> bool:
         """Tell whether there was no room for long."""
