@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from lull.api.latency import BINS, EDGES_SECONDS
-from lull.api.reasons import LOAD_FAILURES
-from lull.policy.rollout import PASSING, TAKEN_BACK, Phase, Rollout, Signs, Wish, advance, begin
+from lull.policy.rollout import REFUSALS, TAKEN_BACK, Phase, Rollout, Signs, Wish, advance, begin
 from lull.policy.verdict import Bar, Sample, Verdict, verdict
 
 PAUSE_SECONDS = 10.0
@@ -25,6 +24,7 @@ SIGNS = st.builds(
     have=st.integers(0, 3),
     failure=FAILURES,
     no_room_seconds=st.sampled_from([None, None, 1.0, 40.0]),
+    stable_failed=st.sampled_from([False, False, True]),
     old=SAMPLES,
     new=SAMPLES,
     accuracy_percent=st.sampled_from([None, 50.0, 99.0]),
@@ -49,6 +49,12 @@ def states(history):
         before = rollout
         rollout, due_at = advance(before, wish, signs, now)
         yield before, wish, signs, now, rollout, due_at
+
+
+def is_another(before, rollout):
+    """Tell whether it has just begun, or begun again: what was seen then was not of it."""
+    taken_up = before.reason == TAKEN_BACK and rollout.reason != TAKEN_BACK
+    return taken_up or before.candidate != rollout.candidate
 
 
 def step_of(rollout):
@@ -78,7 +84,7 @@ def test_no_request_is_copied_but_in_shadow(history):
 def test_what_its_host_refuses_gets_nothing_from_the_next_state_on_and_never_serves(history):
     for before, wish, signs, _, rollout, _ in states(history):
         reason = signs.failure[0] if signs.failure else ""
-        refused = reason in LOAD_FAILURES and reason not in PASSING and before.running
+        refused = reason in REFUSALS and before.running
         same = wish.revision == before.candidate == rollout.candidate
         if not (refused and same) or (before.phase is Phase.SWAPPING and signs.have):
             continue
@@ -98,8 +104,7 @@ def test_the_fleet_never_serves_what_was_rejected_or_aborted(history):
 @given(HISTORIES)
 def test_the_same_look_at_the_same_moment_changes_nothing_and_time_only_when_it_is_said_to(history):
     for before, wish, signs, now, rollout, due_at in states(history):
-        taken_up = before.reason == TAKEN_BACK and rollout.reason != TAKEN_BACK
-        begun = taken_up or before.candidate != rollout.candidate
+        begun = is_another(before, rollout)
         again = Signs(signs.wanted) if begun else signs  # they were another candidate's
         if step_of(before) != step_of(rollout):
             again = replace(again, old=Sample(), new=Sample())  # they were another step's
@@ -110,6 +115,16 @@ def test_the_same_look_at_the_same_moment_changes_nothing_and_time_only_when_it_
         assert begun or same_due_at == due_at
         if same_due_at is None:
             assert advance(rollout, wish, again, now + 1e6)[0] is rollout, "nobody would have looked"
+
+
+@given(HISTORIES)
+def test_none_waits_for_requests_that_are_turned_away_as_the_old_one_fails(history):
+    for before, wish, signs, _, rollout, _ in states(history):
+        if is_another(before, rollout) or rollout.reason:
+            continue  # one that failed before is not swapped in again
+        evaluated = wish.bar.min_accuracy_percent is None or signs.accuracy_percent == 99.0
+        if rollout.phase in (Phase.VALIDATING, Phase.SHADOWING, Phase.STEPPING) and signs.stable_failed:
+            assert not evaluated or (signs.wanted and not signs.have), "only for its own replicas"
 
 
 @dataclass

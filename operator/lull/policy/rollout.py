@@ -18,6 +18,8 @@ NO_ROOM_SECONDS = 30.0
 
 PASSING = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.DISK_FULL})
 """What a host may say of any revision, however good: it is tried again."""
+REFUSALS = LOAD_FAILURES - PASSING
+"""What a host says for good."""
 FINAL = frozenset({Reason.GOLDEN_MISMATCH, Reason.NO_GOLDEN_CASES})
 """What nobody can overrule, as the answers are known to be wrong, or not known to be right."""
 
@@ -75,6 +77,7 @@ class Signs:
         have: the candidate's ready replicas.
         failure: reason and message of what last went wrong with it, passing or not; None once it was ready.
         no_room_seconds: for how long it has found no place; None where it has one, or looks for none.
+        stable_failed: whether hosts refuse the stable revision for good: nothing is lost by a change then.
         old: what the stable revision was asked during this step.
         new: what the candidate was.
         accuracy_percent: what was measured of the candidate; None where nothing was.
@@ -84,6 +87,7 @@ class Signs:
     have: int = 0
     failure: tuple[str, str] | None = None
     no_room_seconds: float | None = None
+    stable_failed: bool = False
     old: Sample = Sample()  # noqa: RUF009  frozen
     new: Sample = Sample()  # noqa: RUF009  frozen
     accuracy_percent: float | None = None
@@ -186,9 +190,12 @@ def _taken_back(rollout: Rollout, now: float) -> Rollout:
     return _end(rollout, Phase.ABORTED, now, TAKEN_BACK, message)
 
 
-def _unwatched(wish: Wish, accuracy_percent: float | None) -> bool:
-    """Tell whether nobody asks to see anything of a revision before all requests go to it."""
-    seen = wish.steps[0] < 100 or wish.shadow_percent > 0
+def _unwatched(wish: Wish, accuracy_percent: float | None, stable_failed: bool = False) -> bool:
+    """Tell whether nobody asks to see anything of a revision before all requests go to it, or nobody can.
+
+    Beside a stable revision that fails there are no requests to be seen: gateways turn them away.
+    """
+    seen = not stable_failed and (wish.steps[0] < 100 or wish.shadow_percent > 0)
     return not seen and _accurate(wish.bar, accuracy_percent)
 
 
@@ -234,10 +241,8 @@ class _Look:
         if stopped := self._refused(rollout) or self._inaccurate(rollout):
             return stopped
         if signs.wanted == 0:
-            unwatched = forced or _unwatched(self._wish, signs.accuracy_percent)
-            if unwatched and not rollout.reason:
-                return _enter(rollout, Phase.SWAPPING, self._now)
-            return _say(rollout, _SLEEPS)
+            unwatched = _unwatched(self._wish, signs.accuracy_percent, signs.stable_failed)
+            return self._asleep(rollout, forced or unwatched)
         if signs.have == 0:
             return self._unplaced(rollout)
         if forced:
@@ -246,6 +251,8 @@ class _Look:
             return _say(
                 rollout, "it is ready, and waits for `lull evaluate --record`; promote it to go on without"
             )
+        if signs.stable_failed:
+            return _enter(rollout, Phase.PROMOTING, self._now)
         if self._wish.shadow_percent:
             shadowing = _enter(rollout, Phase.SHADOWING, self._now)
             return replace(shadowing, shadow_percent=self._wish.shadow_percent)
@@ -258,14 +265,14 @@ class _Look:
             return replace(rollout, shadow_percent=self._wish.shadow_percent)
         if waiting := self._absent(rollout):
             return waiting
-        if self._said("promote", rollout):
+        if self._hurried(rollout):
             return _enter(rollout, Phase.PROMOTING, self._now)
         return self._gone_through(rollout) if rollout.shadow_percent else self._to_step(rollout, 1)
 
     def stepping(self, rollout: Rollout) -> Rollout:
         if stopped := self._refused(rollout) or self._worse(rollout):
             return stopped
-        if self._signs.have and self._said("promote", rollout):
+        if self._signs.have and self._hurried(rollout):
             return _enter(rollout, Phase.PROMOTING, self._now)
         if rollout.step > len(self._wish.steps):  # some were taken away, which is no reason to hurry
             return replace(rollout, step=len(self._wish.steps))
@@ -314,6 +321,10 @@ class _Look:
         command = self._wish.command or ()
         return command[:2] == (verb, rollout.candidate) and command != rollout.heard
 
+    def _hurried(self, rollout: Rollout) -> bool:
+        """Tell whether the remaining steps are left out: by its user, or as there is nothing to step from."""
+        return self._signs.stable_failed or self._said("promote", rollout)
+
     def _due(self, at: float) -> bool:
         if self._now >= at:
             return True
@@ -335,7 +346,7 @@ class _Look:
     def _refused(self, rollout: Rollout) -> Rollout | None:
         """Return the end of a candidate that its host refuses for good."""
         reason, message = self._signs.failure or ("", "")
-        if reason not in LOAD_FAILURES or reason in PASSING:
+        if reason not in REFUSALS:
             return None
         swapped = rollout.phase is Phase.SWAPPING
         if self._said("promote", rollout) and reason not in FINAL and not swapped:
@@ -358,8 +369,16 @@ class _Look:
     def _absent(self, rollout: Rollout) -> Rollout | None:
         """Return what becomes of a candidate that is nowhere."""
         if self._signs.wanted == 0:
-            return _say(rollout, _SLEEPS)
+            return self._asleep(rollout, self._signs.stable_failed)
         return None if self._signs.have else self._unplaced(rollout)
+
+    def _asleep(self, rollout: Rollout, unwatched: bool) -> Rollout:
+        if unwatched and not rollout.reason:
+            return self._swap(rollout)
+        return _say(rollout, _SLEEPS)
+
+    def _swap(self, rollout: Rollout) -> Rollout:
+        return replace(_enter(rollout, Phase.SWAPPING, self._now), percent=0)
 
     def _unplaced(self, rollout: Rollout) -> Rollout:
         if self._signs.no_room_seconds is None:
@@ -371,7 +390,7 @@ class _Look:
         if unseen and not self._said("promote", rollout):
             return _say(rollout, "there is no room for it beside the old revision, so it cannot be evaluated")
         if self._blocked():
-            return replace(_enter(rollout, Phase.SWAPPING, self._now), percent=0)
+            return self._swap(rollout)
         after = f"after {format_duration(NO_ROOM_SECONDS)} it takes that one's place"
         return _say(rollout, f"there is no room for it beside the old revision; {after}")
 

@@ -400,6 +400,23 @@ async def test_a_service_that_sleeps_wakes_as_the_old_one_if_the_new_one_fails(w
     await world.until(lambda: phase(world) == "Rejected")
 
 
+@pytest.mark.parametrize("asleep", [True, False], ids=["asleep", "held"])
+async def test_a_canary_is_the_way_out_where_the_old_one_loads_no_more(world, asleep):
+    await sleeping(world)
+    world.idle.clear()
+    world.outcome[OLD] = WRONG
+    world.hold()
+    await world.until(lambda: world.condition("Stalled")["status"] == "True")
+    if asleep:
+        world.release()
+        await world.rest()
+    apply(world, **CANARY)
+    await world.rest()
+    world.hold()
+    await world.until(lambda: phase(world) == "Promoted" and world.routed(), "it serves")
+    await world.until(lambda: world.condition("Stalled")["status"] == "False", "gateways let requests in")
+
+
 async def test_another_name_on_the_wire_and_a_predecessor_that_never_was_ready_are_replaced_at_once(world):
     apply(world, NEW)
     await world.rest()
