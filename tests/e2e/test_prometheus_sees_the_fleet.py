@@ -101,8 +101,10 @@ async def test_every_program_is_scraped_and_every_recording_rule_and_panel_retur
         await _until_data(lull, prometheus, wanted)
 
 
-async def test_a_model_that_cannot_wake_is_told(lull: World, prometheus: Prometheus) -> None:
-    await lull.pool("told", **POOL)
+async def test_a_model_that_cannot_wake_and_a_revision_that_is_rejected_are_told(
+    lull: World, prometheus: Prometheus
+) -> None:
+    await lull.pool("told", hosts={"max": 2}, **POOL)
     missing = Published("file:///nowhere.tar", f"sha256:{0:064}")
     service = await lull.service("told", missing, pool="told", replicas={"min": 1})
     (alert,) = await _fires(lull, prometheus, "LullModelCannotWake")
@@ -112,6 +114,12 @@ async def test_a_model_that_cannot_wake_is_told(lull: World, prometheus: Prometh
     good = lull.publish()
     await service.patch(model={"uri": good.uri, "digest": good.digest})
     await _is_over(lull, prometheus, "LullModelCannotWake")
+    await service.wait("Serving")
+    torn = lull.put("torn.tar", b"no tar at all")
+    await service.patch(model={"uri": torn.uri, "digest": torn.digest})
+    await _fires(lull, prometheus, "LullRolloutRejected", modelservice="told")
+    await service.patch(model={"uri": good.uri, "digest": good.digest})
+    await _is_over(lull, prometheus, "LullRolloutRejected")
 
 
 async def test_wakes_that_hurt_are_told(lull: World, prometheus: Prometheus) -> None:

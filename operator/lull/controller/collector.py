@@ -64,6 +64,12 @@ _SERVICE: tuple[_Series[ServiceFigures], ...] = (
         "1 while it cannot serve until somebody or time helps.",
         lambda f: [({"reason": f.stalled}, 1)] if f.stalled else (),
     ),
+    _Series(
+        "gauge",
+        "lull_service_rollout",
+        "1 for the phase of its last rollout; absent before the first.",
+        lambda f: [({"phase": f.rollout}, 1)] if f.rollout else (),
+    ),
     _Series("counter", "lull_service_requests", "Requests that Triton answered.", _one(lambda f: f.requests)),
     _Series(
         "counter",

@@ -12,6 +12,7 @@ class ServiceFigures:
         pool: the name of its ModelPool.
         state: Asleep, Waking, Serving, Draining or Suspended.
         stalled: the reason of its Stalled condition; empty while it is not stalled.
+        rollout: the phase of its last rollout; empty before the first.
         hold_timeout_seconds: how long its requests are held at most.
         wake_seconds: how long its last wake took; None before the first that this controller saw.
         requests: total that Triton answered.
@@ -29,6 +30,7 @@ class ServiceFigures:
     pool: str
     state: str
     stalled: str
+    rollout: str
     hold_timeout_seconds: float
     wake_seconds: float | None
     requests: int

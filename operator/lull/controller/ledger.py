@@ -414,13 +414,15 @@ class Ledger:
         account, known = book.account.until(self.meters(book)), bool(book.basis)
         hold = (book.spec.get("hold") or {}).get("timeout", "60s")
         objective = book.spec.get("objective")
-        written = (self._view.raw[MODELSERVICES][key].get("status") or {}).get("ledger") or {}
+        status = self._view.raw[MODELSERVICES][key].get("status") or {}
+        written = status.get("ledger") or {}
         grams = account.milligrams_co2e / 1000
         profiled = pool is not None and pool.profile is not None
         return ServiceFigures(
             pool=book.pool,
             state=book.told.state,
             stalled=book.told.stalled[0] if book.told.stalled else "",
+            rollout=(status.get("rollout") or {}).get("phase", ""),
             hold_timeout_seconds=parse_duration_seconds(hold),
             wake_seconds=self._wakes.get(key),
             requests=account.requests,

@@ -54,6 +54,16 @@ FAULTS = [
         "critical",
     ),
     Fault(
+        "LullRolloutRejected",
+        "a new revision does worse",
+        {
+            f'lull_service_rollout{{{S},phase="Stepping"}}': "1x10 stale _x40",
+            f'lull_service_rollout{{{S},phase="Rejected"}}': "_x10 1x20 stale _x20",
+        },
+        *(4, 8, 17),
+        "warning",
+    ),
+    Fault(
         "LullWakeSlowerThanObjective",
         "for half an hour every request waits",
         {

@@ -9,8 +9,10 @@ from lull.controller.collector import FleetCollector
 from lull.controller.figures import PoolFigures, ServiceFigures
 from lull.policy import Host, Model, Placement, Pod, State
 
-UNKNOWN = ServiceFigures("cpu", "Waking", "LoadFailed", 60.0, None, 0, 1, *[None] * 7)
-KNOWN = ServiceFigures("cpu", "Serving", "", 30.0, 1.5, 10, 2, 0.2, 12.5, 100.5, 20.25, 500.0, 60.0, 3.5)
+UNKNOWN = ServiceFigures("cpu", "Waking", "LoadFailed", "", 60.0, None, 0, 1, *[None] * 7)
+KNOWN = ServiceFigures(
+    "cpu", "Serving", "", "Stepping", 30.0, 1.5, 10, 2, 0.2, 12.5, 100.5, 20.25, 500.0, 60.0, 3.5
+)
 POOL = PoolFigures(1000, 250, 0.25, 0.5, 90.0, 1e6, 2e6, 42.0, 0.02, 0.01)
 
 
@@ -71,6 +73,7 @@ async def test_every_figure_of_a_service_is_shown_at_full_resolution(shown):
     assert {key: value for key, value in series.items() if ("modelservice", "a") in key} == {
         of("lull_service_info", modelpool="cpu"): 1,
         of("lull_service_state", state="Serving"): 1,
+        of("lull_service_rollout", phase="Stepping"): 1,
         of("lull_service_requests_total"): 10,
         of("lull_service_delayed_requests_total"): 2,
         of("lull_service_energy_joules_total", part="idle"): 100.5,

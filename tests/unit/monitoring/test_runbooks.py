@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lull.api.reasons import SERVED_ALL_THE_SAME, Reason
+
 MONITORING = Path(__file__).parents[3] / "manifests" / "components" / "monitoring"
 PAGES = {page.stem: page for page in (MONITORING / "runbooks").glob("*.md")}
 SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
@@ -47,3 +49,9 @@ def test_what_rules_and_pages_name_is_a_metric_or_a_recording_rule():
     recorded = set(re.findall(r"record: (\S+)", rules))
     assert set(re.findall(r"\blull_\w+", rules + pages)) <= series
     assert set(re.findall(r"\blull:[\w:]+", pages)) <= recorded
+
+
+def test_the_page_on_models_that_cannot_wake_explains_every_reason_and_no_other():
+    rows = [line for line in PAGES["LullModelCannotWake"].read_text().splitlines() if line.startswith("| `")]
+    explained = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in rows)))
+    assert explained == {reason.value for reason in Reason} - SERVED_ALL_THE_SAME - {Reason.SUSPENDED}
