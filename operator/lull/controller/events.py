@@ -90,7 +90,10 @@ class EventPoster:
         if rollout.running and (before is None or not before.running or before.candidate != new):
             note = f"revision {new} is rolled out, to take over from {old}"
             self._put(Happening(service, "Normal", "RolloutStarted", note))
-        if rollout.phase is Phase.STEPPING and rollout.percent:
+        if rollout.phase is Phase.SHADOWING and (before is None or before.phase is not Phase.SHADOWING):
+            note = f"revision {new} is asked in shadow what {rollout.shadow_percent}% of {old}'s requests ask"
+            self._put(Happening(service, "Normal", "RolloutStep", note))
+        elif rollout.phase is Phase.STEPPING and rollout.percent != (before.percent if before else 0):
             note = f"revision {new} gets {rollout.percent}% of the requests, {old} the rest"
             self._put(Happening(service, "Normal", "RolloutStep", note))
         elif rollout.phase is Phase.PROMOTED:

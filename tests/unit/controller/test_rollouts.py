@@ -115,6 +115,7 @@ async def test_a_canary_goes_up_step_by_step_and_gets_no_more_than_its_share(wor
     percents = await ended(world)
     assert sorted(set(percents[:-1])) == [20, 50]
     assert phase(world) == "Promoted"
+    assert [event for event in happened(world) if event == "RolloutStep"] == ["RolloutStep"] * 2, "20 and 50"
     await world.until(lambda: uris(world) == [NEW])
     assert world.answered[NEW] <= world.answered[OLD]
 
@@ -227,6 +228,7 @@ async def test_a_shadow_that_answers_otherwise_never_gets_a_request(world):
     assert set(await ended(world)) == {0}
     assert phase(world) == "Rejected"
     assert world.answered[NEW] == 0
+    assert happened(world).count("RolloutStep") == 1, "it is told that requests are copied"
 
 
 async def test_an_accuracy_that_is_asked_for_is_waited_for(world):

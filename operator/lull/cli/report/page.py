@@ -56,6 +56,8 @@ def _energy_in_words(report: Report) -> str:
     if told.saved_joules is None or not told.baseline_joules:
         return f"{drawn} were drawn; there is no baseline to compare with."
     share = abs(told.saved_joules) / told.baseline_joules
+    if share < 0.005:
+        return f"{drawn} were drawn: as much as the same services would have always on."
     more = "less" if told.saved_joules >= 0 else "more"
     saved = words.saved(abs(told.saved_joules))
     return f"{drawn} were drawn: {saved} ({share:.0%}) {more} than the same services would have always on."
