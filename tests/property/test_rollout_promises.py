@@ -24,7 +24,7 @@ SIGNS = st.builds(
     have=st.integers(0, 3),
     failure=FAILURES,
     no_room_seconds=st.sampled_from([None, None, 1.0, 40.0]),
-    stable_failed=st.sampled_from([False, False, True]),
+    stable_lost=st.sampled_from([False, False, True]),
     old=SAMPLES,
     new=SAMPLES,
     accuracy_percent=st.sampled_from([None, 50.0, 99.0]),
@@ -123,7 +123,7 @@ def test_none_waits_for_requests_that_are_turned_away_as_the_old_one_fails(histo
         if is_another(before, rollout) or rollout.reason:
             continue  # one that failed before is not swapped in again
         evaluated = wish.bar.min_accuracy_percent is None or signs.accuracy_percent == 99.0
-        if rollout.phase in (Phase.VALIDATING, Phase.SHADOWING, Phase.STEPPING) and signs.stable_failed:
+        if rollout.phase in (Phase.VALIDATING, Phase.SHADOWING, Phase.STEPPING) and signs.stable_lost:
             assert not evaluated or (signs.wanted and not signs.have), "only for its own replicas"
 
 

@@ -18,7 +18,7 @@ from lull.controller.wire import Object, accuracy_percent, key_of, service_of, t
 from lull.kube import MODELGATEWAYS, MODELSERVICES, Resource
 from lull.policy import Explanation, Fleet, Model, Plan, Report, State
 from lull.policy.fleet import candidate_key
-from lull.policy.rollout import REFUSALS, Phase, Rollout, Signs, Wish, advance, begin
+from lull.policy.rollout import LOST, Phase, Rollout, Signs, Wish, advance, begin
 
 AT_ONCE = 100
 """How many rollouts are looked at with one plan at most: then the loop gets its turn, and wakes theirs."""
@@ -217,7 +217,7 @@ class Rollouts:
             have=ready_replicas(fleet, key, rollout.candidate),
             failure=_failure(told),
             no_room_seconds=self._no_room_seconds(key, beside in plan.seen.blocked, now),
-            stable_failed=_refused(plan.services[key]) and not ready_replicas(fleet, key, rollout.stable),
+            stable_lost=_lost(plan.services[key]) and not ready_replicas(fleet, key, rollout.stable),
             old=self._traffic.sample(key, rollout.stable),
             new=self._traffic.sample(key, rollout.candidate),
             accuracy_percent=accuracy_percent(item, rollout.candidate),
@@ -266,9 +266,8 @@ def _failure(told: Explanation | None) -> tuple[str, str] | None:
     return None if stalled is None or stalled[0] in SERVED_ALL_THE_SAME else stalled
 
 
-def _refused(told: Explanation) -> bool:
-    """Tell whether hosts do not load a service's revision, and will not by themselves."""
-    return told.stalled is not None and told.stalled[0] in REFUSALS
+def _lost(told: Explanation) -> bool:
+    return told.stalled is not None and told.stalled[0] in LOST
 
 
 def _watched(rollout: Rollout) -> object:

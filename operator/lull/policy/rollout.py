@@ -20,6 +20,8 @@ PASSING = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.DISK_FULL})
 """What a host may say of any revision, however good: it is tried again."""
 REFUSALS = LOAD_FAILURES - PASSING
 """What a host says for good."""
+LOST = REFUSALS - {Reason.LOAD_TIMEOUT, Reason.LOAD_FAILED, Reason.TOO_SLOW, Reason.TOO_LARGE}
+"""What every host will say, whatever its state and room: a stable revision is none to go back to then."""
 FINAL = frozenset({Reason.GOLDEN_MISMATCH, Reason.NO_GOLDEN_CASES})
 """What nobody can overrule, as the answers are known to be wrong, or not known to be right."""
 
@@ -77,7 +79,7 @@ class Signs:
         have: the candidate's ready replicas.
         failure: reason and message of what last went wrong with it, passing or not; None once it was ready.
         no_room_seconds: for how long it has found no place; None where it has one, or looks for none.
-        stable_failed: whether hosts refuse the stable revision for good: nothing is lost by a change then.
+        stable_lost: whether the stable revision serves nowhere, and is `LOST`: a change costs nothing then.
         old: what the stable revision was asked during this step.
         new: what the candidate was.
         accuracy_percent: what was measured of the candidate; None where nothing was.
@@ -87,7 +89,7 @@ class Signs:
     have: int = 0
     failure: tuple[str, str] | None = None
     no_room_seconds: float | None = None
-    stable_failed: bool = False
+    stable_lost: bool = False
     old: Sample = Sample()  # noqa: RUF009  frozen
     new: Sample = Sample()  # noqa: RUF009  frozen
     accuracy_percent: float | None = None
@@ -190,12 +192,12 @@ def _taken_back(rollout: Rollout, now: float) -> Rollout:
     return _end(rollout, Phase.ABORTED, now, TAKEN_BACK, message)
 
 
-def _unwatched(wish: Wish, accuracy_percent: float | None, stable_failed: bool = False) -> bool:
+def _unwatched(wish: Wish, accuracy_percent: float | None, stable_lost: bool = False) -> bool:
     """Tell whether nobody asks to see anything of a revision before all requests go to it, or nobody can.
 
-    Beside a stable revision that fails there are no requests to be seen: gateways turn them away.
+    Beside a stable revision that is lost there are no requests to be seen: gateways turn them away.
     """
-    seen = not stable_failed and (wish.steps[0] < 100 or wish.shadow_percent > 0)
+    seen = not stable_lost and (wish.steps[0] < 100 or wish.shadow_percent > 0)
     return not seen and _accurate(wish.bar, accuracy_percent)
 
 
@@ -241,7 +243,7 @@ class _Look:
         if stopped := self._refused(rollout) or self._inaccurate(rollout):
             return stopped
         if signs.wanted == 0:
-            unwatched = _unwatched(self._wish, signs.accuracy_percent, signs.stable_failed)
+            unwatched = _unwatched(self._wish, signs.accuracy_percent, signs.stable_lost)
             return self._asleep(rollout, forced or unwatched)
         if signs.have == 0:
             return self._unplaced(rollout)
@@ -251,7 +253,7 @@ class _Look:
             return _say(
                 rollout, "it is ready, and waits for `lull evaluate --record`; promote it to go on without"
             )
-        if signs.stable_failed:
+        if signs.stable_lost:
             return _enter(rollout, Phase.PROMOTING, self._now)
         if self._wish.shadow_percent:
             shadowing = _enter(rollout, Phase.SHADOWING, self._now)
@@ -323,7 +325,7 @@ class _Look:
 
     def _hurried(self, rollout: Rollout) -> bool:
         """Tell whether the remaining steps are left out: by its user, or as there is nothing to step from."""
-        return self._signs.stable_failed or self._said("promote", rollout)
+        return self._signs.stable_lost or self._said("promote", rollout)
 
     def _due(self, at: float) -> bool:
         if self._now >= at:
@@ -369,7 +371,7 @@ class _Look:
     def _absent(self, rollout: Rollout) -> Rollout | None:
         """Return what becomes of a candidate that is nowhere."""
         if self._signs.wanted == 0:
-            return self._asleep(rollout, self._signs.stable_failed)
+            return self._asleep(rollout, self._hurried(rollout))
         return None if self._signs.have else self._unplaced(rollout)
 
     def _asleep(self, rollout: Rollout, unwatched: bool) -> Rollout:

@@ -206,16 +206,21 @@ def test_a_swap_that_fails_for_now_is_undone_and_not_tried_again_at_the_old_one_
 @pytest.mark.parametrize("rollout", [VALIDATING, SHADOWING, FIRST_STEP])
 def test_beside_an_old_one_that_fails_it_takes_all_at_once_as_nobody_else_answers(rollout):
     wish = replace(CANARY, shadow_percent=30)
-    assert go_on(rollout, wish, replace(READY, stable_failed=True)).phase is Phase.PROMOTED
-    swap = go_on(rollout, wish, Signs(stable_failed=True))
+    assert go_on(rollout, wish, replace(READY, stable_lost=True)).phase is Phase.PROMOTED
+    swap = go_on(rollout, wish, Signs(stable_lost=True))
     assert (swap.phase, swap.percent, swap.serving) == (Phase.SWAPPING, 0, NEW)
     assert go_on(swap, wish, Signs(failure=BROKEN)).phase is Phase.REJECTED
 
 
+@pytest.mark.parametrize("rollout", [VALIDATING, SHADOWING, FIRST_STEP])
+def test_its_user_need_not_wait_for_a_service_that_sleeps(rollout):
+    assert go_on(rollout, promoted_by_hand(CANARY), Signs()).phase is Phase.SWAPPING
+
+
 def test_an_old_one_that_fails_spares_no_evaluation_and_none_that_failed_before_is_swapped_in_again():
-    failing = Signs(stable_failed=True)
+    failing = Signs(stable_lost=True)
     assert go_on(VALIDATING, MEASURED, failing).phase is Phase.VALIDATING
-    assert go_on(VALIDATING, MEASURED, replace(READY, stable_failed=True)).phase is Phase.VALIDATING
+    assert go_on(VALIDATING, MEASURED, replace(READY, stable_lost=True)).phase is Phase.VALIDATING
     assert go_on(replace(VALIDATING, reason="Unreachable"), CANARY, failing).phase is Phase.VALIDATING
 
 
