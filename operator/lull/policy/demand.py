@@ -146,6 +146,12 @@ def lost(draft: Draft, host: Host) -> bool:
     return _away(draft, host, LOST_AFTER_SECONDS)
 
 
+def living(draft: Draft, pool: str) -> list[Host]:
+    """Return the hosts of a pool that are not given up: each that waits for one more host asks for all."""
+    running = Pod.RUNNING
+    return [host for host in draft.of_pool(pool) if host.pod is running or not lost(draft, host)]
+
+
 def _away(draft: Draft, host: Host, seconds: float) -> bool:
     if host.pod is not Pod.UNREADY:
         return host.pod is Pod.GONE

@@ -10,7 +10,7 @@ from itertools import chain, groupby
 
 from lull.policy.busy import host_busy, replica_busy
 from lull.policy.changes import Draft
-from lull.policy.demand import backing_off, lost, refusal, wanted
+from lull.policy.demand import backing_off, living, refusal, wanted
 from lull.policy.fleet import Host, Pod, Pool, Service, State
 from lull.policy.idling import good
 from lull.policy.pack import TARGET_BUSY, Item, Load, Room, pack
@@ -135,7 +135,7 @@ def _to_place(
     if not new:
         return there
     hosts = draft.of_pool(pool.name)
-    alive = [host for host in hosts if not lost(draft, host)]
+    alive = living(draft, pool.name)
     full = any(host.trouble for host in alive)
     spare = 0 if full else max(0, pool.max_hosts - len(alive) - draft.set_aside[pool.name])
     if not spare:

@@ -7,7 +7,7 @@ from math import inf
 
 from lull.api.reasons import Reason
 from lull.policy.changes import Change, Draft, same_model
-from lull.policy.demand import ailing, backing_off, lost, refusal, stuck
+from lull.policy.demand import ailing, backing_off, living, refusal, stuck
 from lull.policy.fleet import Fleet, Host, Placement, Pod, Report, Service, State
 from lull.policy.notes import Notes, placed, waits
 from lull.policy.packing import (
@@ -285,7 +285,7 @@ def _evict(
 def _no_new_host(draft: Draft, service: Service) -> tuple[str, str] | None:
     """Return why no host is made for a service; None where there may be one more."""
     pool = draft.fleet.pools[service.pool]
-    hosts = [host for host in draft.of_pool(pool.name) if not lost(draft, host)]
+    hosts = living(draft, pool.name)
     waiting = next((host for host in hosts if host.trouble), None)
     if waiting:  # one more would wait beside it
         reason = Reason.HOST_UNSCHEDULABLE if stuck(draft, waiting) else MAKING_ROOM
