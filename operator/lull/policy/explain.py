@@ -9,7 +9,6 @@ from lull.policy.demand import ailing, opening_hours, refusal, stuck, wanted, wh
 from lull.policy.expect import Expected, expected_wake
 from lull.policy.farewell import goes_at
 from lull.policy.fleet import Host, Placement, Pod, Pool, Report, Service, State
-from lull.policy.notes import serves_nobody
 from lull.policy.packing import capacity_bytes, charged_bytes
 from lull.policy.schedule import trouble
 
@@ -183,7 +182,7 @@ def _why_kept(hosts: list[Host]) -> str:
     where = f"still in memory on {_names(hosts)}"
     if any(host.kept for host in hosts):
         return f"{where}, which may not be evicted; unloaded when its memory is needed"
-    if all(serves_nobody(host) for host in hosts):
+    if all(host.serves_nobody for host in hosts):
         return f"{where}, which is kept for those that sleep on it"
     return f"{where}, which others keep awake; unloaded when its memory is needed"
 

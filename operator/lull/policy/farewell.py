@@ -3,7 +3,7 @@
 from lull.policy.changes import Draft
 from lull.policy.fleet import Host
 from lull.policy.hosts import cost, stay_seconds, staying
-from lull.policy.notes import empty, serves_nobody
+from lull.policy.notes import empty
 from lull.policy.worth import less_than
 
 
@@ -17,7 +17,7 @@ def goes_at(draft: Draft, host: Host) -> float | None:
 def _goes_at(draft: Draft, host: Host) -> float | None:
     pool = draft.fleet.pools.get(host.pool)
     since = draft.notes.since.get(empty(host))
-    if pool is None or since is None or host.kept or not serves_nobody(host):
+    if pool is None or since is None or host.kept or not host.serves_nobody:
         return None
     if staying(draft, pool) <= pool.min_hosts:
         return None

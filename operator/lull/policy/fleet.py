@@ -234,6 +234,11 @@ class Host:
         return any(r.state is Report.FAILED and r.reason == Reason.LOAD_TIMEOUT for r in reports)
 
     @cached_property
+    def serves_nobody(self) -> bool:
+        """Whether nothing on it is routed or may be on its way out of the gateways."""
+        return all(p.state is State.RESIDENT or self.says(p, Report.FAILED) for p in self.placements)
+
+    @cached_property
     def draining(self) -> tuple[Placement, ...]:
         """What the gateways are to let go of."""
         return tuple(p for p in self.placements if p.state is State.DRAINING)

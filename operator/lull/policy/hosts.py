@@ -12,7 +12,7 @@ from lull.policy.changes import CreatePod, Draft
 from lull.policy.demand import lost
 from lull.policy.fleet import Host, Pod, Pool
 from lull.policy.learning import BEGUN
-from lull.policy.notes import empty, ending, kept, serves_nobody
+from lull.policy.notes import empty, ending, kept
 from lull.policy.scope import Surroundings
 from lull.policy.worth import kept_worth, less_than, standing
 
@@ -37,7 +37,7 @@ def let_go(draft: Draft, before: Surroundings) -> Surroundings:
     _make_way(draft)
     now = look_around(draft, before)
     for host in draft.each_host():
-        if serves_nobody(host):
+        if host.serves_nobody:
             (_let_go_of_ending if host.pod is Pod.TERMINATING else _let_go_of_idle)(draft, host)
             if host.name not in draft.hosts:
                 _look_beside(draft, host)
@@ -74,7 +74,7 @@ def _concerned(draft: Draft, before: Surroundings, now: Surroundings) -> list[Ho
     around = (
         h for h in draft.hosts.values() if h.pool in pools or (h.node in nodes and _may_free_node(draft, h))
     )
-    return [host for host in around if serves_nobody(host)]
+    return [host for host in around if host.serves_nobody]
 
 
 def keep_minimum(draft: Draft) -> None:
@@ -131,7 +131,7 @@ def _make_way(draft: Draft) -> None:
 def _ready_to_go(draft: Draft, pool: str) -> list[Host]:
     """Return the hosts of a pool that serve nobody."""
     ready = (h for h in draft.of_pool(pool) if not h.kept and h.pod is not Pod.TERMINATING)
-    return [h for h in ready if serves_nobody(h)]
+    return [h for h in ready if h.serves_nobody]
 
 
 def _standing(draft: Draft, host: Host) -> tuple[float, float, str]:
@@ -169,7 +169,7 @@ def _is_worth_less(draft: Draft, host: Host) -> bool:
 def _look_beside(draft: Draft, gone: Host) -> None:
     """Look at who is left on a node, as it costs more alone."""
     if _may_free_node(draft, gone):
-        beside = (h.name for h in draft.hosts.values() if h.node == gone.node and serves_nobody(h))
+        beside = (h.name for h in draft.hosts.values() if h.node == gone.node and h.serves_nobody)
         draft.scope.hosts.names.update(beside)
 
 

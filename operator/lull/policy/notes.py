@@ -154,11 +154,6 @@ def too_many(service: str, replicas: int) -> Fact:
     return f"Enough {replicas}", service
 
 
-def serves_nobody(host: Host) -> bool:
-    """Tell whether nothing on a host is routed or may be on its way out of the gateways."""
-    return all(p.state is State.RESIDENT or host.says(p, Report.FAILED) for p in host.placements)
-
-
 def _news(seen: Fleet | None, fleet: Fleet, unseen: frozenset[str]) -> tuple[set[str], set[str]]:
     """Return the hosts that have changed, and the services of which anything has, or that are left."""
     if seen is None:
@@ -224,7 +219,7 @@ def _host_facts(host: Host) -> Iterator[Fact]:
         yield starting(host)
     if host.leaving:
         yield making_room(host)
-    if serves_nobody(host):
+    if host.serves_nobody:
         yield ending(host) if host.pod is Pod.TERMINATING else empty(host)
     if host.pod is Pod.UNREADY:
         yield unready(host)

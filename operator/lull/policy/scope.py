@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lull.policy.fleet import Fleet, changed
-from lull.policy.notes import Notes, serves_nobody
+from lull.policy.notes import Notes
 
 Subject = str
 
@@ -167,7 +167,7 @@ def _repriced(before: Notes, now: Notes) -> set[str]:
 def _asleep(fleet: Fleet, pools: set[str]) -> Iterator[Subject]:
     """Yield the hosts of some pools that serve nobody."""
     for pool in sorted(pools):
-        yield from (name for name in fleet.index.pools.get(pool, ()) if serves_nobody(fleet.hosts[name]))
+        yield from (name for name in fleet.index.pools.get(pool, ()) if fleet.hosts[name].serves_nobody)
 
 
 def _told_anew(old: Fleet, new: Fleet) -> set[str]:
