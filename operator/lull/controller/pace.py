@@ -14,8 +14,9 @@ class Pace:
 
     def due(self, uid: str, now: float) -> bool:
         """Tell whether an object's figures may be written now."""
-        first = now - zlib.crc32(uid.encode()) % int(FIGURES_SECONDS)
-        return now >= self._written.setdefault(uid, first) + FIGURES_SECONDS
+        if uid not in self._written:
+            self._written[uid] = now - zlib.crc32(uid.encode()) % int(FIGURES_SECONDS)
+        return now >= self._written[uid] + FIGURES_SECONDS
 
     def wrote(self, uid: str, now: float) -> None:
         """Take note of a write, whatever it said."""

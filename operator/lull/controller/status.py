@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from lull.api.names import CONTROLLER_FIELD_MANAGER
@@ -47,8 +47,10 @@ WAITING_AT_MOST = 64
 RETRY_SECONDS = 5.0
 REFRESH_SECONDS = 0.25
 """How often it is looked whose figures may be written …"""
-REFRESHED_AT_ONCE = 100
-"""… and for how many at most: it takes a sixth of a millisecond each, in which nobody is woken."""
+LOOKED_AT_ONCE = 1000
+"""… among how many at once …"""
+REFRESHED_AT_ONCE = 20
+"""… and for how many of these at most: it takes a sixth of a millisecond each, in which nobody is woken."""
 FIGURES = ("utilization", "busy", "busyPercent", "energy", "ledger", *LEARNED)
 STEADY = 0.25
 """By how much of it a time to come may change unwritten: it is an estimate, and all teaches a little more."""
@@ -121,15 +123,18 @@ class StatusWriter:
                 self._want_state(kind, key, item, self._invalid_state(item, why))
         self._forget_gone()
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Write the figures that have changed, of the objects whose turn it is."""
         for kind, keys in self._ledger.changed.items():
-            due = [key for key in keys if self._due(kind, key)]
-            for key in due[:REFRESHED_AT_ONCE]:
-                keys.discard(key)
-                item = self._view.raw[kind].get(key)
-                if item and self._told(item):
-                    self._refresh_one(kind, key, item)
+            there = iter(tuple(keys))
+            while some := tuple(islice(there, LOOKED_AT_ONCE)):
+                due = (key for key in some if self._due(kind, key))
+                for key in islice(due, REFRESHED_AT_ONCE):
+                    keys.discard(key)
+                    item = self._view.raw[kind].get(key)
+                    if item and self._told(item):
+                        self._refresh_one(kind, key, item)
+                await asyncio.sleep(0)
 
     def _due(self, kind: Resource, key: str) -> bool:
         item = self._view.raw[kind].get(key)
@@ -145,7 +150,7 @@ class StatusWriter:
     async def _refresh_all(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            self.refresh()
+            await self.refresh()
 
     def _refresh_one(self, kind: Resource, key: str, item: Object) -> None:
         told = self._told(item) or {}

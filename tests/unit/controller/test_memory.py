@@ -1,7 +1,5 @@
 """What was learned goes along with other writes of statuses, costs none of its own, and outlives restarts."""
 
-import asyncio
-
 import pytest
 
 from lull.api import ModelPoolStatus, ModelServiceStatus
@@ -115,8 +113,7 @@ async def test_what_is_learned_alone_is_not_written(world):
         world.parts.ledger.changed[MODELSERVICES].add("demo/digits")
         world.parts.ledger.changed[MODELPOOLS].add("default")
         world.time += 100
-        statuses.refresh()
-        await asyncio.sleep(0)
+        await statuses.refresh()
     assert statuses.pending == 0
     assert (world.api.writes["apply", "modelservices"], world.api.writes["apply", "modelpools"]) == writes
 

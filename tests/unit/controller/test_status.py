@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -106,3 +107,20 @@ async def test_pools_are_written_before_the_services_that_owe_by_their_meters(mo
     of_users = [getattr(kind, "plural", kind) for kind in written]
     first = {plural: of_users.index(plural) for plural in ("modelpools", "modelservices")}
     assert first["modelpools"] < first["modelservices"]
+
+
+async def test_figures_of_a_large_fleet_leave_the_loop_its_turns():
+    view = View()
+    ledger = Ledger(view, time.time, Carbon(Slow(), view, time.time))
+    rollouts = Rollouts(view, time.time, lambda *_: None)
+    writer = StatusWriter(Slow(), view, ledger, rollouts, time.time, lambda _: "")
+    gone = ledger.changed[MODELSERVICES]
+    gone |= {f"demo/{n}" for n in range(5 * status_module.LOOKED_AT_ONCE)}
+    left = [len(gone)]
+    refreshing = asyncio.create_task(writer.refresh())
+    while not refreshing.done():
+        await asyncio.sleep(0)
+        left.append(len(gone))
+    told = [before - after for before, after in pairwise(left)]
+    assert max(told) == status_module.REFRESHED_AT_ONCE
+    assert sum(told) == 5 * status_module.REFRESHED_AT_ONCE, "the larger the fleet, the more of it at a time"
