@@ -108,14 +108,11 @@ class Ledger:
     # What others tell it.
 
     def see(self, kind: Resource, key: str) -> None:
-        """Charge what an object of the view says now; nothing before the first plan."""
+        """Charge what an object of the view says now; nothing to books that no plan has opened yet."""
         if kind is MODELHOSTS:
             self._sum_up_host(key)
-        if not self._started:
-            return
-        if kind is MODELHOSTS:
             self._see_host(key)
-        elif kind is MODELGATEWAYS:
+        elif kind is MODELGATEWAYS and self._started:
             self._see_gateway(key)
 
     def follow(self, fleet: Fleet, plan: Plan) -> None:
@@ -183,16 +180,11 @@ class Ledger:
     # Within.
 
     def _start(self) -> None:
-        """Charge what grew while no controller was here; what waited then is no news."""
+        """Count from now on, as all books are open; what waited while no controller was here is no news."""
         self._started = True
-        for name, host in self._view.raw[MODELHOSTS].items():
-            self.reports.take(name)
-            self._charge(host)
         for gateway in self._view.raw[MODELGATEWAYS].values():
             self.delays.meet(gateway)
         self.delays.restart()
-        for key in self._services:
-            self._count(key)
         # Some of what they count may have gone meanwhile.
         self.changed[MODELSERVICES] |= {key for key, book in self._services.items() if book.account.counted}
         self.changed[MODELPOOLS] |= set(self._pools)
@@ -200,7 +192,7 @@ class Ledger:
     def _see_host(self, name: str) -> None:
         host = self._view.raw[MODELHOSTS].get(name)
         self.changed[MODELSERVICES] |= self.reports.take(name)
-        if host:
+        if host and self._fleet is not None:
             self._charge(host)
         for pool, book in self._pools.items():
             if name in book.account.counted or (host and host["spec"]["pool"] == pool):
@@ -239,6 +231,12 @@ class Ledger:
             account = charge_host(book.account, name, host_reading_from(energy), carbon)
             self._pools[pool] = replace(book, account=account, basis=energy["basis"])
 
+    def _catch_up(self, key: str) -> None:
+        """Charge a service with what grew while no controller was here."""
+        for host, entry in self.reports.of(key):
+            carbon = self._milligrams_per_joule(host["spec"]["pool"])
+            self._charge_service(entry, (host.get("status") or {}).get("energy"), carbon or 0.0)
+
     def _charge_service(self, entry: Object, host_energy: Object | None, carbon: float) -> None:
         book = self._services.get(entry["service"])
         if book is None:
@@ -251,8 +249,6 @@ class Ledger:
 
     def _count(self, service: str) -> None:
         """Tell the view how many requests a service had; the first time with what grew before we looked."""
-        if not self._started:
-            return
         account = self._services[service].account
         self._view.count(service, Count(account.requests, account.delayed))
 
@@ -361,6 +357,8 @@ class Ledger:
                 opened = self._opened(key, fleet.services[key], plan.services[key], now)
                 self._services[key] = opened
                 if found is None or found.uid != opened.uid:
+                    if not self._started:
+                        self._catch_up(key)
                     self._count(key)
                     if not (self._view.raw[MODELSERVICES][key].get("status") or {}).get("ledger"):
                         new.append(key)

@@ -544,3 +544,26 @@ async def test_what_was_drawn_for_nobody_meanwhile_is_shared_by_what_was_in_the_
     drawn = sum(unallocated for *_, unallocated in world.host_joules.values())
     assert figures_of(world).overhead_joules == pytest.approx(drawn, abs=1)
     assert figures_of(world, "large").overhead_joules == 0
+
+
+async def test_a_restart_in_slices_charges_nothing_twice(world, monkeypatch):
+    names = [f"digits-{n}" for n in range(4)]
+    for name in names:
+        world.api.put(MODELSERVICES, service(name))
+        await serve(world, name)
+    await world.draw(60)
+    await refreshed(world)
+    await world.advance(40)
+    await refreshed(world)
+    before = [joules(world, name) for name in names]
+    assert min(before) > 0
+    await world.stop()
+    for name in names:  # so that all statuses are new, and written before the last slice
+        world.api.put(MODELSERVICES, service(name, drainDeadline="77s"))
+    monkeypatch.setattr(planner, "SERVICES_AT_ONCE", 1)
+    await world.start()
+    await world.until(lambda: all(world.status(name)["observedGeneration"] == 2 for name in names))
+    await world.rest()
+    await world.advance(40)
+    await refreshed(world)
+    assert [joules(world, name) for name in names] == before
