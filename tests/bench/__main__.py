@@ -15,6 +15,7 @@ from bench import (
     levels,
     load_time,
     local_start,
+    loop_hold,
     packing,
     plan_speed,
     publish_time,
@@ -37,6 +38,8 @@ def main() -> int:
     figures += packing.measure()
     step("the planner's speed, in process")
     figures += plan_speed.measure()
+    step("how long the controller holds its loop, in process")
+    figures += loop_hold.measure()
     step("hosts that Lull, its peers and perfect foresight keep on a trace")
     figures += few_hosts.measure()
     with tempfile.TemporaryDirectory(prefix="lull-") as folder:
