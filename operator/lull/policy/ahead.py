@@ -45,7 +45,7 @@ def _load_ahead(draft: Draft, pool: Pool) -> None:
     roomy = [
         host
         for host in hosts
-        if room_bytes(draft, host) >= least and _takes_more(host) and host.name not in awaited
+        if room_bytes(draft, host) >= least and not host.trouble and host.name not in awaited
     ]
     growing = sum(value for value, _ in absent) >= NEW_HOST_COSTS and _may_grow(pool, hosts)
     if not roomy and not growing:
@@ -81,11 +81,6 @@ def _may_grow(pool: Pool, hosts: list[Host]) -> bool:
     """Tell whether a host may be made ahead: not an empty one where people say how long those stay."""
     growing = pool.empty_after_seconds is None and len(hosts) < pool.max_hosts
     return growing and all(host.pod is Pod.RUNNING for host in hosts)
-
-
-def _takes_more(host: Host) -> bool:
-    usable = host.pod in (Pod.MISSING, Pod.STARTING, Pod.RUNNING) and not host.cordoned and not host.tainted
-    return usable and not host.trouble
 
 
 def _absent(draft: Draft, pool: Pool, hosts: list[Host]) -> Ranked:

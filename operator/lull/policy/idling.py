@@ -122,9 +122,8 @@ def _dispensable(draft: Draft, host: Host, placement: Placement, service: Servic
         return True
     peers = [(h, p) for h, p in draft.of(service.key) if good(draft, h, p, service)]
     if good(draft, host, placement, service):
-        others = [(h, p) for h, p in peers if p.id != placement.id]
-        ready = sum(h.says(p, Report.READY) for h, p in others)
-        surplus = len(peers) > target and ready >= target
+        ready = sum(h.says(p, Report.READY) for h, p in peers if p.id != placement.id)
+        surplus = ready >= target
         return surplus and (not host.says(placement, Report.READY) or _first_to_go(draft, placement, peers))
     if sum(h.says(p, Report.READY) for h, p in peers) >= target:
         return True

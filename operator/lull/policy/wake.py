@@ -310,7 +310,7 @@ def _evict_namesake(draft: Draft, service: Service, need: int) -> bool:
         ]
         gone = {p.id for p in host.placements} - {p.id for p in stay}
         without = replace(host, placements=tuple(stay))
-        if gone and reach_bytes(draft, host) >= need and open_to(draft, without, service):
+        if reach_bytes(draft, host) >= need and open_to(draft, without, service):
             draft.evict(host, gone, service)
             draft.await_room(host, service, need)
             return True

@@ -102,20 +102,14 @@ def cheapest(draft: Draft, host: Host, missing_bytes: int) -> list[Placement] | 
     just being loaded goes last, as its memory is not had back before that ends.
     """
     residents = [p for p in host.placements if p.state is State.RESIDENT]
-    if sum(p.memory_bytes for p in residents) < missing_bytes:
+    spare_bytes = sum(p.memory_bytes for p in residents) - missing_bytes
+    if spare_bytes < 0:
         return None
-    chosen: list[Placement] = []
-    for placement in sorted(
-        residents, key=lambda p: (host.says(p, Report.LOADING), *standing(draft, p), p.id)
-    ):
-        if missing_bytes <= 0:
-            break
-        chosen.append(placement)
-        missing_bytes -= placement.memory_bytes
+    chosen = sorted(residents, key=lambda p: (host.says(p, Report.LOADING), *standing(draft, p), p.id))
     for placement in reversed(chosen[:]):
-        if placement.memory_bytes <= -missing_bytes:
+        if placement.memory_bytes <= spare_bytes:  # it stays: the others are enough
             chosen.remove(placement)
-            missing_bytes += placement.memory_bytes
+            spare_bytes -= placement.memory_bytes
     return chosen
 
 
