@@ -105,6 +105,13 @@ CHANGES = {
     "tenants keep apart": lambda of: with_pool(of, namespaced=True),
     "there is no pool any more": lambda of: replace(of, pools={}),
     "a host says that it is smaller": lambda of: altered(of, "h1", capacity_bytes=3 * GIB),
+    "a host does not start": lambda of: altered(of, "h2", pod=Pod.STARTING, trouble="no node has room"),
+    "a host loads nothing any more": lambda of: altered(
+        of, "h2", reports={SAID.id: reported(SAID, Report.FAILED, reason="LoadTimeout")}
+    ),
+    "a host comes to a node": lambda of: replace(of, hosts={**of.hosts, "h0": host("h0", node="n2")}),
+    "a host moves to another node": lambda of: altered(of, "h3", node="n1"),
+    "a host is to be used again": lambda of: altered(of, "h3", cordoned=True, vacated=True),
     "a host is cordoned": lambda of: altered(of, "h1", cordoned=True),
     "an idle host is cordoned": lambda of: altered(of, "h2", cordoned=True),
     "an idle host may not be let go": lambda of: altered(of, "h3", cordoned=True, kept=True),
@@ -152,6 +159,21 @@ def test_what_changed_is_decided_on_as_if_all_was_looked_at(change, later):
     assert narrow.changes == whole.changes
     assert narrow.services == whole.services
     assert narrow.pools == whole.pools
+    assert narrow.next_at == whole.next_at
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_is_as_it_was_again_is_decided_on_as_if_all_was_looked_at(change):
+    before, now = there(), NOW + 2
+    notes = observe(known(), before, NOW)
+    changed, last = change(before), plan(before, notes, NOW)
+    notes = observe(notes, changed, NOW + 1)
+    last = plan(changed, notes, NOW + 1, last)
+
+    seen = observe(notes, before, now)
+    narrow, whole = plan(before, seen, now, last), plan(before, seen, now)
+
+    assert (narrow.changes, narrow.services, narrow.pools) == (whole.changes, whole.services, whole.pools)
     assert narrow.next_at == whole.next_at
 
 

@@ -373,3 +373,13 @@ def test_who_is_in_the_fleet_beside_whom_and_who_serves():
     assert [r.serving for r in RUNNING] == [OLD, OLD, OLD, OLD, NEW]
     assert rolling(Phase.PROMOTED).serving == NEW
     assert rolling(Phase.ABORTED).serving == OLD
+
+
+def test_what_was_seen_in_one_step_does_not_count_for_the_next():
+    hasty = replace(CANARY, pause_seconds=0.0, shadow_percent=30)
+    second, _ = advance(FIRST_STEP, hasty, FINE, 1000.0)
+    assert (second.phase, second.step, second.percent) == (Phase.STEPPING, 2, 50)
+    assert second.message == "0 of 50 requests; promote it to go on sooner"
+    compared = replace(FINE, new=Sample(50, compared=50))
+    first, _ = advance(SHADOWING, hasty, compared, 1000.0)
+    assert (first.phase, first.step, first.percent) == (Phase.STEPPING, 1, 20)
