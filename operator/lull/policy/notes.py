@@ -241,7 +241,7 @@ def _crowds(
     for key in services:
         service, placed = fleet.services.get(key), fleet.of(key)
         known = replicas.pop(key, 0)
-        if service is None or service.max_replicas == 1 or service.follows or not placed:
+        if service is None or service.max_replicas == 1 or service.follows:
             continue
         count = settled(service, placed)
         count = known if count is None else count

@@ -43,7 +43,7 @@ def load_seconds(draft: Draft, host: Host, placement: Placement) -> float:
 
 
 def _start_seconds(draft: Draft, host: Host) -> float:
-    if host.pod is Pod.RUNNING or not starts(host):
+    if not starts(host):
         return 0.0
     expected = draft.notes.learned.start_seconds(host.pool)
     return _left_seconds(expected, draft, draft.notes.since.get(starting(host)))

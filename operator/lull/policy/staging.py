@@ -90,9 +90,8 @@ class _Shelf:
         """
         known = {entry.key: entry for artifact in listed for entry in self._of(artifact)}
         moved_up = sorted(entry._replace(rank=MORE_WORTH * entry.rank) for entry in known.values())
-        others = (entry for entry in self._ranked if entry.key not in known)
         left_bytes, taken = self._size_bytes, dict[str, Artifact]()
-        for entry in merge(moved_up, others):
+        for entry in merge(moved_up, self._ranked):
             if left_bytes < self._least_bytes or len(taken) == MOST_ARTIFACTS:
                 break
             if entry.artifact.digest not in taken and entry.size_bytes <= left_bytes:

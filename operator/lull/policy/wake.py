@@ -81,17 +81,16 @@ def lives(draft: Draft, host: Host) -> bool:
     return host.pod is not Pod.TERMINATING and not ailing(draft, host)
 
 
-def wake_one(draft: Draft, service: Service) -> bool:
-    """Turn a placement back to Loaded, or make one; tell whether that was possible.
+def wake_one(draft: Draft, service: Service) -> None:
+    """Turn a placement back to Loaded, or make one, where that is possible.
 
     Without room elsewhere, one that is late is better than none, or one on a host that should be emptied.
     """
-    if _turn_back(draft, service, sound, _wait_at_most(draft, service)) or add_replica(draft, service):
-        return True
-    if _turn_back(draft, service, sound):
-        return True
-    full = draft.blocked.get(service.key, ("",))[0] == Reason.NO_CAPACITY
-    return full and _turn_back(draft, service, lives)
+    in_time = _turn_back(draft, service, sound, _wait_at_most(draft, service))
+    if in_time or add_replica(draft, service) or _turn_back(draft, service, sound):
+        return
+    if draft.blocked.get(service.key, ("",))[0] == Reason.NO_CAPACITY:
+        _turn_back(draft, service, lives)
 
 
 def leaves(draft: Draft, service: Service) -> bool:
