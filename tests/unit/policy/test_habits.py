@@ -117,6 +117,26 @@ def test_idleness_from_before_a_turn_is_no_silence():
     assert habit(seen((500.0, draining))).silent_since == 200.0
 
 
+def test_idleness_counts_from_the_very_moment_on_at_which_it_was_long_enough():
+    p = placement(ONE)
+    used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))
+    assert habit(seen((0.0, used), (300.0, quiet))).silent_since == 0.0
+
+
+def test_a_silence_is_as_long_as_the_longest_idleness_says():
+    p, rides = placement(ONE, id_="p"), placement(ONE, id_="rides", state=State.RESIDENT)
+    used = fleet(ONE, idle_host(p, idle=False), idle_host(rides, idle=False, name="h2"))
+    quiet = fleet(ONE, idle_host(p), idle_host(rides, name="h2"))
+    assert habit(seen((0.0, used), (400.0, quiet))).silent_since == 100.0
+
+
+def test_one_replica_that_is_asked_is_no_silence():
+    p, q = placement(ONE, id_="p"), placement(ONE, id_="q")
+    used = fleet(ONE, idle_host(p, idle=False), idle_host(q, idle=False, name="h2"))
+    half = fleet(ONE, idle_host(p), idle_host(q, idle=False, name="h2"))
+    assert habit(seen((0.0, used), (400.0, half))).silent_since is None
+
+
 def test_what_was_loaded_unasked_neither_ends_a_silence_nor_hides_one():
     rider = placement(ONE, state=State.RESIDENT)
     notes = seen((0.0, fleet(ONE, idle_host(rider, idle=False))))

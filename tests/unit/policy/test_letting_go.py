@@ -412,3 +412,48 @@ def test_of_two_free_riders_that_may_not_share_one_stays():
     riders = [placement(s, state=State.RESIDENT) for s in others]
     decided = decide(fleet(*others, host("h1", *riders), pools=[pool(namespaced=True)]))
     assert len(after(decided)) == 1
+
+
+def test_a_reservation_does_not_shrink_before_it_serves_nor_grow_with_what_others_took():
+    measured = service("a/one", gib=None, measured_bytes=GIB // 4)
+    loads = placement(ONE)
+    assert (
+        after(decide(fleet(measured, host("h1", loads, reports=[reported(loads, Report.LOADING)])))) is None
+    )
+    grown = replace(measured, measured_bytes=3 * GIB)
+    assert after(decide(fleet(grown, host("h1", loads)))) is None
+
+
+def test_a_reservation_is_not_raised_beyond_what_there_is_beside_who_serves():
+    unknown = service("a/one", gib=None)
+    p, neighbour = placement(unknown), placement(replace(TWO, memory_bytes=2 * GIB))
+    beside = host("h1", p, neighbour, reports=[opened(p, 3), reported(neighbour, memory_bytes=3 * GIB)])
+    changed = after(decide(fleet(unknown, replace(TWO, memory_bytes=2 * GIB), beside, held=["a/one"])))
+    assert 3 * GIB not in [q.memory_bytes for q in changed or ()]
+
+
+def test_a_drain_is_not_given_up_where_another_replica_serves():
+    drains, serves = placement(ONE, state=State.DRAINING), placement(ONE, id_="other")
+    of = fleet(ONE, host("h1", drains), host("h2", serves))
+    assert after(decide(of, seen_at=NOW - 900)) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "remembered"),
+    [
+        (State.LOADED, Report.READY, False),
+        (State.RESIDENT, Report.READY, True),
+        (State.LOADED, Report.LOADING, True),
+        (State.DRAINING, Report.READY, True),
+    ],
+)
+def test_only_what_serves_has_its_failures_forgotten(state, said, remembered):
+    p = placement(ONE, state=state)
+    notes = observe(failing(), fleet(ONE, host("h1", p, reports=[reported(p, said)])), NOW)
+    assert ("a/one" in notes.failures) == remembered
+
+
+def test_what_fails_without_a_reason_failed_to_load():
+    p = placement(ONE)
+    failed = observe(NOTHING_NOTED, fleet(ONE, host("h1", p, reports=[reported(p, Report.FAILED)])), NOW)
+    assert failed.failures["a/one"].reason == "LoadFailed"

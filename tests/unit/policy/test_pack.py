@@ -175,3 +175,55 @@ def test_no_more_hosts_are_needed_and_no_less_is_proven_than_was_measured(shape)
 
     assert sum(len(pack(items, HOST_BYTES)) for items in fleets) <= needed
     assert sum(lower_bound(items, HOST_BYTES) for items in fleets) >= proven
+
+
+FILLED = {
+    "uniform": (42, 63, 33),
+    "bimodal": (35, 63, 26),
+    "correlated": (51, 72, 42),
+    "opposed": (30, 43, 21),
+    "opposed, few a host": (44, 67, 36),
+    "many small": (14, 18, 4),
+    "halves and thirds": (62, 97, 54),
+    "tenants": (41, 62, 30),
+}
+"""Hosts for the same fleets and for one of 300 with nothing moved, and new ones beside six that are there."""
+
+
+@pytest.mark.parametrize("shape", FILLED)
+def test_hosts_are_filled_no_worse_than_was_measured(shape):
+    fleets = [fleet(shape, 60, random.Random(seed)) for seed in range(3)]
+    few, many, beside = FILLED[shape]
+
+    assert sum(len(pack(items, HOST_BYTES, looks=0)) for items in fleets) <= few
+    assert len(pack(fleet(shape, 300, random.Random(9)), HOST_BYTES, looks=0)) <= many
+    new = [
+        load
+        for k, items in enumerate(fleets)
+        for load in pack(items, HOST_BYTES, half_full(k))
+        if not load.room
+    ]
+    assert len(new) <= beside
+
+
+def half_full(seed):
+    """Six hosts that are there, of which some is taken."""
+    dice = random.Random(seed)
+    left = [(dice.choice([0.1, 0.3, 0.5, 0.8]), dice.choice([0.1, 0.4, 0.7, 1.0])) for _ in range(6)]
+    return [Room(f"r{k}", int(HOST_BYTES * m), TARGET_BUSY * b) for k, (m, b) in enumerate(left)]
+
+
+def test_kin_that_would_fill_a_host_best_as_a_pair_are_kept_apart():
+    sizes, kin = [5, 4, 4, 3, 2, 2], ["", "", "", "x", "x", "x"]
+    items = [item(f"i{k}", gib, kin=of) for k, (gib, of) in enumerate(zip(sizes, kin, strict=True))]
+
+    placed = pack(items, 10 * GIB)
+
+    assert len(placed) == 3
+    assert all(len([one for one in load.items if one.kin]) <= 1 for load in placed)
+
+
+def test_a_host_that_is_there_is_filled_with_what_fits_its_busy_share():
+    calm = Room("calm", 10 * GIB, 0.1)
+
+    assert hosts([item("a", 6, 0.5), item("b", 4, 0.1)], [calm]) == [("calm", {"b"}), ("", {"a"})]

@@ -105,6 +105,15 @@ def test_services_of_one_objective_share_a_price_and_others_have_their_own():
     assert notes.learned.prices == {("pool", 0): Price(MOST_WORTH_SECONDS)}
 
 
+def test_what_services_of_one_market_are_asked_adds_up():
+    def both(requests, delayed):
+        counts = {key: Count(requests, delayed) for key in ("a/one", "a/two")}
+        return replace(fleet(ONE, service("a/two")), counts=counts)
+
+    notes = seen((0.0, both(0, 0)), (1.0, both(40, 10)))
+    assert notes.learned.prices[POOL] == repriced(first_price(POOL), POOL, 80, 20, 50.0)
+
+
 def test_a_price_has_bounds():
     first = first_price(POOL)
     assert repriced(first, POOL, 10_000, 10_000, 60.0).worth_seconds == pytest.approx(MOST_WORTH_SECONDS)

@@ -146,6 +146,19 @@ def test_no_host_is_made_for_whom_a_sleeper_can_make_room():
     assert after(decided) == ()
 
 
+def test_small_ones_are_packed_with_large_ones_though_a_sleeper_could_make_room_for_them_alone():
+    sleeper, works = service("a/sleeper", gib=2), service("a/works", gib=8)
+    there = fleet(
+        *asking([5, 4, 4, 3, 2, 2]),
+        sleeper,
+        works,
+        host("h1", works, *riding(sleeper)),
+        pools=[pool(gib=10, max_hosts=9)],
+    )
+
+    assert on(created(decide(there))) == [[4, 4, 2], [5, 3, 2]]
+
+
 def test_no_host_is_made_for_whom_room_is_being_made_already():
     gone = placement(service("a/gone", gib=4))
     unloads = host("h1", reports=[reported(gone, Report.UNLOADING, memory_bytes=4 * GIB)])

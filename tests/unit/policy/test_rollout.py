@@ -370,6 +370,8 @@ def test_after_it_took_over_the_next_one_is_rolled_out_beside_it_the_former_too(
 
 def test_who_is_in_the_fleet_beside_whom_and_who_serves():
     assert [r.beside for r in RUNNING] == [True, True, True, True, False]
+    ended = [rolling(phase) for phase in (Phase.PROMOTED, Phase.REJECTED, Phase.ABORTED)]
+    assert not any(r.beside or r.running for r in ended)
     assert [r.serving for r in RUNNING] == [OLD, OLD, OLD, OLD, NEW]
     assert rolling(Phase.PROMOTED).serving == NEW
     assert rolling(Phase.ABORTED).serving == OLD

@@ -98,6 +98,15 @@ def test_who_is_on_a_host_that_has_changed_is_looked_at_and_nobody_else():
     assert plan(after, observe(first.seen.notes, after, NOW), NOW, first).looked_at == {"a/two"}
 
 
+def test_who_was_on_a_host_that_is_gone_is_looked_at_and_nobody_else():
+    before = of_three()
+    first = plan(before, observe(NOTHING_NOTED, before, NOW), NOW)
+    after = replace(before, hosts={name: h for name, h in before.hosts.items() if name != "h1"})
+    second = plan(after, observe(first.seen.notes, after, NOW), NOW, first)
+    assert second.looked_at == {"a/two"}
+    assert second.services["a/two"].state == "Asleep"
+
+
 def test_a_slice_begins_with_who_waits_and_the_next_ones_go_on_until_nobody_is_left():
     of = replace(of_three(), hosts={}, gateways=fleet(held=["b/three"]).gateways)
     notes = observe(NOTHING_NOTED, of, NOW)
@@ -118,6 +127,13 @@ def test_a_slice_counts_the_services_that_a_host_brings():
     first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW, most=2)
     assert first.looked_at == SERVICES.keys(), "one subject at least, or it would never end"
     assert not first.seen.left, "who was looked at with the host is not left"
+
+
+def test_a_host_is_left_unless_all_that_is_on_it_was_looked_at_with_who_waits():
+    one, two, _ = SERVICES.values()
+    for on_it, left in (([one], ()), ([one, two], ("h1",))):
+        of = fleet(*on_it, host("h1", *on_it), held=["a/one"])
+        assert plan(of, observe(NOTHING_NOTED, of, NOW), NOW, most=1).seen.left == left
 
 
 def test_what_is_gone_is_told_of_once_and_no_more():

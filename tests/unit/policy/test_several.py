@@ -3,10 +3,12 @@
 import pytest
 
 from lull.policy import NOTHING_NOTED, Notes, Vacate, observe, plan, wake
+from lull.policy.changes import Draft
 from lull.policy.fleet import Count
 from lull.policy.habits import BINS, Crowd, Habit
 from lull.policy.hosts import AHEAD_SECONDS
 from lull.policy.learning import BEGUN, Learned, remembered, used
+from lull.policy.load import telling
 from lull.policy.prices import Price
 from lull.policy.staging import stages
 from lull.policy.verdict import Bar, Verdict, verdict
@@ -132,6 +134,12 @@ def test_while_somebody_waits_in_one_pool_another_is_filled():
     assert [p.service for p in after(decided, "o1")] == ["a/works", "a/there"]
 
 
+def test_a_host_is_made_ahead_in_the_pool_of_those_that_are_worth_it():
+    of = fleet(ONE, THERE, pools=BOTH)
+
+    assert [new.pool for new in created(decide(of, notes=worth(of, there=0.01)))] == ["other"]
+
+
 def test_a_free_host_of_another_pool_is_none_for_who_waits():
     of = fleet(THERE, host("h1"), held=["a/there"], pools=BOTH)
 
@@ -166,6 +174,20 @@ def test_who_moves_to_a_pool_that_is_full_serves_on_where_it_is():
     )
 
     assert after(decide(of)) is None
+
+
+def test_who_moves_to_another_pool_gets_a_host_there_though_its_old_one_is_emptied_by_choice():
+    moved = replace(ONE, pool="other")
+    of = fleet(moved, host("h1", ONE, cordoned=True, vacated=True), pools=BOTH)
+
+    assert [new.pool for new in created(decide(of, seen_at=NOW - 10))] == ["other"]
+
+
+def test_who_moves_to_another_pool_does_not_sleep_in_the_old_one():
+    moved = replace(ONE, pool="other")
+    of = fleet(moved, TWO, host("h1", TWO, *riding(ONE)), pools=BOTH)
+
+    assert [p.service for p in after(decide(of))] == ["a/two"]
 
 
 def test_of_each_pool_its_own_hosts_are_summed_up():
@@ -320,6 +342,16 @@ def test_a_host_made_ahead_is_told_to_go_when_it_has_waited_for_its_time():
     assert decide(of, notes=old, seen_at=NOW - 100).services["a/one"].next_at == NOW - 100 + AHEAD_SECONDS
 
 
+def test_as_long_as_one_of_many_hosts_has_room_no_new_one_is_made():
+    works = [service(f"a/w{n}", gib=4) for n in range(9)]
+    hosts = [*(host(f"h{n}", s) for n, s in enumerate(works)), host("z", TWO)]
+    of = fleet(ONE, TWO, *works, *hosts, held=["a/one"], pools=[pool(max_hosts=99)])
+
+    (change,) = wake(of, NOTHING_NOTED, NOW)
+
+    assert change.host == "z"
+
+
 # ── Models of one host ──
 
 
@@ -411,6 +443,61 @@ def test_the_room_that_is_kept_for_another_try_is_not_where_it_may_not_be():
     decided = decide(of, notes=replace(worth(of, one=1.0), failures=failing("a/tried").failures))
 
     assert [p.service for p in after(decided, "h1") or ()] == ["b/tried", "a/one"]
+
+
+def test_room_that_is_kept_for_one_is_kept_for_nobody_else():
+    draft = Draft(fleet(ONE, TWO, host("h1"), host("h2")), NOTHING_NOTED, NOW)
+    draft.await_room(draft.hosts["h1"], ONE, GIB)
+
+    assert [draft.waits_for_room(s) for s in (ONE, TWO)] == ["h1", ""]
+    assert [draft.awaited_bytes(h) for h in draft.hosts.values()] == [GIB, 0]
+
+
+def test_only_what_is_routed_does_work():
+    states = [placement(ONE, id_=s.value, state=s) for s in State]
+    there = host("h1", *states, reports=[reported(p, busy=0.5) for p in states])
+
+    assert [r.id for r in telling([(there, p) for p in states])] == ["Loaded"]
+    loads = host("h1", ONE, reports=[reported(placement(ONE), Report.LOADING, busy=0.5)])
+    assert telling([(loads, loads.placements[0])]) == []
+    assert telling([(replace(there, pod=Pod.GONE), p) for p in states]) == []
+
+
+def test_a_rider_that_failed_is_not_turned_back():
+    rider = placement(ONE, state=State.RESIDENT)
+    broken = host("h1", rider, reports=[reported(rider, Report.FAILED)])
+    noted = Notes(failures=failing(at=NOW - 9000).failures)
+    noted = replace(
+        noted, failures={"a/one": replace(noted.failures["a/one"], counted=frozenset([rider.id]))}
+    )
+
+    woken = wake(fleet(ONE, broken, held=["a/one"]), noted, NOW)
+
+    assert [p.state for change in woken for p in getattr(change, "after", ())] in (
+        [],
+        [State.RESIDENT, State.LOADED],
+    )
+
+
+def test_a_drain_beside_a_load_that_hangs_is_never_given_up():
+    drains, hung = placement(ONE, state=State.DRAINING), placement(TWO)
+    said = [reported(drains), reported(hung, Report.FAILED, reason="LoadTimeout")]
+
+    assert after(decide(fleet(ONE, TWO, host("h1", drains, hung, reports=said)), seen_at=NOW - 900)) is None
+
+
+def test_who_is_on_a_host_that_ails_is_not_said_to_be_ready():
+    told = decide(fleet(ONE, host("h1", ONE, pod=Pod.UNREADY)), seen_at=NOW - 10).services["a/one"]
+
+    assert (told.ready, told.state) == (0, "Waking")
+
+
+def test_who_failed_and_is_wanted_is_given_no_place_before_it_is_tried_again():
+    kept = replace(ONE, min_replicas=1)
+    of = fleet(kept, TWO, host("h1", TWO))
+
+    assert after(decide(of, notes=failing())) is None
+    assert after(decide(of, notes=failing(at=NOW - 5))) is not None
 
 
 # ── Gateways ──

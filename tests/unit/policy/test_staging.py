@@ -4,7 +4,7 @@ import pytest
 
 from lull.policy import NOTHING_NOTED, Notes, Pod, Stage
 from lull.policy.fleet import Artifact, candidate_key
-from lull.policy.habits import Habit
+from lull.policy.habits import BINS, Habit
 from lull.policy.learning import Learned
 from lull.policy.staging import HOSTS_AT_ONCE, MOST_ARTIFACTS, SERVICES_AT_ONCE, stages
 from unit.policy.fleets import GIB, NOW, fleet, host, pool, replace, service
@@ -62,6 +62,14 @@ def test_a_listed_one_stays_until_somebody_is_worth_twice_as_much():
     listed = host("h1", stage=(artifact(C),))
     assert told(staging(A, C, listed, gib=1), silent_for(one=60, three=80)) == {}
     assert told(staging(A, C, listed, gib=1)) == {"h1": (artifact(A),)}
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(0.19, []), (0.21, ["h1"])])
+def test_twice_as_much_is_enough_to_take_a_place(rate, taken):
+    habits = {"a/one": (rate,) * BINS, "a/three": (0.1,) * BINS}
+    known = Learned({key: Habit(silent_since=NOW - 60, hazards=rates) for key, rates in habits.items()})
+    of = staging(A, C, host("h1", stage=(artifact(C),)), gib=1)
+    assert list(told(of, Notes(learned=known))) == taken
 
 
 def test_the_order_alone_is_no_news():

@@ -88,6 +88,11 @@ def test_without_a_host_that_runs_its_start_is_waited_for(hosts):
     assert rounded(expected(fleet(ONE, *hosts))) == (START + LOAD, "NewHost")
 
 
+def test_a_host_that_has_loaded_something_has_started_whatever_its_pod_is_called():
+    early = host("h1", TWO, pod=Pod.STARTING)
+    assert rounded(expected(fleet(ONE, TWO, early))) == (LOAD, "NewHost")
+
+
 def test_a_wake_that_is_under_way_goes_on_where_it_began():
     p, q = placement(TWO), placement(ONE)
     of = fleet(ONE, TWO, host("h1", p, q, reports=[], pod=Pod.STARTING), host("h2"))
@@ -136,6 +141,45 @@ def test_among_many_hosts_that_are_anothers_one_s_own_is_found():
     own = host("own", TWO, THREE)
     assert rounded(expected(fleet(ONE, TWO, THREE, foreign, *hosts, own, **namespaced))) == (LOAD, "Host")
     assert rounded(expected(fleet(ONE, foreign, *hosts, pools=[pool(max_hosts=99)]))) == (LOAD, "Host")
+
+
+def many(*last, full=6, **fields):
+    """Hosts that are full, and others; as many as the pool may have."""
+    works = [service(f"a/w{n}", gib=4) for n in range(full)]
+    hosts = [*(host(f"h{n}", s) for n, s in enumerate(works)), *last]
+    return fleet(ONE, TWO, *works, *hosts, **({"pools": [pool(max_hosts=len(hosts))]} | fields))
+
+
+def test_among_many_that_are_full_the_one_with_room_is_found():
+    assert rounded(expected(many(host("z", TWO)))) == (LOAD, "Host")
+
+
+def test_among_many_that_are_full_there_is_no_room_unless_the_pool_may_have_one_more():
+    assert expected(many()) is None
+    assert rounded(expected(many(pools=[pool(max_hosts=7)]))) == (START + LOAD, "NewHost")
+    moved = many(host("o1", *riding(ONE), pool="other"), pools=[pool(max_hosts=7), pool(name="other")])
+    assert rounded(expected(moved)) == (START + LOAD, "NewHost"), "its old host counts for another pool"
+
+
+def test_among_many_one_that_does_not_start_is_not_overlooked():
+    stuck = host("z", service("a/big", gib=4), pod=Pod.STARTING, trouble="0/3 nodes", reports=[])
+    assert expected(many(stuck, pools=[pool(max_hosts=9)])) is None
+
+
+def test_the_quickest_of_two_wakes_that_are_under_way_is_told():
+    p, q = placement(ONE, id_="p"), placement(ONE, id_="q")
+    slow, quick = host("h1", p, reports=[], pod=Pod.STARTING), host("h2", q, reports=[])
+    assert rounded(expected(fleet(ONE, slow, quick))) == (LOAD, "Host")
+
+
+def test_room_that_is_being_made_is_waited_for_no_longer_than_the_loads_before_take():
+    gone = placement(service("a/gone", gib=3))
+    said = [
+        reported(placement(TWO), Report.LOADING),
+        reported(gone, Report.UNLOADING, memory_bytes=3 * 2**30),
+    ]
+    busy = fleet(ONE, TWO, host("h1", TWO, reports=said), pools=[pool(max_hosts=1)])
+    assert rounded(expected(busy)) == (OTHER_LOAD + LOAD, "Host")
 
 
 # In words.

@@ -167,6 +167,12 @@ def test_a_host_made_ahead_waits_for_requests():
     assert deleted(decide(of, notes=notes, seen_at=NOW - 1800)) == ["h1"]
 
 
+def test_a_host_that_has_served_goes_at_once_where_nothing_on_it_is_worth_its_cost():
+    of = fleet(ONE, host("h1", *riding(ONE)))
+    notes = knowing({"a/one": 1e6}, since={BEGUN: NOW - 9000, ("Kept", "h1"): NOW - 9000})
+    assert deleted(decide(of, notes=replace(notes, since={**notes.since, ("Empty", "h1"): NOW}))) == ["h1"]
+
+
 def test_an_idle_host_from_before_a_restart_is_not_kept_as_if_it_was_made_ahead():
     of = fleet(ONE, host("h1", *riding(ONE)))
     notes = knowing({"a/one": 1e6})
@@ -332,6 +338,32 @@ def test_hosts_are_made_ahead_one_at_a_time_and_within_the_pool(pods):
     assert not created(decide(fleet(ONE, *full, *hosts), notes=notes))
 
 
+def test_no_host_is_made_ahead_where_people_say_how_long_empty_ones_stay():
+    of = fleet(ONE, pools=[pool(empty_after_seconds=600.0)])
+    assert not created(decide(of, notes=knowing({"a/one": 100}, hazards={"a/one": 1.0})))
+
+
+def test_who_may_run_code_is_loaded_ahead_with_its_own_namespace_alone():
+    both = [service("a/one"), service("b/two")]
+    notes = knowing({s.key: 100 for s in both}, hazards={s.key: 0.01 for s in both})
+    (made,) = created(decide(fleet(*both, pools=[pool(allow_code=True)]), notes=notes))
+    assert len(made.placements) == 1
+    here = fleet(*both, ONE, host("h1", service("a/here")), service("a/here"), pools=[pool(allow_code=True)])
+    assert {p.service for p in after(decide(here, notes=notes))} == {"a/here", "a/one"}
+
+
+def test_nothing_is_loaded_ahead_where_its_namesake_is_still_being_unloaded():
+    gone = reported(placement(service("b/two")), Report.UNLOADING)
+    of = fleet(ONE, TWO, host("h1", ONE, reports=[reported(placement(ONE)), gone]), pools=[pool(max_hosts=1)])
+    assert after(decide(of, notes=knowing({"a/two": 60}))) is None
+
+
+def test_who_failed_and_is_not_asked_for_keeps_no_room():
+    of = fleet(ONE, TWO, THREE, host("h1", ONE), pools=[pool(gib=2, max_hosts=1)])
+    notes = replace(knowing({"a/two": 60}), failures=failing("a/three").failures)
+    assert [p.service for p in after(decide(of, notes=notes))] == ["a/one", "a/two"]
+
+
 def test_what_failed_is_not_loaded_again_before_somebody_asks():
     of = fleet(ONE, TWO, host("h1", ONE))
     notes = replace(knowing({"a/two": 60}), failures=failing("a/two", at=NOW - 9000).failures)
@@ -426,6 +458,24 @@ def test_no_host_is_vacated_while_another_moves_or_starts():
         other = host("h3", THREE, **fields)
         of = spread(pools=[pool(max_hosts=3)])
         assert not vacated(decide(replace(of, hosts={**of.hosts, "h3": other}), seen_at=NOW - 9000))
+
+
+def test_no_host_is_vacated_while_a_load_hangs_on_another():
+    hung = reported(placement(THREE), Report.FAILED, reason="LoadTimeout")
+    of = spread(pools=[pool(max_hosts=3)])
+    stuck = host("h3", service("a/x"), reports=[reported(placement(service("a/x"))), hung])
+    of = replace(of, hosts={**of.hosts, "h3": stuck}, services={**of.services, "a/x": service("a/x")})
+    assert not vacated(decide(of, seen_at=NOW - 9000))
+
+
+def test_requests_for_who_is_gone_or_suspended_wait_for_nobody():
+    assert vacated(decide(spread(held=["a/gone"]), notes=_old(NOTHING_NOTED))) == ["h1"]
+
+
+def test_who_names_a_pool_that_is_gone_is_not_moved_whatever_it_takes():
+    of = spread()
+    lost = replace(ONE, pool="gone", memory_bytes=None, min_replicas=1)
+    assert vacated(decide(replace(of, services={**of.services, "a/one": lost}), seen_at=NOW - 9000)) == ["h2"]
 
 
 def test_a_host_that_drains_or_loads_is_not_vacated():
