@@ -379,10 +379,21 @@ def test_what_an_agent_says_to_load_is_only_waited_for_as_one_after_the_other():
     assert where(of, observe(NOTHING_NOTED, before, NOW - 10)) == "h1"
     assert where(of, observe(NOTHING_NOTED, before, NOW - 20)) == "h1", "20 s of the second one are left"
     assert where(of, observe(NOTHING_NOTED, before, NOW - 1)) == "new", "19 s and 20 s are too late"
+    assert where(of, observe(NOTHING_NOTED, before, NOW - 5)) == "new", "as are 15 s and 20 s"
+    assert where(of, observe(NOTHING_NOTED, before, NOW - 6)) == "h1", "14 s and 20 s are not"
     riders = [rider, placement(THREE, state=State.RESIDENT), placement(TWO, state=State.RESIDENT)]
     loading = host("h1", *riders, reports=[reported(p, Report.LOADING) for p in riders])
     ridden = fleet(big, ONE, TWO, THREE, loading, held=["a/big"], pools=[ROOMY])
     assert where(ridden) == "h1", "only one of three riders can have begun"
+
+
+@pytest.mark.parametrize(("left", "goes"), [(14.0, "h1"), (15.0, "new")])
+def test_a_load_on_a_host_that_starts_has_not_begun_whatever_its_agent_says(left, goes):
+    first = placement(TWO)
+    made = host("h1", first, reports=[reported(first, Report.LOADING)], pod=Pod.STARTING)
+    of = fleet(ONE, TWO, made, held=["a/one"], pools=[ROOMY])
+    notes = observe(NOTHING_NOTED, replace(of, gateways={"g": Gateway("g", "before")}), NOW - (30.0 - left))
+    assert where(of, notes) == goes
 
 
 def test_what_was_put_ahead_but_would_be_late_is_loaded_elsewhere_if_it_can_be():

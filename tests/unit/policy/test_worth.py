@@ -448,6 +448,15 @@ def test_no_host_is_vacated_while_somebody_waits_or_it_is_needed(fields):
     assert not vacated(decide(spread(**fields), seen_at=NOW - 9000))
 
 
+def test_no_host_is_vacated_while_somebody_finds_no_room_though_its_models_would():
+    large = service("a/three", gib=4, min_replicas=1)
+    told = decide(
+        replace(spread(), services={"a/one": ONE, "a/two": TWO, large.key: large}), seen_at=NOW - 9000
+    )
+    assert "all 2 hosts" in told.services["a/three"].message
+    assert not vacated(told)
+
+
 def test_no_host_is_vacated_while_requests_are_held():
     assert vacated(decide(spread(), notes=_old(NOTHING_NOTED))) == ["h1"]
     assert not vacated(decide(spread(held=["a/three"]), notes=_old(NOTHING_NOTED)))
