@@ -135,8 +135,8 @@ def starts(host: Host) -> bool:
     It may well load before its Pod is called ready. An agent calls a load one from the moment on that it
     could begin, were Triton there: only its end tells.
     """
-    loaded = any(report.state is Report.READY for report in host.reports.values())
-    return host.pod in (Pod.MISSING, Pod.STARTING) and not loaded
+    may_start = host.pod in (Pod.MISSING, Pod.STARTING)
+    return may_start and not any(report.state is Report.READY for report in host.reports.values())
 
 
 def _loaded_seconds(host: Host) -> float:

@@ -7,7 +7,7 @@ the order of `spec.models`. A load that has begun is not stopped.
 from math import inf
 
 from lull.policy.changes import Draft
-from lull.policy.fleet import Host, Placement, Pod, Service
+from lull.policy.fleet import Host, Placement, Service
 from lull.policy.learning import starting, starts
 from lull.policy.notes import loading
 
@@ -25,8 +25,6 @@ def patience_seconds(draft: Draft, service: Service) -> float:
 def wait_seconds(draft: Draft, host: Host, placement: Placement | None = None) -> float:
     """Return how long a load waits on a host: that of one of its placements, or of one more."""
     queue = host.queue
-    if not queue and host.pod is Pod.RUNNING:
-        return 0.0
     if placement in queue:
         queue = queue[: queue.index(placement)]
     return _start_seconds(draft, host) + sum(load_seconds(draft, host, p) for p in queue)

@@ -102,6 +102,14 @@ def test_a_silence_begins_with_the_last_request_and_ends_when_a_gateway_holds():
     assert habit(notes).hazards == hazards(habit(notes).gaps, notes.learned.crowds["pool"].hazards)
 
 
+def test_a_silence_is_as_long_whenever_it_begins():
+    p, begun = placement(ONE), 1e6
+    used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))
+    asked = fleet(ONE, held=["a/one"])
+    notes = seen((begun, used), (begun + 400.0, quiet), (begun + 1100.0, asked))
+    assert habit(notes).gaps[bin_of(1000.0)] == sum(habit(notes).gaps) == 1
+
+
 def test_a_silence_ends_when_an_agent_sees_a_request():
     p = placement(ONE)
     used, quiet = fleet(ONE, idle_host(p, idle=False)), fleet(ONE, idle_host(p))

@@ -457,3 +457,11 @@ def test_what_fails_without_a_reason_failed_to_load():
     p = placement(ONE)
     failed = observe(NOTHING_NOTED, fleet(ONE, host("h1", p, reports=[reported(p, Report.FAILED)])), NOW)
     assert failed.failures["a/one"].reason == "LoadFailed"
+
+
+def test_an_old_replica_that_still_loads_keeps_nobody_from_being_swapped():
+    new = service("a/one", revision="r2", max_replicas=2, min_replicas=2)
+    serves, loads = placement(ONE, id_="serves"), placement(ONE, id_="loads")
+    hosts = host("h1", serves), host("h2", loads, reports=[reported(loads, Report.LOADING)])
+    told = decide(fleet(new, *hosts, pools=[pool(gib=1)]))
+    assert State.DRAINING in [*(states(told, "h1") or ()), *(states(told, "h2") or ())]

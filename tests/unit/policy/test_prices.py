@@ -6,6 +6,7 @@ from math import exp, log
 import pytest
 
 from lull.policy.fleet import Count
+from lull.policy.learning import Learned
 from lull.policy.notes import NOTHING_NOTED, observe
 from lull.policy.power import PowerProfile
 from lull.policy.prices import (
@@ -151,3 +152,9 @@ def test_where_loads_are_known_to_be_short_a_delay_may_be_worth_less():
     short = fleet(ONE, host("h1", p, reports=[reported(p, load_seconds=2.0)]))
     notes = seen((0.0, short), (1.0, counted(0, 0)), (2.0, counted(100_000, 0)))
     assert notes.learned.prices[POOL].worth_seconds == pytest.approx(break_even_seconds(None, 2.0, 30.0))
+
+
+def test_the_price_of_a_pool_that_is_gone_is_forgotten_and_no_other():
+    learned = Learned(prices={POOL: Price(700.0), ("gone", 5): Price(700.0)})
+    notes = observe(replace(NOTHING_NOTED, learned=learned), fleet(ONE), 0.0)
+    assert notes.learned.prices == {POOL: Price(700.0)}

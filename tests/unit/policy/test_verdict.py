@@ -48,6 +48,12 @@ def test_of_whom_nothing_was_seen_every_share_may_be():
     assert 0.05 < upper_share(50, 1000) < 0.08
 
 
+@pytest.mark.parametrize(("count", "of"), [(0, 50), (1, 50), (50, 1000), (7, 10), (999, 1000)])
+def test_a_share_may_really_be_so_large_that_what_was_seen_is_just_three_deviations_below(count, of):
+    share = upper_share(count, of)
+    assert share - count / of == pytest.approx(3 * (share * (1 - share) / of) ** 0.5)
+
+
 @pytest.mark.parametrize(("old", "stopped"), [(1000, 2), (50, 4), (10, 10)])
 def test_a_revision_that_fails_always_is_stopped_within_few_requests(old, stopped):
     bad = [n for n in range(1, 100) if verdict(Sample(old), Sample(n, n), Bar())[0] is Verdict.BAD]

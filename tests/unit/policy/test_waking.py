@@ -555,3 +555,31 @@ def test_a_burst_of_first_wakes_shares_hosts_as_far_as_the_loads_of_others_say_t
     """54 of 60 s are planned with; 11 s of a start leave time for 21 loads of 2 s."""
     assert hosts_of_a_burst(Learned(crowds={"pool": Crowd(load_seconds=2.0, start_seconds=11.0)})) == [21, 9]
     assert hosts_of_a_burst(Learned()) == [1] * 30, "30 s of a start and 20 s of a load leave no time for two"
+
+
+def test_beside_several_drains_room_is_kept_on_one_host_alone():
+    small, drained = service("a/small", gib=2), [service(f"a/d{n}", gib=2) for n in range(2)]
+    drains = [host(f"h{n}", placement(s, state=State.DRAINING)) for n, s in enumerate(drained)]
+    of, notes = waits_first(BIG, small, *drained, room=drains, held=["a/big", "a/small"])
+    (change,) = woken(replace(of, pools={"pool": pool(max_hosts=2)}), notes)
+    assert (change.host, [p.service for p in change.after]) == ("h1", ["a/d1", "a/small"])
+
+
+def test_who_comes_later_takes_none_of_the_room_for_whom_that_is_just_enough():
+    rider, small = service("a/rider", gib=3), service("a/small", gib=3)
+    of, notes = waits_first(BIG, small, rider, room=[unloading(3)], held=["a/big", "a/small"])
+    told = decide(of, notes=notes)
+    assert not told.changes
+    assert "for those whose turn is before" in told.services["a/small"].next_reason
+
+
+def test_a_rider_of_the_same_name_stays_where_its_going_would_open_no_host():
+    rider, alone, held = service("b/same"), service("a/alone", dedicated=True), service("a/same")
+    closed = host("h1", placement(rider, state=State.RESIDENT), placement(alone))
+    assert not woken(fleet(rider, alone, held, closed, held=["a/same"], **FULL))
+
+
+def test_what_is_in_memory_keeps_its_place_when_it_is_turned_back():
+    rider = placement(ONE, state=State.RESIDENT)
+    (change,) = woken(fleet(ONE, TWO, host("h1", rider, placement(TWO)), held=["a/one"]))
+    assert [p.service for p in change.after] == ["a/one", "a/two"]
