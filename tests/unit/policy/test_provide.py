@@ -136,6 +136,14 @@ def test_free_room_is_taken_before_a_host_is_made():
     assert on(created(decided)) == [[3, 1]]
 
 
+@pytest.mark.parametrize(("pod", "goes"), [(Pod.RUNNING, "h2"), (Pod.STARTING, "h1")])
+def test_the_fullest_host_is_filled_first_unless_it_still_starts(pod, goes):
+    small, large = service("a/small"), service("a/large", gib=2)
+    there = fleet(*asking([1]), small, large, host("h1", small), host("h2", large, pod=pod))
+
+    assert [c.host for c in decide(there).changes] == [goes]
+
+
 def test_no_host_is_made_for_whom_a_sleeper_can_make_room():
     sleeper = service("a/sleeper", gib=3)
     there = fleet(*asking([2, 2]), sleeper, host("h1", *riding(sleeper)))

@@ -385,3 +385,11 @@ def test_what_was_seen_in_one_step_does_not_count_for_the_next():
     compared = replace(FINE, new=Sample(50, compared=50))
     first, _ = advance(SHADOWING, hasty, compared, 1000.0)
     assert (first.phase, first.step, first.percent) == (Phase.STEPPING, 1, 20)
+
+
+def test_its_user_may_promote_it_whatever_accuracy_was_measured():
+    poor = replace(READY, accuracy_percent=90.0)
+    assert go_on(VALIDATING, promoted_by_hand(MEASURED), poor).phase is Phase.PROMOTED
+    assert go_on(VALIDATING, promoted_by_hand(MEASURED), replace(FULL, accuracy_percent=90.0)).phase is (
+        Phase.SWAPPING
+    )

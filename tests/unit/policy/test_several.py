@@ -520,6 +520,68 @@ def test_what_a_silent_gateway_holds_is_not_taken_for_what_the_others_hold():
     assert [p.service for change in woken for p in change.placements] == ["a/two"]
 
 
+# ── A plan ──
+
+
+def test_of_two_moments_a_plan_comes_back_at_the_earlier_one():
+    for moments in ((3.0, 5.0), (5.0, 3.0)):
+        draft = Draft(fleet(ONE), NOTHING_NOTED, NOW)
+        draft.look_at("a/one")
+        assert not any(draft.due(NOW + at) for at in moments)
+        assert draft.due(NOW)
+        assert draft.due_at == {"a/one": NOW + 3}
+
+
+def test_what_makes_room_is_said_to_make_it_for_one_and_all_else_for_nobody():
+    held = service("a/held", gib=4)
+    (evicts,) = wake(fleet(ONE, held, host("h1", *riding(ONE)), held=["a/held"]), NOTHING_NOTED, NOW)
+    (places,) = wake(fleet(ONE, TWO, host("h1", TWO), held=["a/one"]), NOTHING_NOTED, NOW)
+
+    assert (evicts.room_for, places.room_for) == ("a/held", "")
+
+
+def test_what_helps_somebody_is_written_before_what_goes():
+    lost = host("h1", TWO, pod=Pod.GONE)
+    of = fleet(ONE, replace(TWO, min_replicas=1), THREE, lost, host("h2", THREE), held=["a/one"])
+
+    kinds = [type(c).__name__ for c in decide(of).changes]
+
+    assert kinds[-1] == "DeleteHost"
+    assert "SetModels" in kinds
+
+
+def test_a_long_name_that_is_cut_at_a_dash_has_none_at_its_end():
+    long = service(f"a/{'x' * 53}-{'y' * 9}")
+    (made,) = wake(fleet(long, held=[long.key]), NOTHING_NOTED, NOW)
+
+    assert "--" not in made.placements[0].id
+    assert made.placements[0].id.startswith("x" * 53)
+
+
+def test_all_names_that_a_plan_makes_differ():
+    made = created(
+        decide(
+            fleet(
+                *(service(f"{n}/same", gib=4) for n in "abc"),
+                held=[f"{n}/same" for n in "abc"],
+                pools=[pool(max_hosts=3)],
+            )
+        )
+    )
+
+    assert len({new.host for new in made} | {p.id for new in made for p in new.placements}) == 6
+
+
+def test_only_what_comes_back_into_use_begins_a_new_epoch():
+    draft = Draft(fleet(ONE, TWO, host("h1", ONE, TWO)), NOTHING_NOTED, NOW)
+    first = draft.hosts["h1"].placements[0]
+    for state in (State.DRAINING, State.RESIDENT, State.LOADED):
+        draft.turn(draft.hosts["h1"], draft.hosts["h1"].placements[0], state)
+
+    one, two = draft.hosts["h1"].placements
+    assert (one.id, one.epoch, two.epoch) == (first.id, 2, 1)
+
+
 # ── Looks and totals ──
 
 

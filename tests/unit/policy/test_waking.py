@@ -156,7 +156,11 @@ def test_a_measured_size_counts_where_it_is_larger_than_the_declared_one():
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
-    [(service("a/one", gib=5), "TooLarge"), (service("a/one", pool="none"), "NoSuchPool")],
+    [
+        (service("a/one", gib=5), "TooLarge"),
+        (service("a/one", measured_bytes=5 * GIB), "TooLarge"),
+        (service("a/one", pool="none"), "NoSuchPool"),
+    ],
 )
 def test_what_no_host_can_take_is_refused(asked, reason):
     told = decide(fleet(asked, held=["a/one"]))

@@ -487,6 +487,19 @@ def test_who_names_a_pool_that_is_gone_is_not_moved_whatever_it_takes():
     assert vacated(decide(replace(of, services={**of.services, "a/one": lost}), seen_at=NOW - 9000)) == ["h2"]
 
 
+def test_a_host_on_which_all_sleep_is_not_vacated_as_it_goes_by_what_it_is_worth():
+    of = fleet(ONE, TWO, host("h1", *riding(ONE)), host("h2", TWO, kept=True))
+    notes = knowing({"a/one": 100}, hazards={"a/one": 0.0011}, since=served())
+    assert not decide(of, notes=replace(notes, since={**notes.since, **_old(notes).since})).changes
+
+
+def test_nobody_is_moved_to_where_its_namesake_is_still_being_unloaded():
+    gone = reported(placement(service("b/one")), Report.UNLOADING)
+    other = host("h2", TWO, reports=[reported(placement(TWO)), gone], kept=True)
+    assert vacated(decide(altered(spread(), "h2", kept=True), seen_at=NOW - 9000)) == ["h1"]
+    assert not vacated(decide(fleet(ONE, TWO, host("h1", ONE), other), seen_at=NOW - 9000))
+
+
 def test_a_host_that_drains_or_loads_is_not_vacated():
     drains = placement(THREE, state=State.DRAINING)
     of = fleet(ONE, TWO, THREE, host("h1", ONE, drains), host("h2", TWO, drains))
