@@ -60,7 +60,7 @@ def telling(placed: Collection[tuple[Host, Placement]]) -> list[Reported]:
     return [
         host.reports[placement.id]
         for host, placement in placed
-        if placement.state is State.LOADED and host.pod is not Pod.GONE and host.says(placement, Report.READY)
+        if placement.state is State.LOADED and host.says(placement, Report.READY)
     ]
 
 

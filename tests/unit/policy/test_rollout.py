@@ -292,6 +292,7 @@ def test_a_swap_that_failed_is_revived_beside_the_old_one_alone():
     assert rejected.phase is Phase.REJECTED
     revived = go_on(SWAPPING, promoted_by_hand(), crashed)
     assert (revived.phase, revived.reason) == (Phase.VALIDATING, "LoadFailed")
+    assert go_on(replace(SWAPPING, step=2), promoted_by_hand(), crashed).step == 0, "it begins anew"
 
 
 @pytest.mark.parametrize("rollout", RUNNING)

@@ -220,6 +220,18 @@ def test_a_rider_on_two_hosts_is_told_of_others_where_one_of_them_serves():
     )
 
 
+def test_who_sleeps_on_a_host_that_does_not_start_is_not_said_to_wait_for_it():
+    kept = replace(TWO, min_replicas=1)
+    stuck = host("h1", *riding(ONE), kept, pod=Pod.STARTING, trouble="no node has room", reports=[])
+    of = fleet(ONE, kept, stuck)
+    waits = decide(of, seen_at=NOW - 60).services
+    assert waits["a/one"].stalled is None
+    assert waits["a/two"].stalled == (
+        "HostUnschedulable",
+        "host h1 does not start: no node has room",
+    )
+
+
 def test_what_hangs_is_not_said_to_be_in_memory():
     hung = placement(ONE)
     said = [reported(hung, Report.FAILED, reason="LoadTimeout"), reported(placement(TWO))]
