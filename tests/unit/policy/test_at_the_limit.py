@@ -247,6 +247,13 @@ def test_what_fails_of_the_old_revision_is_allowed_the_new_one_and_no_more():
     assert found == [Verdict.GOOD, Verdict.UNKNOWN]
 
 
+def test_what_a_wide_bar_allows_is_never_bad_however_much_was_seen():
+    bar = Bar(error_percent=20, disagree_percent=20)
+
+    assert verdict(Sample(10_000), Sample(1000, 200), bar)[0] is Verdict.GOOD
+    assert verdict(Sample(10_000), Sample(1000, compared=1000, differed=200), bar)[0] is Verdict.GOOD
+
+
 def test_answers_to_shadowed_requests_are_enough_from_the_very_number_on():
     seen = [verdict(Sample(), Sample(compared=n), Bar(), shadow=True)[0] for n in (49, 50)]
 

@@ -345,6 +345,15 @@ def test_when_the_clock_goes_back_nothing_began_in_the_future():
     assert max(back.since.values()) == NOW - 500
 
 
+def test_when_the_clock_goes_back_it_is_still_known_how_many_replicas_there_were():
+    one = service(max_replicas=2)
+    hosts = [host(f"h{n}", placement(one, id_=f"p{n}")) for n in range(2)]
+    notes = observe(NOTHING_NOTED, fleet(one, *hosts), NOW)
+    moving = fleet(one, hosts[0], replace(hosts[1], cordoned=True))
+
+    assert notes.replicas == observe(notes, moving, NOW - 500).replicas == {"a/one": 2}
+
+
 def test_what_unloads_is_charged_as_reserved_or_assumed_whatever_its_agent_says_or_not():
     rider, gone = placement(service("a/rider", gib=2), state=State.RESIDENT), placement(service("a/gone"))
     said = [reported(rider, memory_bytes=GIB), reported(gone, Report.UNLOADING)]

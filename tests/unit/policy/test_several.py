@@ -550,6 +550,15 @@ def test_what_helps_somebody_is_written_before_what_goes():
     assert "SetModels" in kinds
 
 
+def test_a_host_that_goes_is_not_told_to_be_emptied_first():
+    draft = Draft(fleet(host("h1"), host("h2")), NOTHING_NOTED, NOW)
+    for name in ("h1", "h2"):
+        draft.vacate(draft.hosts[name], "it may go")
+    draft.delete(draft.hosts["h1"], "it goes")
+
+    assert [(type(c).__name__, c.host) for c in draft.changes()] == [("Vacate", "h2"), ("DeleteHost", "h1")]
+
+
 def test_a_long_name_that_is_cut_at_a_dash_has_none_at_its_end():
     long = service(f"a/{'x' * 53}-{'y' * 9}")
     (made,) = wake(fleet(long, held=[long.key]), NOTHING_NOTED, NOW)
@@ -608,6 +617,14 @@ def test_as_long_as_services_are_left_to_look_at_no_host_is_emptied_or_filled():
     assert len(looks) > 2
     assert not any(look.changes for look in looks[:-1])
     assert looks[-1].changes
+
+
+def test_another_pool_size_is_no_news_to_other_pools():
+    of = fleet(ONE, THERE, host("h1", ONE), host("o1", THERE, pool="other"), pools=BOTH)
+    first = plan(of, observe(NOTHING_NOTED, of, NOW), NOW)
+    grown = replace(of, pools={**of.pools, "other": pool(name="other", max_hosts=9)})
+
+    assert plan(grown, observe(first.seen.notes, grown, NOW), NOW, first).looked_at == {"a/there"}
 
 
 def test_a_plan_that_nobody_reads_decides_the_same_and_says_nothing():

@@ -204,6 +204,10 @@ def test_what_failed_and_is_asked_for_all_the_same_is_not_said_to_load_anywhere(
     assert told(of).message == "loading on h1"
 
 
+def test_a_host_that_is_not_made_yet_is_not_named():
+    assert told(fleet(ONE, held=["a/one"])).message == "loading on a new host"
+
+
 def test_a_rider_is_told_who_keeps_its_host():
     assert told(fleet(ONE, TWO, asleep(TWO))).message == (
         "still in memory on h1, which others keep awake; unloaded when its memory is needed"
