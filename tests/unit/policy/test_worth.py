@@ -352,6 +352,14 @@ def test_who_may_run_code_is_loaded_ahead_with_its_own_namespace_alone():
     assert {p.service for p in after(decide(here, notes=notes))} == {"a/here", "a/one"}
 
 
+def test_a_tenant_s_host_is_filled_with_what_is_its_own_though_others_are_worth_more():
+    mine, others, here = service("b/mine"), [service("a/x"), service("c/y")], service("b/here")
+    ages = {s.key: 100 for s in (mine, *others)}
+    notes = knowing(ages, hazards={"b/mine": 0.0001, "a/x": 0.0005, "c/y": 0.0005})
+    of = fleet(mine, *others, here, host("h1", here), pools=[pool(namespaced=True)])
+    assert [p.service for p in after(decide(of, notes=notes))] == ["b/here", "b/mine"]
+
+
 def test_nothing_is_loaded_ahead_where_its_namesake_is_still_being_unloaded():
     gone = reported(placement(service("b/two")), Report.UNLOADING)
     of = fleet(ONE, TWO, host("h1", ONE, reports=[reported(placement(ONE)), gone]), pools=[pool(max_hosts=1)])
