@@ -300,6 +300,15 @@ def test_riders_that_move_together_do_not_take_the_same_room():
     assert vacated(decide(of, notes=worth(of, r1=0.0004, r2=0.7))) == ["h1"], "the dearer one finds it"
 
 
+def test_all_of_a_host_move_to_where_they_just_fit_together():
+    pair, riders = [[service(f"a/{n}{k}") for k in range(2)] for n in "xy"]
+    rest = [service(f"a/z{k}", gib=2) for k in range(2)]
+    hosts = host("h1", *pair, *riding(*riders)), *(host(s.model.name, s, kept=True) for s in rest)
+    of = fleet(*pair, *riders, *rest, *hosts, pools=[pool(max_hosts=3)])
+
+    assert vacated(decide(of, notes=worth(of, y0=0.6, y1=0.6))) == ["h1"]
+
+
 def test_busy_models_that_fit_one_by_one_are_not_moved_to_one_host():
     pair, rest = [placement(service(f"a/{n}")) for n in "xy"], placement(service("a/rest"))
     said = [reported(p, busy=0.3) for p in pair]
