@@ -345,6 +345,17 @@ def test_when_the_clock_goes_back_nothing_began_in_the_future():
     assert max(back.since.values()) == NOW - 500
 
 
+@pytest.mark.parametrize("leaves", [{"pod": Pod.TERMINATING}, {"pod": Pod.UNREADY}, {"cordoned": True}])
+def test_a_replica_whose_host_leaves_still_counts_for_how_many_there_were(leaves):
+    one = service(max_replicas=3)
+    two = [host(f"h{n}", placement(one, id_=f"p{n}")) for n in range(2)]
+    notes = observe(NOTHING_NOTED, fleet(one, *two), NOW)
+    coming = host("h2", placement(one, id_="p2"))
+    moving = fleet(one, two[0], replace(two[1], **leaves), coming)
+
+    assert observe(notes, moving, NOW + 1).replicas == {"a/one": 2}
+
+
 def test_when_the_clock_goes_back_it_is_still_known_how_many_replicas_there_were():
     one = service(max_replicas=2)
     hosts = [host(f"h{n}", placement(one, id_=f"p{n}")) for n in range(2)]

@@ -101,6 +101,12 @@ def test_a_digest_in_the_uri_is_one_and_without_any_nothing_is_staged():
     assert only.digest == digest(5)
 
 
+def test_the_digest_that_a_user_declares_is_believed_before_that_in_the_uri():
+    both = replace(A, model=replace(A.model, uri=f"oci://store/m@{digest(5)}"))
+    [only] = told(staging(both, host("h1")))["h1"]
+    assert only.digest == A.model.digest
+
+
 @pytest.mark.parametrize(
     "left_out",
     [{"suspend": True}, {"pool": "other"}, {"memory_bytes": 3 * GIB}, {"measured_bytes": 3 * GIB}],
