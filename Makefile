@@ -81,8 +81,8 @@ mutants: .venv/.synced  ## Break the policy in 400 places, one at a time, and se
 	PYTHONPATH=tests $(RUN) python -m mutants
 
 .PHONY: bench
-bench: tools  ## Measure, beside a reference in the same run; writes build/bench.json
-	PYTHONPATH=tests $(RUN) python -m bench
+bench: tools  ## Measure, beside a reference in the same run (PARTS="wake hot_path" for some of it); writes build/bench.json
+	PYTHONPATH=tests $(RUN) python -m bench $(PARTS)
 
 .PHONY: clean
 clean:  ## Remove what was made in this folder (the cache stays)
